@@ -1,0 +1,186 @@
+"""The contract: every op's schema and shape function; one overload per backend.
+
+An op is called through its overload, ``torch.ops.daqakd.<op>.<backend>``, never through the packet.
+``axis=None`` means one parameter for the whole tensor. Sums and quantizer parameters' gradients are
+float32, or float64 where the input is. Masks are packed in memory order, low bits first.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BACKENDS = ("reference", "triton", "native")
+STE_CODES = {"closed": 0, "open": 1, "rounded": 2}
+REDUCTION_CODES = {"none": 0, "mean": 1, "sum": 2}
+
+LIBRARY = torch.library.Library("daqakd", "DEF")
+OPS: dict[str, str] = {}
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that sums over ``dtype`` values are kept in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _define(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Define ``schema`` once per backend, with the decorated function as every shape function."""
+    name, signature = schema.split("(", 1)
+
+    def attach(shapes: Callable[..., Any]) -> Callable[..., Any]:
+        OPS[name] = schema
+        for backend in BACKENDS:
+            LIBRARY.define(f"{name}.{backend}({signature}", tags=torch.Tag.pt2_compliant_tag)
+            torch.library.register_fake(f"daqakd::{name}.{backend}", shapes, lib=LIBRARY)
+        return shapes
+
+    return attach
+
+
+def overload(name: str, backend: str) -> Callable[..., Any]:
+    """Return the implementation of op ``name`` by ``backend``."""
+    op: Callable[..., Any] = getattr(getattr(torch.ops.daqakd, name), backend)
+    return op
+
+
+def _parameter_gradient(parameter: Tensor, x: Tensor) -> Tensor:
+    return torch.empty_like(parameter, dtype=accumulation_dtype(x.dtype))
+
+
+def _packed(x: Tensor, per_byte: int) -> Tensor:
+    return x.new_empty(((x.numel() + per_byte - 1) // per_byte,), dtype=torch.uint8)
+
+
+@_define("lsq_forward(Tensor x, Tensor step, int qmin, int qmax, int? axis) -> Tensor")
+def _(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_define(
+    "lsq_backward(Tensor grad, Tensor x, Tensor step, int qmin, int qmax, int? axis, int ste,"
+    " float grad_scale) -> (Tensor, Tensor)"
+)
+def _(
+    grad: Tensor,
+    x: Tensor,
+    step: Tensor,
+    qmin: int,
+    qmax: int,
+    axis: int | None,
+    ste: int,
+    grad_scale: float,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), _parameter_gradient(step, x)
+
+
+@_define(
+    "pact_forward(Tensor x, Tensor alpha, int bits, bool signed, int? axis) -> (Tensor, Tensor)"
+)
+def _(x: Tensor, alpha: Tensor, bits: int, signed: bool, axis: int | None) -> Sequence[Tensor]:
+    return torch.empty_like(x), _packed(x, 4)
+
+
+@_define(
+    "pact_backward(Tensor grad, Tensor mask, Tensor alpha, bool signed, int? axis)"
+    " -> (Tensor, Tensor)"
+)
+def _(
+    grad: Tensor, mask: Tensor, alpha: Tensor, signed: bool, axis: int | None
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(grad), _parameter_gradient(alpha, grad)
+
+
+@_define("dorefa_activation_forward(Tensor x, int bits, bool signed) -> (Tensor, Tensor)")
+def _(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), _packed(x, 8)
+
+
+@_define("dorefa_activation_backward(Tensor grad, Tensor mask) -> Tensor")
+def _(grad: Tensor, mask: Tensor) -> Tensor:
+    return torch.empty_like(grad)
+
+
+@_define("dorefa_weight_forward(Tensor w, int bits) -> (Tensor, Tensor)")
+def _(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(w), w.new_empty((), dtype=accumulation_dtype(w.dtype))
+
+
+@_define(
+    "dorefa_weight_backward(Tensor grad, Tensor w, Tensor maximum, int bits, bool detach_max)"
+    " -> Tensor"
+)
+def _(grad: Tensor, w: Tensor, maximum: Tensor, bits: int, detach_max: bool) -> Tensor:
+    return torch.empty_like(w)
+
+
+@_define("ewgs_forward(Tensor x, Tensor lower, Tensor upper, int bits) -> Tensor")
+def _(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_define(
+    "ewgs_backward(Tensor grad, Tensor x, Tensor lower, Tensor upper, int bits, float delta,"
+    " Tensor? delta_tensor) -> (Tensor, Tensor, Tensor)"
+)
+def _(
+    grad: Tensor,
+    x: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    bits: int,
+    delta: float,
+    delta_tensor: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), _parameter_gradient(lower, x), _parameter_gradient(upper, x)
+
+
+@_define(
+    "kd_loss_forward(Tensor student, Tensor teacher, Tensor? labels,"
+    " float temperature, float ce_weight, float kd_weight,"
+    " Tensor? temperature_tensor, Tensor? ce_weight_tensor, Tensor? kd_weight_tensor,"
+    " float label_smoothing, int ignore_index, int reduction, bool with_grad)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+def _(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor | None,
+    temperature: float,
+    ce_weight: float,
+    kd_weight: float,
+    temperature_tensor: Tensor | None,
+    ce_weight_tensor: Tensor | None,
+    kd_weight_tensor: Tensor | None,
+    label_smoothing: float,
+    ignore_index: int,
+    reduction: int,
+    with_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dtype = accumulation_dtype(student.dtype)
+    rows = student.new_empty(student.shape[:1], dtype=dtype)
+    loss = rows if reduction == REDUCTION_CODES["none"] else rows.new_empty(())
+    grad = student.new_empty(student.shape if with_grad else (0, student.shape[1]))
+    return loss, torch.empty_like(rows), torch.empty_like(rows), grad
+
+
+@_define(
+    "cmi_update(Tensor(a!) state, Tensor logits, Tensor labels, Tensor? weight, Tensor? group)"
+    " -> ()"
+)
+def _(
+    state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, group: Tensor | None
+) -> None:
+    return None
+
+
+@_define("cmi_divergence(Tensor logits, Tensor labels, Tensor centroids) -> Tensor")
+def _(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    return logits.new_empty(logits.shape[:1], dtype=torch.float64)
+
+
+@_define(
+    "cmi_divergence_backward(Tensor grad, Tensor logits, Tensor labels, Tensor centroids) -> Tensor"
+)
+def _(grad: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    return torch.empty_like(logits)

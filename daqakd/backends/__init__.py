@@ -1,0 +1,14 @@
+"""Who implements the ops: one module per backend, and the choice among them."""
+
+from . import native, reference, triton
+from .select import can_run, choose, forced_backend, use_backend
+
+__all__ = [
+    "can_run",
+    "choose",
+    "forced_backend",
+    "native",
+    "reference",
+    "triton",
+    "use_backend",
+]

@@ -1,0 +1,60 @@
+"""Memory order: dense tensors are walked as they lie, others as if contiguous."""
+
+import torch
+from torch import Tensor
+
+
+def flat(x: Tensor) -> Tensor:
+    """Return the elements of ``x`` in memory order, as one dimension; no copy for a dense ``x``."""
+    order = sorted(range(x.dim()), key=lambda d: x.stride(d), reverse=True)
+    ordered = x.permute(order)
+    return ordered.reshape(-1) if ordered.is_contiguous() else x.reshape(-1)
+
+
+def like(values: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Give ``values`` the strides of ``torch.empty_like(x)`` and its dtype, or ``dtype``."""
+    values = values.to(dtype or x.dtype)
+    if torch.compiler.is_exporting():
+        return values
+    wanted = torch.empty_like(x, device="meta").stride()
+    if values.stride() == wanted:
+        return values
+    return torch.empty_like(x, dtype=values.dtype).copy_(values)
+
+
+def broadcast(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    """Shape a parameter, one for all or one per index of ``axis``, to broadcast against ``x``."""
+    if axis is None:
+        return parameter.reshape(())
+    shape = [1] * x.dim()
+    shape[axis] = -1
+    return parameter.reshape(shape)
+
+
+def reduce_to(terms: Tensor, parameter: Tensor, axis: int | None) -> Tensor:
+    """Sum per-element ``terms`` to the shape of the ``parameter`` they belong to."""
+    if axis is None:
+        return terms.sum().reshape(parameter.shape)
+    others = [d for d in range(terms.dim()) if d != axis % terms.dim()]
+    return (terms.sum(others) if others else terms).reshape(parameter.shape)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Pack small codes ``[N]`` into bytes, the first code in the lowest bits, zero padding."""
+    per_byte = 8 // bits
+    padded = torch.nn.functional.pad(codes.to(torch.uint8), (0, -codes.numel() % per_byte))
+    shifts = torch.arange(per_byte, device=codes.device, dtype=torch.uint8) * bits
+    return (padded.view(-1, per_byte) << shifts).sum(1, dtype=torch.uint8)
+
+
+def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
+    """Undo :func:`pack`: the first ``count`` codes, ``uint8 [count]``."""
+    shifts = torch.arange(8 // bits, device=packed.device, dtype=torch.uint8) * bits
+    return ((packed[:, None] >> shifts) & (2**bits - 1)).reshape(-1)[:count]
+
+
+def unflat(values: Tensor, x: Tensor) -> Tensor:
+    """Lay ``values`` ``[N]``, in memory order of ``x``, out with the shape and strides of ``x``."""
+    like_x = torch.empty_like(x, dtype=values.dtype)
+    flat(like_x).copy_(values)
+    return like_x

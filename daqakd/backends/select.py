@@ -1,0 +1,85 @@
+"""Which backend runs an op, and why the others cannot.
+
+One predicate, :func:`can_run`, chooses, explains a refusal, fills ``daqakd doctor`` and skips tests.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from .._errors import InputError, unknown
+from .._ops import BACKENDS
+from . import native, reference, reference_cmi, triton
+
+PREFERENCE = {"cuda": ("native", "triton", "reference"), "cpu": ("native", "reference")}
+IMPLEMENTED = {"reference": reference.IMPLEMENTATIONS}
+assert reference_cmi
+
+_forced: str | None = None
+
+
+def check_backend(name: str | None, source: str) -> str | None:
+    """Return ``name`` when it names a backend or is None; ``source`` says where it came from."""
+    if name is not None and name not in BACKENDS:
+        raise unknown(f"backend in {source}", name, list(BACKENDS))
+    return name
+
+
+def can_run(op: str, backend: str, device: str, dtype: torch.dtype) -> str | None:
+    """Return None when ``backend`` can run ``op`` there, else the reason in one sentence.
+
+    Args:
+        op: stem of the op, such as ``"lsq"``.
+        backend: one of ``reference triton native``.
+        device: device type of the tensors, such as ``"cuda"``.
+        dtype: dtype of the first tensor.
+    """
+    if backend == "reference":
+        return None
+    module = {"triton": triton, "native": native}[backend]
+    return module.can_run(op, device, dtype)
+
+
+def forced_backend() -> str | None:
+    """Return the backend set by ``use_backend`` or ``DAQAKD_BACKEND``, if any."""
+    return _forced
+
+
+def choose(op: str, x: Tensor, backend: str | None = None) -> str:
+    """Return the backend for ``op`` on ``x``: the forced one, else the first that can run.
+
+    Raises:
+        InputError: the name is unknown, or the forced backend cannot run the op.
+    """
+    wanted = check_backend(backend, "backend=") or _forced
+    if wanted is not None:
+        reason = can_run(op, wanted, x.device.type, x.dtype)
+        if reason is None:
+            return wanted
+        raise InputError(f"backend {wanted!r} was asked for but cannot run {op!r}: {reason}")
+    for name in PREFERENCE.get(x.device.type, ("reference",)):
+        if can_run(op, name, x.device.type, x.dtype) is None:
+            return name
+    return "reference"
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Force a backend within a ``with`` block; None restores the automatic choice.
+
+    >>> with use_backend("reference"):
+    ...     forced_backend()
+    'reference'
+    """
+    global _forced
+    before, _forced = _forced, check_backend(name, "use_backend()")
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+_forced = check_backend(os.environ.get("DAQAKD_BACKEND") or None, "DAQAKD_BACKEND")

@@ -1,0 +1,55 @@
+"""Argument checks shared by the public functions; each message names the argument."""
+
+import torch
+from torch import Tensor
+
+from .._errors import InputError
+from .._ops import STE_CODES
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def floating(name: str, x: Tensor) -> None:
+    """Require a floating-point tensor."""
+    if x.dtype not in FLOATS:
+        raise InputError(
+            f"{name}: expected float16, bfloat16, float32 or float64, got {x.dtype}; cast it first"
+        )
+
+
+def bit_width(bits: int, lowest: int = 1, why: str = "") -> None:
+    """Require ``lowest <= bits <= 8``."""
+    if isinstance(bits, bool) or not isinstance(bits, int) or not lowest <= bits <= 8:
+        raise InputError(f"bits: expected an integer from {lowest} to 8{why}, got {bits!r}")
+
+
+def integer_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Return the lowest and highest code: [0, 2^b - 1], or [-2^(b-1), 2^(b-1) - 1] if signed."""
+    bit_width(bits, 2 if signed else 1, " for a signed range" if signed else "")
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def parameter(name: str, value: Tensor, x: Tensor, axis: int | None) -> None:
+    """Require one value, or with ``axis`` one per index of that axis, on the device of ``x``."""
+    floating(name, value)
+    if value.device != x.device and value.device.type != "meta":
+        raise InputError(f"{name}: is on {value.device}, but the input is on {x.device}; move it")
+    if axis is None:
+        if value.numel() != 1:
+            raise InputError(
+                f"{name}: expected one value, got shape {tuple(value.shape)};"
+                " pass axis= for one value per channel"
+            )
+    elif not -x.dim() <= axis < x.dim():
+        raise InputError(f"axis: expected a dimension of the {x.dim()}-D input, got {axis}")
+    elif value.shape != x.shape[axis : axis + 1 or None]:
+        raise InputError(
+            f"{name}: expected shape ({x.shape[axis]},) for axis={axis}, got {tuple(value.shape)}"
+        )
+
+
+def ste_code(ste: str) -> int:
+    """Return the op's code of a straight-through mask convention."""
+    if ste not in STE_CODES:
+        raise InputError(f"ste: expected one of {', '.join(STE_CODES)}, got {ste!r}")
+    return STE_CODES[ste]

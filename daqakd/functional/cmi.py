@@ -1,0 +1,147 @@
+"""Contextual mutual information of predictions given labels (Ye et al., ICLR 2024)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .._errors import InputError
+from ..backends import reference_cmi
+from . import _checks
+from ._apply import implementation, pick
+
+
+class CMIDivergenceFunction(torch.autograd.Function):
+    """Per-row KL to a centroid held constant: the envelope rule makes that the full gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, centroids: Tensor, backend: str
+    ) -> Tensor:
+        """Return KL(p_i || reference_i) per row."""
+        ctx.save_for_backward(logits, labels, centroids)
+        ctx.backend = backend
+        rows: Tensor = implementation("cmi_divergence", backend)(logits, labels, centroids)
+        return rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the logits."""
+        run = implementation("cmi_divergence_backward", ctx.backend)
+        return run(grad, *ctx.saved_tensors), None, None, None
+
+
+def check_rows(logits: Tensor, labels: Tensor) -> None:
+    """Require logits ``[B, C]`` and labels ``[B]`` (int64) or ``[B, C]`` (probabilities)."""
+    _checks.floating("logits", logits)
+    if logits.dim() != 2:
+        raise InputError(f"logits: expected [B, C], got {tuple(logits.shape)}")
+    hard = labels.dtype == torch.int64 and labels.shape == logits.shape[:1]
+    if not hard and not (labels.is_floating_point() and labels.shape == logits.shape):
+        raise InputError(
+            f"labels: expected int64 [B] or probabilities [B, C] for logits"
+            f" {tuple(logits.shape)}, got {labels.dtype} {tuple(labels.shape)}"
+        )
+
+
+def new_state(classes: int, groups: int = 1, device: torch.device | str | None = None) -> Tensor:
+    """Return an empty ``cmi_update`` state: int64 ``[groups, C, C + 5, 2]``."""
+    columns = classes + reference_cmi.EXTRA_COLUMNS
+    return torch.zeros((groups, classes, columns, 2), dtype=torch.int64, device=device)
+
+
+def cmi_update(
+    state: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+    backend: str | None = None,
+) -> None:
+    """Add a batch to the class sums behind CMI and PAC, in place.
+
+    The sums are integers, so batches, folds and ranks merge by addition, in any order, bit for bit.
+
+    Args:
+        state: int64 ``[groups, C, C + 5, 2]`` from :func:`new_state`: per class the off-label
+            probability mass, then mass, entropy, cross-entropy, correct and invalid rows.
+        logits: ``[B, C]`` floating point; log-probabilities serve as well.
+        labels: int64 ``[B]``, or probabilities ``[B, C]``.
+        weight: optional ``[B]``: how much each row counts.
+        group: optional int64 ``[B]``: the group (fold, strategy) each row adds to.
+        backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
+
+    Raises:
+        InputError: shapes or dtypes do not fit.
+    """
+    check_rows(logits, labels)
+    if state.dim() != 4 or state.shape[1] != logits.shape[1]:
+        raise InputError(
+            f"state: expected [groups, {logits.shape[1]}, ...] for logits {tuple(logits.shape)},"
+            f" got {tuple(state.shape)}; make it with new_state()"
+        )
+    implementation("cmi_update", pick("cmi", logits, backend))(
+        state, logits.detach(), labels, weight, group
+    )
+
+
+def centroids_of(sums: Tensor) -> Tensor:
+    """Return the class centroids Q ``[..., C, C]`` in float64 of joined sums ``[..., C, C + 5]``.
+
+    Row y is the mean prediction of class y (method: ``Q^y``); rows of empty classes are zero.
+    """
+    classes = sums.shape[-2]
+    mass = sums[..., classes]
+    off = sums[..., :classes] / torch.where(mass == 0, 1.0, mass)[..., None]
+    diagonal = torch.where(mass == 0, 0.0, 1.0 - off.sum(-1))
+    return off + torch.diag_embed(diagonal)
+
+
+def cmi(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    centroids: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Contextual mutual information ``mean_i KL(p_i || Q^{y_i})`` in nats, differentiable [MCMI].
+
+    With ``centroids=None`` the centroids come from the batch itself; the gradient may hold them
+    constant, because the mean KL to a class's own mean does not change with that mean to first
+    order (envelope theorem): ``dCMI/dz_i = p_i * (ln p_i - ln Q^{y_i} - KL_i) / N``.
+
+    Args:
+        logits: ``[N, C]`` floating point.
+        labels: int64 ``[N]``, or probabilities ``[N, C]`` together with ``centroids``.
+        centroids: optional constant ``[C, C]``, row = class.
+        backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
+
+    Returns:
+        0-dim float64.
+
+    Raises:
+        InputError: shapes do not fit, or soft labels come without centroids: their reference is a
+            mixture of centroids, to which the envelope theorem does not apply.
+
+    >>> p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    >>> round(float(cmi(p.log(), torch.tensor([0, 0, 1]))), 6)
+    0.022069
+    """
+    check_rows(logits, labels)
+    chosen = pick("cmi", logits, backend)
+    if centroids is None:
+        if labels.is_floating_point():
+            raise InputError(
+                "centroids: soft labels need fixed centroids; their reference is a mixture of"
+                " centroids, whose gradient the envelope rule does not give"
+            )
+        state = new_state(logits.shape[1], device=logits.device)
+        cmi_update(state, logits, labels, backend=chosen)
+        centroids = centroids_of(reference_cmi.from_limbs(state))[0]
+    rows: Tensor = CMIDivergenceFunction.apply(
+        logits, labels, centroids.detach().to(torch.float64), chosen
+    )
+    return rows.mean()

@@ -1,0 +1,139 @@
+"""Distillation loss: cross-entropy plus temperature-scaled KL (Hinton et al., 2015)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .._errors import InputError
+from .._ops import REDUCTION_CODES
+from . import _checks
+from ._apply import implementation, pick, split_scalar
+
+
+class KDLossFunction(torch.autograd.Function):
+    """The gradient is made in the forward pass and scaled in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, labels: Tensor | None, backend: str, *rest: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, and the rows' CE and KL for logging."""
+        run = implementation("kd_loss_forward", backend)
+        loss, ce, kl, grad = run(student, teacher, labels, *rest, ctx.needs_input_grad[0])
+        ctx.save_for_backward(grad)
+        ctx.mark_non_differentiable(ce, kl)
+        return loss, ce, kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the student's logits."""
+        (grad,) = ctx.saved_tensors
+        scale = grads[0] if grads[0].dim() == 0 else grads[0][:, None]
+        return ((grad * scale).to(grad.dtype), *(None,) * 12)
+
+
+def _check(student: Tensor, teacher: Tensor, labels: Tensor | None, smoothing: float) -> None:
+    for name, x in (("student_logits", student), ("teacher_logits", teacher)):
+        _checks.floating(name, x)
+        if x.dim() != 2 or x.shape != student.shape:
+            raise InputError(
+                f"{name}: expected [B, C] like student_logits {tuple(student.shape)},"
+                f" got {tuple(x.shape)}"
+            )
+    if teacher.requires_grad:
+        raise InputError(
+            "teacher_logits: requires a gradient, but none is given to the teacher;"
+            " run it under torch.no_grad() or pass teacher_logits.detach()"
+        )
+    if not 0.0 <= smoothing < 1.0:
+        raise InputError(f"label_smoothing: expected 0 <= e < 1, got {smoothing}")
+    if labels is None:
+        return
+    wanted = student.shape if labels.is_floating_point() else student.shape[:1]
+    if labels.shape != wanted or labels.dtype == torch.bool or labels.is_complex():
+        raise InputError(
+            f"labels: expected integers [B] or probabilities [B, C] for logits"
+            f" {tuple(student.shape)}, got {labels.dtype} {tuple(labels.shape)}"
+        )
+
+
+def kd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor | None = None,
+    *,
+    temperature: float | Tensor = 4.0,
+    ce_weight: float | Tensor = 1.0,
+    kd_weight: float | Tensor = 2.0,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    return_parts: bool = False,
+    backend: str | None = None,
+) -> Any:
+    """Distillation loss ``a * CE(z, y) + b * T^2 * KL(softmax(t/T) || softmax(z/T))`` [KD].
+
+    Args:
+        student_logits: ``z [B, C]``, floating point; the only input that gets a gradient.
+        teacher_logits: ``t [B, C]``, without ``requires_grad``.
+        labels: int64 ``[B]``, probabilities ``[B, C]``, or None to drop the cross-entropy.
+        temperature: T, float or 0-dim tensor.
+        ce_weight: a, float or 0-dim tensor.
+        kd_weight: b, float or 0-dim tensor; T^2 is not in it.
+        label_smoothing: mass spread evenly over the classes.
+        ignore_index: integer labels with this value have no cross-entropy.
+        reduction: ``"mean"`` (CE over the rows not ignored, KL over all rows), ``"sum"``,
+            ``"none"`` (one loss per row).
+        return_parts: also return the unweighted CE and KL, reduced the same way, for logging.
+        backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
+
+    Returns:
+        The loss in nats, float32 (float64 for float64 logits); with ``return_parts`` the tuple
+        (loss, CE, KL), where CE and KL carry no gradient.
+
+    Raises:
+        InputError: a wrong shape, dtype, smoothing, reduction or backend, or a teacher that
+            requires a gradient.
+
+    >>> z = torch.tensor([[2.0, 0.0]])
+    >>> kd_loss(z, z, torch.tensor([0]))
+    tensor(0.1269)
+    """
+    _check(student_logits, teacher_logits, labels, label_smoothing)
+    if reduction not in REDUCTION_CODES:
+        raise InputError(
+            f"reduction: expected one of {', '.join(REDUCTION_CODES)}, got {reduction!r}"
+        )
+    pairs = (
+        split_scalar(temperature, "temperature"),
+        split_scalar(ce_weight, "ce_weight"),
+        split_scalar(kd_weight, "kd_weight"),
+    )
+    numbers, tensors = zip(*pairs, strict=True)
+    loss, ce, kl = KDLossFunction.apply(
+        student_logits,
+        teacher_logits,
+        labels,
+        pick("kd_loss", student_logits, backend),
+        *numbers,
+        *tensors,
+        label_smoothing,
+        ignore_index,
+        REDUCTION_CODES[reduction],
+    )
+    return (loss, *_reduce_parts(ce, kl, labels, ignore_index, reduction)) if return_parts else loss
+
+
+def _reduce_parts(
+    ce: Tensor, kl: Tensor, labels: Tensor | None, ignore_index: int, reduction: str
+) -> tuple[Tensor, Tensor]:
+    if reduction == "none":
+        return ce, kl
+    if reduction == "sum":
+        return ce.sum(), kl.sum()
+    if labels is None or labels.is_floating_point():
+        return ce.mean(), kl.mean()
+    return ce.sum() / (labels != ignore_index).sum().clamp(min=1), kl.mean()

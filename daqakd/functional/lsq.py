@@ -1,0 +1,87 @@
+"""LSQ: learned step size quantization (Esser et al., ICLR 2020, equations 1 to 3)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _checks
+from ._apply import implementation, pick
+
+
+class LSQFunction(torch.autograd.Function):
+    """Straight-through gradient for x, the step gradient of [LSQ] equation 3 for the step."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        step: Tensor,
+        qmin: int,
+        qmax: int,
+        axis: int | None,
+        ste: int,
+        grad_scale: float,
+        backend: str,
+    ) -> Tensor:
+        """Quantize, keeping ``x`` and ``step``."""
+        ctx.save_for_backward(x, step)
+        ctx.arguments = (qmin, qmax, axis, ste, grad_scale)
+        ctx.backend = backend
+        y: Tensor = implementation("lsq_forward", backend)(x, step, qmin, qmax, axis)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return dx and dstep."""
+        x, step = ctx.saved_tensors
+        run = implementation("lsq_backward", ctx.backend)
+        dx, dstep = run(grad, x, step, *ctx.arguments)
+        return dx, dstep.to(step.dtype), None, None, None, None, None, None
+
+
+def lsq(
+    x: Tensor,
+    step: Tensor,
+    *,
+    bits: int,
+    signed: bool,
+    axis: int | None = None,
+    ste: str = "closed",
+    grad_scale: float | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Fake-quantize with a learned step: ``round(clip(x / s, qmin, qmax)) * s`` [LSQ].
+
+    Rounds half to even. The step is used as ``max(s, 2^-30)``.
+
+    Args:
+        x: any shape, float16, bfloat16, float32 or float64.
+        step: one value, or ``[x.shape[axis]]`` with ``axis``; float32 (float64 with float64 x).
+        bits: 1 to 8; 2 to 8 when signed.
+        signed: codes in [-2^(b-1), 2^(b-1) - 1] instead of [0, 2^b - 1].
+        axis: dimension that has one step per index; None for one step.
+        ste: where dx passes: ``"closed"`` qmin <= x/s <= qmax (the paper), ``"open"`` without the
+            ends, ``"rounded"`` where the rounded code is in range (PyTorch's native op, Brevitas).
+        grad_scale: factor on the step's gradient, None for 1.0; the paper's is
+            ``1 / sqrt(N * qmax)``, which the modules pass.
+        backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
+
+    Returns:
+        Shape, dtype and strides of ``x``. NaN stays NaN, with dx 0 and a NaN step gradient.
+
+    Raises:
+        InputError: a wrong dtype, shape, bit width, axis, ``ste`` or backend.
+
+    >>> lsq(torch.tensor([0.0, 0.2, 0.5, 2.0]), torch.tensor(0.5), bits=2, signed=True)
+    tensor([0.0000, 0.0000, 0.5000, 0.5000])
+    """
+    _checks.floating("x", x)
+    qmin, qmax = _checks.integer_range(bits, signed)
+    _checks.parameter("step", step, x, axis)
+    scale = 1.0 if grad_scale is None else float(grad_scale)
+    chosen = pick("lsq", x, backend)
+    y: Tensor = LSQFunction.apply(x, step, qmin, qmax, axis, _checks.ste_code(ste), scale, chosen)
+    return y
