@@ -1,6 +1,6 @@
 """Which backend runs an op, and why the others cannot.
 
-One predicate, :func:`can_run`, chooses, explains a refusal, fills ``daqakd doctor`` and skips tests.
+One predicate, :func:`can_run`, chooses, explains a refusal and fills ``daqakd doctor``.
 """
 
 import os
@@ -12,12 +12,9 @@ from torch import Tensor
 
 from .._errors import InputError, unknown
 from .._ops import BACKENDS
-from . import native, reference, reference_cmi, triton
+from . import native, triton
 
 PREFERENCE = {"cuda": ("native", "triton", "reference"), "cpu": ("native", "reference")}
-IMPLEMENTED = {"reference": reference.IMPLEMENTATIONS}
-assert reference_cmi
-
 _forced: str | None = None
 
 

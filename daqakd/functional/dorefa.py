@@ -16,10 +16,11 @@ class DoReFaWeightFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor, bits: int, detach_max: bool, backend: str) -> Tensor:
         """Quantize, keeping ``w`` and the maximum."""
+        y: Tensor
         y, maximum = implementation("dorefa_weight_forward", backend)(w, bits)
         ctx.save_for_backward(w, maximum)
         ctx.arguments, ctx.backend = (bits, detach_max), backend
-        return y  # type: ignore[no-any-return]
+        return y
 
     @staticmethod
     @once_differentiable
@@ -35,10 +36,11 @@ class DoReFaActivationFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bits: int, signed: bool, backend: str) -> Tensor:
         """Quantize, keeping 1 bit per element."""
+        y: Tensor
         y, mask = implementation("dorefa_activation_forward", backend)(x, bits, signed)
         ctx.save_for_backward(mask)
         ctx.backend, ctx.strides = backend, y.stride()
-        return y  # type: ignore[no-any-return]
+        return y
 
     @staticmethod
     @once_differentiable

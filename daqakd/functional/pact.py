@@ -18,10 +18,11 @@ class PACTFunction(torch.autograd.Function):
         ctx: Any, x: Tensor, alpha: Tensor, bits: int, signed: bool, axis: int | None, backend: str
     ) -> Tensor:
         """Quantize, keeping 2 bits per element."""
+        y: Tensor
         y, mask = implementation("pact_forward", backend)(x, alpha, bits, signed, axis)
         ctx.save_for_backward(mask, alpha)
         ctx.arguments, ctx.backend, ctx.strides = (signed, axis), backend, y.stride()
-        return y  # type: ignore[no-any-return]
+        return y
 
     @staticmethod
     @once_differentiable
