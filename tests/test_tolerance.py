@@ -26,6 +26,13 @@ def test_an_error_above_the_floor_is_rejected(dtype):
         tolerance.check_close(wrong, truth)
 
 
+def test_a_small_tensor_is_compared_in_its_own_unit():
+    truth = 1e-6 * truth_of(11)
+    tolerance.check_close((truth * 1.5).float(), truth)
+    with pytest.raises(AssertionError, match="allowed"):
+        tolerance.check_close((truth * 1.5).float(), truth, unit=1e-9)
+
+
 def test_an_error_is_accepted_where_pytorch_has_half_of_it():
     truth = truth_of(11)
     tolerance.check_close((truth + 1e-3).float(), truth, eager=truth + 6e-4)

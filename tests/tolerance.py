@@ -12,8 +12,8 @@ VALUE_FLOORS = {
 FLIP_SHARE = 0.005
 
 
-def error(result: Tensor, truth: Tensor) -> float:
-    """Return the largest error relative to ``max(1, max|truth|)``.
+def error(result: Tensor, truth: Tensor, unit: float = 1.0) -> float:
+    """Return the largest error relative to ``max(unit, max|truth|)``.
 
     NaN, or an infinity, anywhere but where the truth has it too counts as infinitely wrong.
     """
@@ -31,7 +31,7 @@ def error(result: Tensor, truth: Tensor) -> float:
         return 0.0
     if not torch.isfinite(difference).all():
         return float("inf")
-    return float(difference.max() / finite.max().clamp(min=1.0))
+    return float(difference.max() / finite.max().clamp(min=unit))
 
 
 def check_close(
@@ -41,6 +41,7 @@ def check_close(
     eager: Tensor | None = None,
     floor: float | None = None,
     factor: float = 2.0,
+    unit: float = 1.0,
 ) -> None:
     """Require ``e(result) <= max(factor * e(eager), floor)``.
 
@@ -50,11 +51,12 @@ def check_close(
         eager: PyTorch's own result in the dtype of ``result``, if the op may be as wrong as that.
         floor: error always allowed; by default the floor of the dtype of ``result``.
         factor: how many times PyTorch's own error is allowed.
+        unit: size below which errors count as absolute.
     """
     allowed = VALUE_FLOORS[result.dtype] if floor is None else floor
     if eager is not None:
-        allowed = max(allowed, factor * error(eager, truth))
-    seen = error(result, truth)
+        allowed = max(allowed, factor * error(eager, truth, unit))
+    seen = error(result, truth, unit)
     assert seen <= allowed, f"error {seen:.3g}, allowed {allowed:.3g}"
 
 
