@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,21 @@ class Batch:
         rows = torch.zeros(len(self.labels), num_classes, device=self.labels.device)
         rows.scatter_(1, self.labels[:, None], self.weight[:, None])
         return rows.scatter_add_(1, self.partner_labels[:, None], 1 - self.weight[:, None])
+
+
+@contextmanager
+def _borrowed_generators() -> Iterator[None]:
+    """Leave all global generators as they were; one thread, since the images are small."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 class _Augmented(TorchDataset[Tensor]):
