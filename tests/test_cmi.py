@@ -90,7 +90,7 @@ def test_agrees_with_truth(classes, accuracy, dtype, backend):
 @pytest.mark.parametrize("gap", [2, 6, 12, 20])
 def test_confident_predictions_keep_their_digits(gap, classes, accuracy, backend):
     cases.require("cmi", backend)
-    z, labels = batch(2000, classes, gap, accuracy)
+    z, labels = batch(500, classes, gap, accuracy)
     z = z.float()
     value = cmi(z, labels, backend=backend)
     exact = truth.cmi_residual(z.double(), labels)
