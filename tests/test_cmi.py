@@ -87,7 +87,7 @@ def test_agrees_with_truth(classes, accuracy, dtype, backend):
 @each_backend
 @pytest.mark.parametrize("accuracy", [1.0, 0.8])
 @pytest.mark.parametrize("classes", [10, 100])
-@pytest.mark.parametrize("gap", [2, 6, 12, 20])
+@pytest.mark.parametrize("gap", [2, 6, 12, 20, 30])
 def test_confident_predictions_keep_their_digits(gap, classes, accuracy, backend):
     cases.require("cmi", backend)
     z, labels = batch(500, classes, gap, accuracy)
@@ -95,6 +95,19 @@ def test_confident_predictions_keep_their_digits(gap, classes, accuracy, backend
     value = cmi(z, labels, backend=backend)
     exact = truth.cmi_residual(z.double(), labels)
     torch.testing.assert_close(value, exact, rtol=1e-6, atol=0)
+
+
+@each_backend
+@pytest.mark.parametrize("gap", [2, 12, 20, 40])
+def test_entropies_of_confident_predictions_keep_their_digits(gap, backend):
+    cases.require("cmi", backend)
+    z, labels = batch(99, 10, gap)
+    weights = (z - z.amax(1, keepdim=True)).exp()
+    off = weights.scatter(1, z.argmax(1, keepdim=True), 0.0)
+    rows = truth.entropy_off(off / weights.sum(1, keepdim=True))
+    expected = torch.nn.functional.one_hot(labels, 10).double().T @ rows
+    result = torch.tensor(extra(state_of(z, labels, backend), ENTROPY), dtype=torch.float64)
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=0)
 
 
 @each_backend
@@ -240,9 +253,11 @@ def test_two_weighted_calls_equal_one_mixed_label(backend):
 
 
 @each_backend
-def test_a_weight_of_two_counts_a_row_twice(backend):
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_a_weight_of_two_counts_a_row_twice(kind, backend):
     cases.require("cmi", backend)
     z, labels = batch(30, 5)
+    labels = torch.randn(30, 5, dtype=torch.float64).softmax(1) if kind == "soft" else labels
     weight = torch.full((30,), 2.0)
     doubled = from_limbs(state_of(z, labels, backend, weight=weight))
     torch.testing.assert_close(doubled, 2 * from_limbs(state_of(z, labels, backend)))
