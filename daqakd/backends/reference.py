@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._ops import LIBRARY, REDUCTION_CODES, STE_CODES, accumulation_dtype
-from ._layout import broadcast, flat, like, pack, reduce_to, unflat, unpack
+from ._layout import broadcast, like, pack, reduce_to, unflat, unpack
 
 SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least this
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
@@ -76,8 +76,9 @@ def pact_forward(
     step = a / levels
     y = torch.round(torch.clamp(wide / step, -levels if signed else 0, levels)) * step
     low = -a if signed else torch.zeros_like(a)
-    codes = (wide > low).to(torch.uint8) + (wide >= a) + NOT_A_NUMBER * torch.isnan(wide)
-    return like(y, x), pack(flat(like(codes, x, torch.uint8)), 2)
+    codes = (wide > low).to(torch.uint8) + (wide >= a)
+    codes = codes.masked_fill(torch.isnan(wide), NOT_A_NUMBER)
+    return like(y, x), pack(codes, x, 2)
 
 
 @_implement
@@ -99,7 +100,7 @@ def dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tenso
     levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     y = torch.round(torch.clamp(wide, low, 1.0) * levels) / levels
     inside = (wide >= low) & (wide <= 1.0)
-    return like(y, x), pack(flat(like(inside, x, torch.uint8)), 1)
+    return like(y, x), pack(inside, x, 1)
 
 
 @_implement
@@ -172,9 +173,8 @@ def ewgs_backward(
     scale = delta if delta_tensor is None else delta_tensor.to(wide.dtype)
     through = (g + scale * g.abs() * error) / width
     dx = torch.where(inside, through, 0.0)
-    edge = torch.where(torch.isnan(unit), unit, dx)
-    dlower = reduce_to(edge * (unit - 1), lower, None)
-    return like(dx, x), dlower, reduce_to(-edge * unit, upper, None)
+    dlower = reduce_to(dx * (unit - 1), lower, None)
+    return like(dx, x), dlower, reduce_to(-dx * unit, upper, None)
 
 
 def _targets(labels: Tensor, z: Tensor, smoothing: float, ignore: int) -> tuple[Tensor, Tensor]:
@@ -224,11 +224,12 @@ def kd_loss_forward(
         log_hard = torch.log_softmax(z, 1)
         ce = -_expect(rows, log_hard)
         grad_ce = a * (log_hard.exp() * rows.sum(1, keepdim=True) - rows)
-        ce_divisor = valid.sum().clamp(min=1)
+        ce_divisor = valid.sum().clamp(min=1).to(z.dtype)
     else:
         grad_ce = torch.zeros_like(grad)
     mean = reduction == REDUCTION_CODES["mean"]
-    grad = grad_ce / ce_divisor + grad / count if mean else grad_ce + grad
+    # a mean's gradient is stored times the rows: divided, 16-bit entries would be subnormal
+    grad = grad_ce * (count / ce_divisor) + grad if mean else grad_ce + grad
     ce_part, kl_part = a * ce, b * heat * heat * kl
     if mean:
         loss = ce_part.sum() / ce_divisor + kl_part.sum() / count
