@@ -1,7 +1,13 @@
 """Fixtures shared by all tests."""
 
+import os
+
 import pytest
 import torch
+
+# the tests' tensors are small: more threads only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 NEW_TENSORS = (
     (torch, "empty"),
