@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from . import _console, options
-from ._errors import InputError
+from ._errors import InputError, unknown
 from ._files import write_json
 from ._ops import OPS
 from .augment import PAPER, get_strategy
 from .backends import can_run
 from .data import Dataset, load
-from .models import build
+from .models import BUILDERS, build
 from .quant import quantize
 from .rank import Ranking, rank
 from .train import TrainConfig, accuracy, distill, teach
@@ -51,8 +51,23 @@ def teacher_of(
     return load_model(file, name or file.model or DEFAULT_MODEL, dataset.num_classes).to(device)
 
 
+def check(verb: options.Common) -> None:
+    """Raise InputError for names and bits that are wrong, before any long work."""
+    if verb.model is not None and verb.model not in BUILDERS:
+        raise unknown("model", verb.model, list(BUILDERS))
+    chosen = [getattr(verb, key, "auto") for key in ("strategy", "teacher_strategy")]
+    for name in [*getattr(verb, "strategies", ()), *chosen]:
+        if name != "auto":
+            get_strategy(name)
+    if isinstance(verb, options.Quantization):
+        quantize(nn.Identity(), **recipe_of(verb))
+    if isinstance(verb, options.Student):
+        student_config(verb, verb.seed, verb.workers).check()
+
+
 def begin(verb: options.Common, name: str) -> None:
-    """Open the run directory: settle its configuration, note the environment."""
+    """Open the run directory: check the options, settle the configuration, note the environment."""
+    check(verb)
     values = {k: v for k, v in asdict(verb).items() if k not in NOT_IN_CONFIG}
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
     settle(verb.out / "config.toml", name, plain)
@@ -113,7 +128,6 @@ def teach_into(verb: options.Common, dataset: Dataset, config: TrainConfig, stra
         name = verb.model or DEFAULT_MODEL
         torch.manual_seed(config.seed)
         model = build(name, dataset.num_classes).to(device_of(verb.device))
-        get_strategy(strategy)
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=verb.out, quiet=False
         )
