@@ -9,8 +9,8 @@ from .cli import main
 
 CHANCE = 0.1
 OPTIONS = (
-    *("--teacher-epochs", "10"),
-    *("--epochs", "12"),
+    *("--teacher-epochs", "8"),
+    *("--epochs", "6"),
     *("--batch-size", "64"),
     *("--lr", "2e-3"),
     *("--kd-weight", "2"),

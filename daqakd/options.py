@@ -14,7 +14,7 @@ class Common:
     """Options that every verb on data has."""
 
     data: Data
-    """cifar10, cifar100, digits, tiny-imagenet, or a folder with train/<class>/* and test/ or val/."""
+    """cifar10, cifar100, digits, tiny-imagenet, or a folder: train/<class>/*, and test/ or val/."""
     out: Path = Path("runs/latest")
     """Run directory; the same command on the same directory continues."""
     seed: int = 0

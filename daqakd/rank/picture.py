@@ -26,16 +26,24 @@ def draw(ranking: "Ranking") -> bytes:
     left.invert_yaxis()
     left.set_xlabel("score = PAC - CMI (nats, lower is better), 95 % interval")
     left.grid(axis="x", alpha=0.3)
+    middle = (min(r["pac"] for r in rows) + max(r["pac"] for r in rows)) / 2
     for row, colour in zip(rows, colours, strict=True):
-        right.plot(row["pac"], row["cmi"], "o", color=colour)
+        place, leftwards = (row["pac"], row["cmi"]), row["pac"] > middle
+        right.plot(*place, "o", color=colour)
         right.annotate(
-            row["name"], (row["pac"], row["cmi"]), xytext=(4, 3), textcoords="offset points", size=8
+            row["name"],
+            place,
+            xytext=(-6 if leftwards else 6, 3),
+            textcoords="offset points",
+            ha="right" if leftwards else "left",
+            size=8,
         )
     right.set_xlabel("PAC (nats)")
     right.set_ylabel("CMI (nats)")
     right.margins(x=0.25, y=0.1)
     right.grid(alpha=0.3)
-    figure.suptitle(f"{ranking.images} images, best: {ranking.best} (orange: tied with the best)")
+    tied = f", tied with it: {', '.join(ranking.tied)}" if ranking.tied else ""
+    figure.suptitle(f"{ranking.images} images per strategy; best: {ranking.best}{tied}")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()
