@@ -28,11 +28,11 @@ def draw(ranking: "Ranking") -> bytes:
     left.grid(axis="x", alpha=0.3)
     middle = (min(r["pac"] for r in rows) + max(r["pac"] for r in rows)) / 2
     for row, colour in zip(rows, colours, strict=True):
-        place, leftwards = (row["pac"], row["cmi"]), row["pac"] > middle
-        right.plot(*place, "o", color=colour)
+        point, leftwards = (row["pac"], row["cmi"]), row["pac"] > middle
+        right.plot(*point, "o", color=colour)
         right.annotate(
             row["name"],
-            place,
+            point,
             xytext=(-6 if leftwards else 6, 3),
             textcoords="offset points",
             ha="right" if leftwards else "left",
