@@ -1,1 +1,35 @@
-"""DAQAKD."""
+"""Rank data augmentations from the teacher, then train the low-bit student with the winner.
+
+``import daqakd`` touches neither torchvision nor a GPU driver.
+"""
+
+from . import data, functional, models
+from ._errors import InputError
+from .augment import register_strategy, strategies
+from .backends import use_backend
+from .quant import calibrate, dequantize, param_groups, quantize, summary
+from .rank import CMIState, Ranking, rank
+from .train import TrainConfig, distill, teach
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CMIState",
+    "InputError",
+    "Ranking",
+    "TrainConfig",
+    "calibrate",
+    "data",
+    "dequantize",
+    "distill",
+    "functional",
+    "models",
+    "param_groups",
+    "quantize",
+    "rank",
+    "register_strategy",
+    "strategies",
+    "summary",
+    "teach",
+    "use_backend",
+]

@@ -1,0 +1,53 @@
+"""Progress of long work: a live bar on a terminal, plain lines in a pipe, silence elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 30.0
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    console.print(text, markup=False)
+
+
+def track(items: Iterable[Item], title: str, total: int, done: int = 0) -> Iterator[Item]:
+    """Yield ``items`` while showing how many of ``total`` are done."""
+    show = _bar if sys.stdout.isatty() else _lines
+    yield from show(items, title, total, done)
+
+
+def _bar(items: Iterable[Item], title: str, total: int, done: int) -> Iterator[Item]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, completed=done)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def _lines(items: Iterable[Item], title: str, total: int, done: int) -> Iterator[Item]:
+    last = time.monotonic()
+    for done, item in enumerate(items, done + 1):  # noqa: B020
+        yield item
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            say(f"{title}: {done}/{total}")
+
+
+def quiet(items: Iterable[Item], title: str, total: int, done: int = 0) -> Iterator[Item]:
+    """Yield ``items``: the stand-in for :func:`track` where nobody watches."""
+    yield from items

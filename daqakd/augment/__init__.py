@@ -1,0 +1,14 @@
+"""Data augmentation: counter-based draws, named strategies, CutMix, batches."""
+
+from .strategies import PAPER, Strategy, get_strategy, register_strategy, strategies
+from .stream import Batch, Stream
+
+__all__ = [
+    "PAPER",
+    "Batch",
+    "Strategy",
+    "Stream",
+    "get_strategy",
+    "register_strategy",
+    "strategies",
+]

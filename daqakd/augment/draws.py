@@ -1,0 +1,60 @@
+"""Counter-based random draws (Philox4x32-10, Salmon et al., SC 2011): no state, any order.
+
+A draw depends on (seed, epoch, image index, slot) alone, so batches, workers and restarts do not
+matter. Written in int64 operations: the same bits on every device.
+"""
+
+import torch
+from torch import Tensor
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+MASK = 0xFFFFFFFF
+ROUNDS = 10
+
+ORDER, AUGMENT, BOX = 0, 1, 2  # slots: epoch order, per-image transform, CutMix and MixUp
+
+
+def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """Return the high and low 32 bits of ``x * factor`` for ``x`` below 2^32."""
+    low = (x & 0xFFFF) * factor
+    high = (x >> 16) * factor + (low >> 16)
+    return high >> 16, ((high & 0xFFFF) << 16) | (low & 0xFFFF)
+
+
+def philox(seed: int, epoch: int, index: Tensor, slot: int) -> Tensor:
+    """Return four 32-bit words per index: int64 ``[..., 4]`` in [0, 2^32).
+
+    Args:
+        seed: 32 bits are used.
+        epoch: 32 bits are used.
+        index: int64, any shape, non-negative.
+        slot: what the draw is for.
+    """
+    key = (seed & MASK, epoch & MASK)
+    a, b = index & MASK, index >> 32
+    c, d = torch.full_like(index, slot & MASK), torch.zeros_like(index)
+    for _ in range(ROUNDS):
+        high_a, low_a = _multiply(a, MULTIPLIERS[0])
+        high_c, low_c = _multiply(c, MULTIPLIERS[1])
+        a, b, c, d = high_c ^ b ^ key[0], low_c, high_a ^ d ^ key[1], low_a
+        key = ((key[0] + WEYL[0]) & MASK, (key[1] + WEYL[1]) & MASK)
+    return torch.stack([a, b, c, d], -1)
+
+
+def uniform(words: Tensor) -> Tensor:
+    """Map 32-bit words to float64 in [0, 1)."""
+    return words.to(torch.float64) * 2.0**-32
+
+
+def image_seeds(seed: int, epoch: int, index: Tensor) -> Tensor:
+    """Return one 63-bit generator seed per image: int64, shape of ``index``."""
+    words = philox(seed, epoch, index, AUGMENT)
+    return ((words[..., 0] & 0x7FFFFFFF) << 32) | words[..., 1]
+
+
+def permutation(seed: int, epoch: int, pool: Tensor) -> Tensor:
+    """Return the indices of ``pool`` in the epoch's order."""
+    words = philox(seed, epoch, pool, ORDER)
+    key = (words[..., 0] << 31) | (words[..., 1] >> 1)
+    return pool[torch.argsort(key, stable=True)]

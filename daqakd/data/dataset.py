@@ -1,0 +1,121 @@
+"""A data set: images as one uint8 tensor, labels, and a held-out split fixed by the seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .._errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels ``uint8 [N, 3, H, W]`` and labels ``int64 [N]``."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images with what is needed to feed them to a model.
+
+    ``fit`` and ``heldout`` index ``train``: held-out images never train a model. ``flip`` says
+    whether a mirrored image keeps its meaning.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fit: Tensor
+    heldout: Tensor
+    flip: bool = True
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return self.train.pixels.shape[-1]
+
+    def normalised(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Dataset":
+        """Return the data set with another mean and standard deviation, where given."""
+        return replace(
+            self,
+            mean=self.mean if mean is None else _channels("mean", mean),
+            std=self.std if std is None else _channels("std", std),
+        )
+
+
+def _channels(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    if len(values) != 3 or (name == "std" and min(values) <= 0):
+        wanted = "three positive numbers" if name == "std" else "three numbers"
+        raise InputError(f"{name}: expected {wanted}, one per channel in [0, 1], got {values}")
+    return tuple(float(v) for v in values)
+
+
+def class_ranks(labels: Tensor, order: Tensor) -> Tensor:
+    """Return each image's rank within its class when images are met in ``order``: int64 [N]."""
+    ranks = torch.empty_like(labels)
+    for y in labels.unique():
+        members = order[labels[order] == y]
+        ranks[members] = torch.arange(len(members))
+    return ranks
+
+
+def split(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split indices per class into a fit part and a held-out part, fixed by the seed.
+
+    Every class keeps at least one image to fit, and a class of two or more holds one out when
+    ``holdout > 0``.
+    """
+    if not 0 <= holdout < 1:
+        raise InputError(f"holdout: expected a share 0 <= h < 1, got {holdout}")
+    generator = torch.Generator().manual_seed(seed)
+    ranks = class_ranks(labels, torch.randperm(len(labels), generator=generator))
+    counts = torch.bincount(labels)
+    held = (counts * holdout).round().long()
+    if holdout > 0:
+        held = torch.where(counts > 1, held.clamp(min=1), 0)
+    is_held = ranks < held[labels]
+    return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
+
+
+def make(
+    name: str,
+    classes: Sequence[str],
+    train: Images,
+    test: Images,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    holdout: float,
+    seed: int,
+    flip: bool = True,
+) -> Dataset:
+    """Build a data set and its split."""
+    fit, heldout = split(train.labels, holdout, seed)
+    return Dataset(
+        name,
+        tuple(classes),
+        train,
+        test,
+        _channels("mean", mean),
+        _channels("std", std),
+        fit,
+        heldout,
+        flip,
+    )

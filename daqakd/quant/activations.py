@@ -1,0 +1,113 @@
+"""Activation quantizers: their parameters start from calibration data."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .. import functional as F
+from .base import ActivationQuantizer, Statistics
+
+
+class LSQActivation(ActivationQuantizer):
+    """[LSQ] on activations: step from ``2 mean|x| / sqrt(qmax)``."""
+
+    method = "lsq"
+    measures = ("mean_abs",)
+
+    def __init__(self, bits: int) -> None:
+        super().__init__(bits)
+        self.step = nn.Parameter(torch.ones(()))
+
+    @property
+    def qmax(self) -> int:
+        """The largest code."""
+        return 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+
+    def step_size(self) -> float | None:
+        """Return the step."""
+        return self.step.item() if self.is_calibrated else None
+
+    def initialise(self, statistics: Statistics) -> None:
+        """Start the step from the mean magnitude."""
+        self.step.data.copy_(2 * statistics.mean("mean_abs") / math.sqrt(self.qmax))
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Apply [LSQ]; the gradient scale counts the features of one sample."""
+        features = max(math.prod(x.shape[1:]), 1)
+        return F.lsq(
+            x,
+            self.step,
+            bits=self.bits,
+            signed=self.is_signed,
+            grad_scale=1 / math.sqrt(features * self.qmax),
+        )
+
+
+class PACTActivation(ActivationQuantizer):
+    """[PACT]: alpha starts at the 99.9th percentile of the calibration data, or a given value."""
+
+    method = "pact"
+    measures = ("percentile",)
+
+    def __init__(self, bits: int, start: float | None) -> None:
+        super().__init__(bits)
+        self.start = start
+        self.alpha = nn.Parameter(torch.ones(()))
+
+    def step_size(self) -> float | None:
+        """Return the distance of two levels."""
+        levels = 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+        return self.alpha.item() / levels if self.is_calibrated else None
+
+    def initialise(self, statistics: Statistics) -> None:
+        """Start alpha."""
+        level = statistics.mean("percentile") if self.start is None else torch.tensor(self.start)
+        self.alpha.data.copy_(level)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Apply [PACT]."""
+        return F.pact(x, self.alpha, bits=self.bits, signed=self.is_signed)
+
+
+class DoReFaActivation(ActivationQuantizer):
+    """[DoReFa] on activations: a fixed grid on [0, 1] or [-1, 1]."""
+
+    method = "dorefa"
+
+    def step_size(self) -> float | None:
+        """Return the distance of two levels."""
+        levels = 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+        return 1 / levels if self.is_calibrated else None
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Apply [DoReFa]."""
+        return F.dorefa_activation(x, bits=self.bits, signed=self.is_signed)
+
+
+class EWGSActivation(ActivationQuantizer):
+    """[EWGS] on activations: learned range, values in [0, 1]."""
+
+    method = "ewgs"
+    measures = ("std",)
+    HALF_NORMAL = 3 / math.sqrt(1 - 2 / math.pi)  # 3 sigma of the half-normal's parent
+
+    def __init__(self, bits: int, delta: float) -> None:
+        super().__init__(bits)
+        self.delta = delta
+        self.lower = nn.Parameter(torch.zeros(()))
+        self.upper = nn.Parameter(torch.ones(()))
+
+    def step_size(self) -> float | None:
+        """Return the distance of two levels in units of the input."""
+        width = (self.upper - self.lower).item() if self.is_calibrated else None
+        return None if width is None else width / (2**self.bits - 1)
+
+    def initialise(self, statistics: Statistics) -> None:
+        """Start the range: the smallest value, and 3 sigma if the data is half-normal."""
+        self.lower.data.copy_(statistics.smallest())
+        self.upper.data.copy_(statistics.mean("std") * self.HALF_NORMAL)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Apply [EWGS]."""
+        return F.ewgs(x, self.lower, self.upper, bits=self.bits, delta=self.delta)

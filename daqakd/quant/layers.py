@@ -1,0 +1,104 @@
+"""QuantConv2d and QuantLinear: the original layer with quantized input and weights."""
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as torch_functional
+
+from .base import ActivationQuantizer, Quantizer
+
+
+class QuantLayer(nn.Module):
+    """Shared part: quantizers, the EWGS output scale, what ``calibrate`` notes.
+
+    Subclasses are made by :meth:`adopt`, which keeps the parameters, buffers and hooks of the
+    layer they replace, so that its ``state_dict`` keys stay valid.
+    """
+
+    plain: ClassVar[type[nn.Module]]
+    weight: Tensor
+    bias: Any
+    act_quantizer: ActivationQuantizer | None
+    weight_quantizer: Quantizer | None
+    output_scale: Tensor | None
+    macs: Tensor
+
+    @classmethod
+    def adopt(
+        cls, layer: nn.Module, weight: Quantizer | None, activation: ActivationQuantizer | None
+    ) -> Self:
+        """Turn ``layer`` into a quantized one; the original must no longer be used."""
+        self = cls.__new__(cls)
+        self.__dict__ = dict(layer.__dict__)
+        device = self.weight.device
+        self.weight_quantizer, self.act_quantizer = weight, activation
+        self.register_buffer("macs", torch.zeros((), dtype=torch.int64))
+        self.output_scale = None
+        if weight is not None and weight.method == "ewgs":
+            ratio = self.weight.abs().mean() / weight(self.weight).abs().mean()
+            self.output_scale = nn.Parameter(ratio.detach().float())
+        return self.to(device)
+
+    @property
+    def calibrating(self) -> bool:
+        """Whether ``calibrate`` is running."""
+        return self.act_quantizer is not None and self.act_quantizer.phase == "start"
+
+    def quantized_weight(self) -> Tensor:
+        """Return the weights the layer computes with."""
+        return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+
+    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Apply the layer's operation with the given weights, bias included."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize input and weights, apply the layer, scale the output."""
+        quantized = x if self.act_quantizer is None else self.act_quantizer(x)
+        out = self.linear_map(quantized, self.quantized_weight())
+        if self.calibrating:
+            self._note(x, out)
+        return out if self.output_scale is None else out * self.output_scale.abs().to(out.dtype)
+
+    def _note(self, x: Tensor, out: Tensor) -> None:
+        """Record the operations of one sample; start the EWGS output scale."""
+        per_output = self.weight[0].numel()
+        self.macs.fill_(out[:1].numel() * per_output)
+        if self.output_scale is not None:
+            exact = self.linear_map(x, self.weight)
+            self.output_scale.data.copy_(exact.abs().mean() / out.abs().mean())
+
+    def to_plain(self) -> nn.Module:
+        """Return the full-precision layer type holding the quantized weights."""
+        layer = self.plain.__new__(self.plain)
+        hidden = ("act_quantizer", "weight_quantizer", "output_scale", "macs")
+        state: dict[str, Any] = dict(self.__dict__)
+        for store in ("_parameters", "_buffers", "_modules"):
+            state[store] = {k: v for k, v in state[store].items() if k not in hidden}
+        layer.__dict__ = {k: v for k, v in state.items() if k not in hidden}
+        scale = 1.0 if self.output_scale is None else self.output_scale.detach().abs()
+        layer.weight = nn.Parameter(self.quantized_weight().detach() * scale)
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach() * scale)
+        return layer
+
+
+class QuantConv2d(QuantLayer, nn.Conv2d):
+    """``nn.Conv2d`` with fake-quantized input and weights."""
+
+    plain = nn.Conv2d
+
+    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve."""
+        return self._conv_forward(x, weight, self.bias)
+
+
+class QuantLinear(QuantLayer, nn.Linear):
+    """``nn.Linear`` with fake-quantized input and weights."""
+
+    plain = nn.Linear
+
+    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Multiply."""
+        return torch_functional.linear(x, weight, self.bias)

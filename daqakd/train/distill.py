@@ -1,0 +1,204 @@
+"""``distill`` and ``teach``: a low-bit student from a teacher, and the teacher itself."""
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _console
+from .._errors import InputError
+from ..augment import Batch, Stream, get_strategy
+from ..data import Dataset
+from ..functional import kd_loss
+from ..quant import calibrate, param_groups
+from ..quant.base import ActivationQuantizer
+from ..rank.ranker import automatic_workers
+from .config import TrainConfig
+from .evaluate import accuracy
+from .loop import Loop, Losses
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained model, one dictionary per epoch, held-out accuracy at the end, seconds."""
+
+    model: nn.Module
+    history: list[dict[str, Any]]
+    heldout_accuracy: float | None
+    seconds: float
+
+
+def _stream(dataset: Dataset, strategy: str, config: TrainConfig, device: torch.device) -> Stream:
+    count = len(dataset.fit)
+    return Stream(
+        dataset.train.pixels,
+        dataset.train.labels,
+        get_strategy(strategy),
+        mean=dataset.mean,
+        std=dataset.std,
+        seed=config.seed,
+        pool=dataset.fit,
+        flip=dataset.flip,
+        workers=automatic_workers(count) if config.workers is None else config.workers,
+        device=device,
+    )
+
+
+def _optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=config.lr)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+
+
+def _images(batch: Batch) -> Tensor:
+    return batch.images.contiguous(memory_format=torch.channels_last)
+
+
+def _first_batches(stream: Stream, config: TrainConfig) -> Iterator[Tensor]:
+    for number, batch in enumerate(stream.epoch(0, config.batch_size), 1):
+        yield _images(batch)
+        if number >= config.calibration_batches:
+            return
+
+
+def _calibrate_if_needed(student: nn.Module, stream: Stream, config: TrainConfig) -> None:
+    quantizers = [m for m in student.modules() if isinstance(m, ActivationQuantizer)]
+    if not all(q.is_calibrated for q in quantizers):
+        calibrate(student, _first_batches(stream, config))
+
+
+def _distillation(
+    student: nn.Module, teacher: nn.Module, classes: int, config: TrainConfig
+) -> Losses:
+    def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        images = _images(batch)
+        with torch.no_grad():
+            wanted = teacher(images)
+        logits = student(images)
+        loss, ce, kl = kd_loss(
+            logits,
+            wanted,
+            batch.targets(classes),
+            temperature=config.temperature,
+            ce_weight=config.ce_weight,
+            kd_weight=config.kd_weight,
+            label_smoothing=config.label_smoothing,
+            return_parts=True,
+        )
+        return loss, ce, kl, logits
+
+    return losses
+
+
+def _supervised(model: nn.Module, classes: int, config: TrainConfig) -> Losses:
+    def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits = model(_images(batch))
+        loss = nn.functional.cross_entropy(
+            logits, batch.targets(classes), label_smoothing=config.label_smoothing
+        )
+        return loss, loss, torch.zeros_like(loss), logits
+
+    return losses
+
+
+def _train(
+    model: nn.Module,
+    losses: Losses,
+    stream: Stream,
+    groups: list[dict[str, Any]],
+    dataset: Dataset,
+    config: TrainConfig,
+    run_dir: str | Path | None,
+    role: str,
+    quiet: bool,
+) -> Result:
+    """Run the loop shared by teachers and students."""
+    device = next(model.parameters()).device
+
+    def validate() -> float | None:
+        if not len(dataset.heldout):
+            return None
+        held = dataset.heldout
+        return accuracy(model, dataset.train, dataset.mean, dataset.std, device, held)
+
+    files = None
+    if run_dir is not None:
+        metrics = "metrics.csv" if role == "student" else f"{role}_metrics.csv"
+        files = (Path(run_dir) / "checkpoint" / f"{role}.safetensors", Path(run_dir) / metrics)
+    watch = _console.quiet if quiet else _console.track
+    optimizer = _optimizer(groups, config)
+    loop = Loop(model, optimizer, stream, losses, validate, config, files, role, watch)
+    begin = time.monotonic()
+    history = loop.run()
+    model.eval()
+    return Result(model, history, history[-1]["heldout_accuracy"], time.monotonic() - begin)
+
+
+def distill(
+    student: nn.Module,
+    teacher: nn.Module,
+    dataset: Dataset,
+    *,
+    strategy: str,
+    config: TrainConfig | None = None,
+    run_dir: str | Path | None = None,
+    quiet: bool = True,
+) -> Result:
+    """Train a quantized student with a frozen teacher: ``a * CE + b * T^2 * KL`` [DAQAKD].
+
+    The mixed or augmented image goes to both. Quantizers that were never calibrated start from the
+    first training batches. With ``run_dir`` a checkpoint is kept, and the same call continues it.
+
+    Args:
+        student: what :func:`daqakd.quantize` returned, usually from the teacher; trained in place.
+        teacher: classifier over the same classes, on the same device; used in eval mode.
+        dataset: its ``fit`` images train, its ``heldout`` images validate.
+        strategy: name of the augmentation.
+        config: options; None for the defaults.
+        run_dir: where to keep ``checkpoint/`` and ``metrics.csv``.
+        quiet: show no progress.
+
+    Returns:
+        The student in eval mode, with its history.
+
+    Raises:
+        InputError: wrong options, or a loss that is not a number.
+    """
+    config = config or TrainConfig()
+    config.check()
+    device = next(student.parameters()).device
+    stream = _stream(dataset, strategy, config, device)
+    frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
+    for model in (student, frozen):
+        model.to(memory_format=torch.channels_last)
+    _calibrate_if_needed(student, stream, config)
+    rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
+    groups = param_groups(student, config.lr, config.weight_decay, rate)
+    losses = _distillation(student, frozen, dataset.num_classes, config)
+    return _train(student, losses, stream, groups, dataset, config, run_dir, "student", quiet)
+
+
+def teach(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    strategy: str = "minimal",
+    config: TrainConfig | None = None,
+    run_dir: str | Path | None = None,
+    quiet: bool = True,
+) -> Result:
+    """Train a full-precision teacher with cross-entropy; arguments as for :func:`distill`."""
+    config = config or TrainConfig()
+    config.check()
+    if len(dataset.fit) == 0:
+        raise InputError("dataset: no images to fit; lower holdout")
+    stream = _stream(dataset, strategy, config, next(model.parameters()).device)
+    model.to(memory_format=torch.channels_last)
+    groups = param_groups(model, config.lr, config.weight_decay)
+    losses = _supervised(model, dataset.num_classes, config)
+    return _train(model, losses, stream, groups, dataset, config, run_dir, "teacher", quiet)

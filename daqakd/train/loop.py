@@ -1,0 +1,174 @@
+"""The training loop: teacher or student, resumable at any step, deterministic in the seed."""
+
+import csv
+import io
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _console
+from .._errors import InputError
+from .._files import write_text
+from ..augment import Batch, Stream
+from ..augment.draws import philox
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import TrainConfig
+from .schedule import factor
+
+NOISE = 3  # slot of the per-step seed that dropout draws from
+COLUMNS = ("loss", "ce", "kl", "accuracy")
+
+Losses = Callable[[Batch], tuple[Tensor, Tensor, Tensor, Tensor]]  # loss, CE, KL, logits
+
+
+class Interrupt:
+    """Turns SIGTERM into a flag that the loop looks at between steps."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Catch SIGTERM within the block, in the main thread."""
+        try:
+            before = signal.signal(signal.SIGTERM, self._request)
+        except ValueError:  # not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _request(self, *_: Any) -> None:
+        self.requested = True
+
+
+@dataclass
+class Loop:
+    """One training run.
+
+    ``losses`` computes loss, CE, KL and logits of a batch; ``validate`` returns the held-out
+    accuracy, or None; ``files`` names the checkpoint and the metrics file, or is None.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    stream: Stream
+    losses: Losses
+    validate: Callable[[], float | None]
+    config: TrainConfig
+    files: tuple[Path, Path] | None = None
+    title: str = "train"
+    watch: Callable[..., Any] = _console.quiet
+
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.steps = self.stream.steps(self.config.batch_size)
+        self.totals = torch.zeros(len(COLUMNS) + 1, dtype=torch.float64, device=self.device)
+        self.place: dict[str, Any] = {"epoch": 0, "step": 0, "history": []}
+        self.saved_at = time.monotonic()
+        self.interrupt = Interrupt()
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train to the end, from the checkpoint if there is one; return the history."""
+        if self.files is not None and self.files[0].exists():
+            loaded = load_checkpoint(self.files[0], self.model, self.optimizer, self.device)
+            self.totals, self.place = loaded
+        with torch.random.fork_rng(), self.interrupt.catching():
+            while self.place["epoch"] < self.config.epochs:
+                self._epoch()
+        return list(self.place["history"])
+
+    def _epoch(self) -> None:
+        epoch, start = self.place["epoch"], self.place["step"]
+        self.model.train()
+        batches = self.stream.epoch(epoch, self.config.batch_size, start)
+        title = f"{self.title} epoch {epoch + 1}/{self.config.epochs}"
+        for batch in self.watch(batches, title, self.steps, start):
+            self._step(batch)
+            if self.interrupt.requested:
+                self._save()
+                raise SystemExit(143)
+            if time.monotonic() - self.saved_at > self.config.checkpoint_seconds:
+                self._save()
+        self._finish_epoch()
+
+    def _step(self, batch: Batch) -> None:
+        epoch, step = self.place["epoch"], self.place["step"]
+        done = epoch * self.steps + step
+        share = factor(done, self.config.epochs * self.steps, self.config.warmup_steps)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * share
+        torch.manual_seed(int(philox(self.config.seed, epoch, torch.tensor(step), NOISE)[0]))
+        loss, ce, kl, logits = self.losses(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        right = (logits.detach().argmax(1) == batch.labels).double().mean()
+        parts = [loss.detach(), ce.detach(), kl.detach(), right, torch.ones_like(right)]
+        self.totals += torch.stack([p.double() for p in parts])
+        self.place["step"] += 1
+
+    def _finish_epoch(self) -> None:
+        means = self._means()
+        row = {"epoch": self.place["epoch"] + 1, **dict(zip(COLUMNS, means, strict=True))}
+        row["heldout_accuracy"] = self.validate()
+        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        self.totals = torch.zeros_like(self.totals)
+        self.place["history"].append(row)
+        self.place["epoch"] += 1
+        self.place["step"] = 0
+        self._save()
+        if self.watch is not _console.quiet:
+            held = row["heldout_accuracy"]
+            shown = "" if held is None else f", held-out {held:.2%}"
+            _console.say(
+                f"{self.title} epoch {row['epoch']}/{self.config.epochs}: loss {row['loss']:.4f},"
+                f" training {row['accuracy']:.2%}{shown}"
+            )
+
+    def _means(self) -> list[float]:
+        """Read the epoch's means back, after making sure that they are numbers."""
+        sums: list[float] = self.totals.tolist()
+        if sums[0] != sums[0] or abs(sums[0]) == float("inf"):
+            raise InputError(self._blame())
+        return [s / sums[-1] for s in sums[:-1]]
+
+    def _blame(self) -> str:
+        """Say which tensor went wrong first, in the order of the forward pass."""
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        bad = [n for n, t in named if t.is_floating_point() and not t.isfinite().all()]
+        first = f"the first non-finite tensor is {bad[0]}" if bad else "all weights are finite"
+        kept = "" if self.files is None else f" The last good checkpoint is {self.files[0]}."
+        return (
+            f"{self.title}: the loss is not a number at epoch {self.place['epoch'] + 1}, step"
+            f" {self.place['step']}: {first}.{kept} Try a lower --lr or --quantizer-lr"
+        )
+
+    def _save(self) -> None:
+        if self.place["step"]:
+            self._means()
+        if self.files is not None:
+            checkpoint, metrics = self.files
+            save_checkpoint(checkpoint, self.model, self.optimizer, self.totals, self.place)
+            write_text(metrics, _csv(self.place["history"]))
+        self.saved_at = time.monotonic()
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,152 @@
+"""Model files: our own safetensors with everything needed to use them, and anybody's teachers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .._errors import InputError
+from .._files import write_bytes
+from ..data import Dataset
+from ..models import BUILDERS, build
+from ..quant import quantize
+
+PICKLES = {".pth", ".pt", ".th", ".tar", ".ckpt", ".bin"}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """Tensors of a model and what the file says about them."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def channels(self, name: str) -> tuple[float, ...] | None:
+        """Return ``mean`` or ``std`` when the file carries it."""
+        text = self.facts.get(name)
+        return None if text is None else tuple(float(v) for v in text.split(","))
+
+    @property
+    def model(self) -> str | None:
+        """The model's name, when the file carries one we can build."""
+        name = self.facts.get("model")
+        return name if name in BUILDERS else None
+
+
+def save_model(
+    path: Path,
+    model: nn.Module,
+    name: str | None,
+    dataset: Dataset,
+    recipe: Mapping[str, Any] | None = None,
+) -> None:
+    """Write weights with model name, classes, normalisation and, for a student, its recipe.
+
+    ``recipe`` holds the arguments of :func:`daqakd.quantize`.
+    """
+    facts = {
+        "model": name or type(model).__name__,
+        "classes": json.dumps(dataset.classes),
+        "mean": ",".join(map(str, dataset.mean)),
+        "std": ",".join(map(str, dataset.std)),
+        "dataset": dataset.name,
+    }
+    if recipe is not None:
+        facts["quantize"] = json.dumps(recipe)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    write_bytes(path, save(tensors, metadata=facts))
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """Read anybody's checkpoint: a ``state_dict`` inside, ``module.`` prefixes dropped."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{path}: cannot be loaded as plain tensors ({type(error).__name__}); save its"
+            " state_dict alone, or convert it to .safetensors"
+        ) from error
+    for key in ("state_dict", "model", "net"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, expected a state_dict")
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors, expected a state_dict")
+    return {k.removeprefix("module."): v for k, v in tensors.items()}
+
+
+def read_model_file(path: str | Path, kind: str = "teacher") -> ModelFile:
+    """Read a run directory's model, a ``.safetensors`` file or a pickled ``state_dict``.
+
+    Raises:
+        InputError: there is no such file, or it is not a model.
+    """
+    place = Path(path)
+    if place.is_dir():
+        place = place / f"{kind}.safetensors"
+    if not place.is_file():
+        raise InputError(
+            f"{place}: no such {kind}; pass a run directory, a .safetensors file, or a .pth file"
+        )
+    if place.suffix in PICKLES:
+        return ModelFile(place, _unpickle(place))
+    try:
+        with safe_open(place, "pt") as file:
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            return ModelFile(place, tensors, file.metadata() or {})
+    except SafetensorError as error:
+        raise InputError(f"{place}: not a safetensors file ({error})") from error
+
+
+def _fit(model: nn.Module, file: ModelFile, name: str) -> nn.Module:
+    """Load the tensors, or say how the architecture differs."""
+    wanted = model.state_dict()
+    given = file.tensors
+    optional = {k for k in wanted if k.endswith("num_batches_tracked")}
+    missing = sorted(wanted.keys() - given.keys() - optional)
+    extra = sorted(given.keys() - wanted.keys())
+    shapes = [k for k in wanted if k in given and wanted[k].shape != given[k].shape]
+    if missing or extra or shapes:
+        parts = [
+            f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+            for what, keys in (("lacks", missing), ("has unknown", extra))
+            if keys
+        ]
+        parts += [
+            f"{k} is {tuple(given[k].shape)}, not {tuple(wanted[k].shape)}" for k in shapes[:3]
+        ]
+        raise InputError(
+            f"{file.path}: does not fit {name} with {_outputs(model)} classes: {'; '.join(parts)}."
+            " Pass the right --model, or a teacher for these classes"
+        )
+    model.load_state_dict(given, strict=False)
+    return model.eval()
+
+
+def _outputs(model: nn.Module) -> int:
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    return linear[-1].out_features if linear else 0
+
+
+def load_model(file: ModelFile, name: str | None, classes: int) -> nn.Module:
+    """Build the model the file or ``name`` says and load its weights; quantized where it is.
+
+    Raises:
+        InputError: another architecture or class count.
+    """
+    chosen = name or file.model
+    if chosen is None:
+        raise InputError(f"{file.path}: does not say which model it is; pass --model")
+    model = build(chosen, classes)
+    if "quantize" in file.facts:
+        model = quantize(model, **json.loads(file.facts["quantize"]))
+    return _fit(model, file, chosen)

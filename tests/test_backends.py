@@ -1,0 +1,127 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from daqakd import _ops
+from daqakd._errors import InputError
+from daqakd.backends import can_run, choose, forced_backend, select, use_backend
+from daqakd.functional import lsq
+
+STEMS = ("lsq", "pact", "dorefa_weight", "dorefa_activation", "ewgs", "kd_loss", "cmi")
+X = torch.zeros(3)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_forced(monkeypatch):
+    monkeypatch.setattr(select, "_forced", None)
+
+
+@pytest.fixture
+def _no_other_backend(monkeypatch):
+    """Take every backend but the reference away, each with its reason."""
+    for module in (select.native, select.triton):
+        monkeypatch.setattr(module, "can_run", lambda *_: "it was taken away")
+
+
+@pytest.mark.parametrize("op", STEMS)
+@pytest.mark.parametrize("device", ["cpu", "cuda", "meta"])
+def test_the_reference_runs_everything(op, device):
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        assert can_run(op, "reference", device, dtype) is None
+
+
+@pytest.mark.parametrize("backend", ["triton", "native"])
+def test_a_refusal_gives_its_reason(backend):
+    reason = can_run("no_such_op", backend, "cpu", torch.float32)
+    assert "no_such_op" in reason
+
+
+def test_triton_refuses_the_cpu():
+    assert can_run("lsq", "triton", "cpu", torch.float32)
+
+
+@pytest.mark.parametrize("op", STEMS)
+def test_the_choice_can_run(op):
+    assert can_run(op, choose(op, X), "cpu", X.dtype) is None
+
+
+@pytest.mark.usefixtures("_no_other_backend")
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_reference_is_the_last_resort(device):
+    assert choose("lsq", X.to(device)) == "reference"
+
+
+def test_the_first_of_the_preference_is_chosen(monkeypatch):
+    monkeypatch.setattr(select.native, "can_run", lambda *_: None)
+    assert choose("lsq", X) == "native"
+    assert choose("lsq", X, "reference") == "reference"
+
+
+def test_the_preference_of_a_device_names_backends():
+    for names in select.PREFERENCE.values():
+        assert set(names) <= set(_ops.BACKENDS)
+        assert names[-1] == "reference"
+
+
+@pytest.mark.usefixtures("_no_other_backend")
+@pytest.mark.parametrize("backend", ["triton", "native"])
+def test_forced_and_impossible_says_why(backend):
+    wanted = rf"backend '{backend}' was asked for but cannot run 'lsq': it was taken away"
+    with pytest.raises(InputError, match=wanted):
+        choose("lsq", X, backend)
+    with use_backend(backend), pytest.raises(InputError, match=wanted):
+        lsq(X, torch.tensor(1.0), bits=2, signed=True)
+
+
+def test_an_unknown_name_is_an_error_with_a_suggestion():
+    with pytest.raises(InputError, match=r"'nativ'.*Did you mean 'native'\?"):
+        choose("lsq", X, "nativ")
+    with pytest.raises(InputError, match=r"use_backend\(\) 'nativ'"), use_backend("nativ"):
+        pass
+
+
+def test_use_backend_ends_with_its_block():
+    with use_backend("reference"):
+        assert forced_backend() == "reference"
+        with use_backend(None):
+            assert forced_backend() is None
+        assert forced_backend() == "reference"
+    assert forced_backend() is None
+
+
+def test_use_backend_ends_with_an_error():
+    with pytest.raises(KeyError), use_backend("reference"):
+        raise KeyError
+    assert forced_backend() is None
+
+
+def test_an_argument_wins_over_the_block(monkeypatch):
+    monkeypatch.setattr(select.native, "can_run", lambda *_: None)
+    with use_backend("native"):
+        assert choose("lsq", X) == "native"
+        assert choose("lsq", X, "reference") == "reference"
+
+
+@pytest.mark.parametrize(
+    ("value", "printed", "error"),
+    [
+        ("reference", "reference", ""),
+        ("", "None", ""),
+        ("refrence", "", "unknown backend in DAQAKD_BACKEND 'refrence'. Did you mean 'reference'?"),
+    ],
+)
+def test_environment_variable(value, printed, error):
+    program = "from daqakd.backends import forced_backend; print(forced_backend())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"DAQAKD_BACKEND": value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == printed
+    assert error in done.stderr
+    assert (done.returncode == 0) == (error == "")
