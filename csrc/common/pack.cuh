@@ -16,14 +16,30 @@ struct alignas(V * sizeof(T)) Pack {
   T value[V];
 };
 
+// 16 bytes at once. Stores are spelled out, for the compiler would split them into elements; no
+// kernel reads what it writes, so loads may pass them.
 template <int V, class T>
 __device__ __forceinline__ Pack<T, V> load_pack(const T* address) {
-  return *reinterpret_cast<const Pack<T, V>*>(address);
+  if constexpr (V == 1) {
+    return {*address};
+  } else {
+    Pack<T, V> pack;
+    const uint4 bits = *reinterpret_cast<const uint4*>(address);
+    memcpy(&pack, &bits, sizeof bits);
+    return pack;
+  }
 }
 
 template <int V, class T>
 __device__ __forceinline__ void store_pack(T* address, const Pack<T, V>& pack) {
-  *reinterpret_cast<Pack<T, V>*>(address) = pack;
+  if constexpr (V == 1) {
+    *address = pack.value[0];
+  } else {
+    uint4 bits;
+    memcpy(&bits, &pack, sizeof bits);
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(bits.x),
+                 "r"(bits.y), "r"(bits.z), "r"(bits.w));
+  }
 }
 
 // The last pack of a tensor may be cut short.
@@ -31,7 +47,9 @@ template <int V, class T>
 __device__ __forceinline__ Pack<T, V> load_pack(const T* address, int64_t left) {
   if (V == 1 || left >= V) return load_pack<V>(address);
   Pack<T, V> pack = {};
-  for (int i = 0; i < left; ++i) pack.value[i] = address[i];
+#pragma unroll
+  for (int i = 0; i < V; ++i)
+    if (i < left) pack.value[i] = address[i];
   return pack;
 }
 

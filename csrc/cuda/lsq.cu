@@ -79,15 +79,21 @@ __global__ void __launch_bounds__(kThreads) lsq_forward_columns(
   if (column >= plan.width) return;
   Step<float> s[V];
   plan.spread(step, column, s);
-  constexpr int kRows = kThreads / kLanes;
+  constexpr int kRows = kThreads / kLanes, kBatch = 4;
   const int64_t top = blockIdx.x / plan.tiles * kDown + threadIdx.x / kLanes;
-  int64_t element = top * plan.width + column, left = plan.numel - element;
-#pragma unroll 4
-  for (int down = 0; down < kDown; down += kRows) {
-    if (left > 0)
-      store_pack<V>(y + element, quantize(load_pack<V>(x + element, left), s, range), left);
-    element += kRows * plan.width;
-    left -= kRows * plan.width;
+  const int64_t start = top * plan.width + column, stride = kRows * plan.width;
+  for (int64_t from = start; from < start + kDown / kRows * stride; from += kBatch * stride) {
+    Pack<T, V> pack[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t left = plan.numel - from - k * stride;
+      if (left > 0) pack[k] = load_pack<V>(x + from + k * stride, left);
+    }
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t left = plan.numel - from - k * stride;
+      if (left > 0) store_pack<V>(y + from + k * stride, quantize(pack[k], s, range), left);
+    }
   }
 }
 
@@ -126,14 +132,14 @@ __global__ void __launch_bounds__(kThreads) lsq_backward_runs(
 
 // One thread: V columns of kDown / 8 rows; the block adds its 8 rows of threads in order.
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads, 3) lsq_backward_columns(
+__global__ void __launch_bounds__(kThreads, 2) lsq_backward_columns(
     const T* __restrict__ grad,      // [numel]
     const T* __restrict__ x,         // [numel]
     const float* __restrict__ step,  // [channels]
     T* __restrict__ dx,              // [numel]
     float* __restrict__ partials,    // [down, width]
     Columns<V> plan, Range range) {
-  constexpr int kRows = kThreads / kLanes;
+  constexpr int kRows = kThreads / kLanes, kBatch = 2;
   __shared__ float sums[kRows][kLanes * V];
   const int lane = threadIdx.x % kLanes, line = threadIdx.x / kLanes;
   const int64_t left_edge = blockIdx.x % plan.tiles * kLanes * V, column = left_edge + lane * V;
@@ -141,16 +147,23 @@ __global__ void __launch_bounds__(kThreads, 3) lsq_backward_columns(
   Step<float> s[V];
   float sum[V] = {};
   plan.spread(step, column, s);
-  int64_t element = top * plan.width + column;
-  int64_t left = column < plan.width ? plan.numel - element : 0;
-#pragma unroll 2
-  for (int down = 0; down < kDown; down += kRows) {
-    if (left > 0) {
-      const auto g = load_pack<V>(grad + element, left), v = load_pack<V>(x + element, left);
-      store_pack<V>(dx + element, gradient(g, v, s, range, sum), left);
+  const int64_t start = top * plan.width + column, stride = kRows * plan.width;
+  const int64_t end = column < plan.width ? start + kDown / kRows * stride : start;
+  for (int64_t from = start; from < end; from += kBatch * stride) {
+    Pack<T, V> g[kBatch], v[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t left = plan.numel - from - k * stride;
+      if (left <= 0) continue;
+      g[k] = load_pack<V>(grad + from + k * stride, left);
+      v[k] = load_pack<V>(x + from + k * stride, left);
     }
-    element += kRows * plan.width;
-    left -= kRows * plan.width;
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t left = plan.numel - from - k * stride;
+      if (left > 0)
+        store_pack<V>(dx + from + k * stride, gradient(g[k], v[k], s, range, sum), left);
+    }
   }
 #pragma unroll
   for (int i = 0; i < V; ++i) sums[line][lane * V + i] = sum[i];

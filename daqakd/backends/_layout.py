@@ -12,7 +12,7 @@ def flat(x: Tensor) -> Tensor:
 
 
 def dense(x: Tensor) -> Tensor:
-    """Return ``x`` if its elements fill memory without gaps, else a copy as ``empty_like`` would."""
+    """Return ``x`` if its elements fill memory without gaps, else a copy that does."""
     order = sorted(range(x.dim()), key=lambda d: x.stride(d), reverse=True)
     return x if x.permute(order).is_contiguous() else torch.empty_like(x).copy_(x)
 

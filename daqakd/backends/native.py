@@ -22,7 +22,9 @@ def _load(device: str) -> str | None:
         torch.ops.load_library(str(path))
     except OSError as error:
         cause = str(error.__cause__ or error).splitlines()[0]
-        return f"{path.name} does not load with torch {torch.__version__}: {cause}; rebuild: {BUILD}"
+        return (
+            f"{path.name} does not load with torch {torch.__version__}: {cause}; rebuild: {BUILD}"
+        )
     return None
 
 
