@@ -20,7 +20,8 @@ import sass
 
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
-SIZES = [
+SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
+SIZES += ["copies", "group"]
     "outer",
     "channels",
     "inner",

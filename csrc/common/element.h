@@ -64,4 +64,33 @@ DAQAKD_INLINE T store(Compute<T> value) {
   }
 }
 
+// 16-bit elements pass through a small buffer: loops that also convert do not vectorize.
+constexpr int kBlock = 256;
+
+// n elements as numbers to compute with: x itself, or the buffer filled from it.
+template <class T>
+DAQAKD_INLINE const Compute<T>* widen(const T* __restrict__ x, int64_t n, Compute<T>* buffer) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    return x;
+  } else {
+    for (int64_t i = 0; i < n; ++i) buffer[i] = load(x[i]);
+    return buffer;
+  }
+}
+
+// Where to compute n elements: y itself, or the buffer, which narrow() then stores.
+template <class T>
+DAQAKD_INLINE Compute<T>* target(T* y, Compute<T>* buffer) {
+  if constexpr (std::is_same_v<T, Compute<T>>)
+    return y;
+  else
+    return buffer;
+}
+
+template <class T>
+DAQAKD_INLINE void narrow(const Compute<T>* __restrict__ buffer, int64_t n, T* __restrict__ y) {
+  if constexpr (!std::is_same_v<T, Compute<T>>)
+    for (int64_t i = 0; i < n; ++i) y[i] = store<T>(buffer[i]);
+}
+
 }  // namespace daqakd

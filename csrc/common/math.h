@@ -49,6 +49,12 @@ DAQAKD_INLINE T clip(T v, T low, T high) {
   return v < low ? low : (v > high ? high : v);
 }
 
+// value where low <= v <= high, else 0; 0 for NaN. Nested choices become blends on every target.
+template <class T>
+DAQAKD_INLINE T keep_within(T value, T v, T low, T high) {
+  return v >= low ? (v <= high ? value : T(0)) : T(0);
+}
+
 // Half to even for |v| < 2^22 (float), 2^51 (double), by the same two additions on every target:
 // beyond 1.5 * 2^mantissa a number has no fraction bits. A negative result of zero becomes +0.
 DAQAKD_INLINE float round_half_even(float v) { return (v + 12582912.0f) - 12582912.0f; }

@@ -1,5 +1,7 @@
 #include "../formulas/lsq.h"
 
+#include <algorithm>
+
 #include "../common/check.h"
 #include "../common/element.h"
 #include "../common/simd.h"
@@ -10,60 +12,86 @@
 namespace daqakd::cpu {
 namespace {
 
-// One step for n neighbouring elements.
-template <class T>
-struct ForwardRow {
-  DAQAKD_INLINE static void run(
-      const T* __restrict__ x, T* __restrict__ y, int64_t n, Step<Compute<T>> s,
-      LSQRange<Compute<T>> range) {
-    for (int64_t i = 0; i < n; ++i) y[i] = store<T>(lsq_quantize(load(x[i]), s, range));
-  }
+// The step of element i: one for all, or one each.
+template <class C>
+struct Same {
+  DAQAKD_INLINE Step<C> operator()(int64_t) const { return step; }
+  Step<C> step;
+};
+template <class C>
+struct Each {
+  DAQAKD_INLINE Step<C> operator()(int64_t i) const { return Step(steps[i]); }
+  const C* __restrict__ steps;
 };
 
-// A step for each of n neighbouring elements.
-template <class T>
-struct ForwardColumns {
-  DAQAKD_INLINE static void run(
-      const T* __restrict__ x, T* __restrict__ y, const Compute<T>* __restrict__ s, int64_t n,
-      LSQRange<Compute<T>> range) {
-    for (int64_t i = 0; i < n; ++i) y[i] = store<T>(lsq_quantize(load(x[i]), Step(s[i]), range));
-  }
-};
-
-template <class T>
-struct BackwardRow {
+template <class T, class Steps>
+struct Forward {
   using C = Compute<T>;
 
-  DAQAKD_INLINE static C one(C g, C x, T* dx, const Step<C>& s, const LSQRange<C>& range) {
+  DAQAKD_INLINE static void run(const T* x, T* y, int64_t n, Steps s, LSQRange<C> range) {
+    C from[kBlock], to[kBlock];
+    for (int64_t first = 0; first < n; first += kBlock) {
+      const int64_t count = std::min<int64_t>(kBlock, n - first);
+      const C* __restrict__ wide = widen(x + first, count, from);
+      C* __restrict__ out = target(y + first, to);
+      for (int64_t i = 0; i < count; ++i) out[i] = lsq_quantize(wide[i], s(first + i), range);
+      narrow(out, count, y + first);
+    }
+  }
+};
+
+template <class T, class Steps, class Sums>
+struct Backward {
+  using C = Compute<T>;
+
+  DAQAKD_INLINE static void run(
+      const T* g, const T* x, T* dx, int64_t n, Steps s, Sums sums, LSQRange<C> range) {
+    C grads[kBlock], values[kBlock], to[kBlock];
+    for (int64_t first = 0; first < n; first += kBlock) {
+      const int64_t count = std::min<int64_t>(kBlock, n - first);
+      C* out = target(dx + first, to);
+      block(widen(g + first, count, grads), widen(x + first, count, values), out, first, count, s,
+            sums, range);
+      narrow(out, count, dx + first);
+    }
+  }
+
+  DAQAKD_INLINE static C one(C g, C x, C& dx, const Step<C>& s, const LSQRange<C>& range) {
     const LSQGradient<C> gradient = lsq_gradient(g, x, s, range);
-    *dx = store<T>(gradient.dx);
+    dx = gradient.dx;
     return gradient.ds;
   }
 
-  DAQAKD_INLINE static C run(
-      const T* __restrict__ g, const T* __restrict__ x, T* __restrict__ dx, int64_t n, Step<C> s,
-      LSQRange<C> range) {
-    C sum[kLanes] = {};
-    const int64_t whole = n / kLanes * kLanes;
-    for (int64_t i = 0; i < whole; i += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane)
-        sum[lane] += one(load(g[i + lane]), load(x[i + lane]), dx + i + lane, s, range);
-    for (int64_t i = whole; i < n; ++i)
-      sum[i - whole] += one(load(g[i]), load(x[i]), dx + i, s, range);
-    return add_lanes(sum);
+  DAQAKD_INLINE static void block(
+      const C* __restrict__ g, const C* __restrict__ x, C* __restrict__ dx, int64_t first,
+      int64_t n, const Steps& s, const Sums& sums, const LSQRange<C>& range) {
+    if constexpr (Sums::kPerElement) {
+      for (int64_t i = 0; i < n; ++i)
+        sums.of[first + i] += one(g[i], x[i], dx[i], s(first + i), range);
+    } else {
+      C lanes[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = sums.of[lane];
+      const int64_t whole = n / kLanes * kLanes;
+      for (int64_t i = 0; i < whole; i += kLanes)
+        for (int lane = 0; lane < kLanes; ++lane)
+          lanes[lane] += one(g[i + lane], x[i + lane], dx[i + lane], s(0), range);
+      for (int64_t i = whole; i < n; ++i)
+        lanes[i - whole] += one(g[i], x[i], dx[i], s(0), range);
+      for (int lane = 0; lane < kLanes; ++lane) sums.of[lane] = lanes[lane];
+    }
   }
 };
 
-template <class T>
-struct BackwardColumns {
-  using C = Compute<T>;
-
-  DAQAKD_INLINE static void run(
-      const T* __restrict__ g, const T* __restrict__ x, T* __restrict__ dx,
-      const C* __restrict__ s, C* __restrict__ sum, int64_t n, LSQRange<C> range) {
-    for (int64_t i = 0; i < n; ++i)
-      sum[i] += BackwardRow<T>::one(load(g[i]), load(x[i]), dx + i, Step(s[i]), range);
-  }
+// Where the shares of ds go: 16 lanes for all elements, or a sum for each.
+template <class C>
+struct Lanes {
+  static constexpr bool kPerElement = false;
+  C* of;  // [16]
+};
+template <class C>
+struct PerElement {
+  static constexpr bool kPerElement = true;
+  C* __restrict__ of;  // [n]
 };
 
 template <class T>
@@ -72,7 +100,7 @@ void forward(
   using C = Compute<T>;
   if (!is_narrow(view))
     return Rows(view).each([&](int64_t, int64_t channel, int64_t first, int64_t n) {
-      run<ForwardRow<T>>(x + first, y + first, n, Step(step[channel]), range);
+      run<Forward<T, Same<C>>>(x + first, y + first, n, Same<C>{Step(step[channel])}, range);
     });
   const Columns plan(view);
   plan.each([&](int64_t, int64_t left, int64_t columns, int64_t top, int64_t bottom) {
@@ -80,7 +108,7 @@ void forward(
     plan.spread(step, left, columns, s);
     for (int64_t row = top; row < bottom; ++row) {
       const int64_t first = row * plan.width + left, n = std::min(columns, view.numel() - first);
-      run<ForwardColumns<T>>(x + first, y + first, static_cast<const C*>(s), n, range);
+      run<Forward<T, Each<C>>>(x + first, y + first, n, Each<C>{s}, range);
     }
   });
 }
@@ -89,9 +117,12 @@ template <class T>
 void backward_rows(
     const Rows& plan, const T* g, const T* x, const Compute<T>* step, T* dx, Compute<T>* partials,
     LSQRange<Compute<T>> range) {
+  using C = Compute<T>;
   plan.each([&](int64_t unit, int64_t channel, int64_t first, int64_t n) {
-    partials[unit] = run<BackwardRow<T>>(
-        g + first, x + first, dx + first, n, Step(step[channel]), range);
+    C lanes[kLanes] = {};
+    run<Backward<T, Same<C>, Lanes<C>>>(
+        g + first, x + first, dx + first, n, Same<C>{Step(step[channel])}, Lanes<C>{lanes}, range);
+    partials[unit] = add_lanes(lanes);
   });
 }
 
@@ -105,9 +136,8 @@ void backward_columns(
     plan.spread(step, left, columns, s);
     for (int64_t row = top; row < bottom; ++row) {
       const int64_t first = row * plan.width + left, n = std::min(columns, plan.view.numel() - first);
-      run<BackwardColumns<T>>(
-          g + first, x + first, dx + first, static_cast<const C*>(s), static_cast<C*>(sum), n,
-          range);
+      run<Backward<T, Each<C>, PerElement<C>>>(
+          g + first, x + first, dx + first, n, Each<C>{s}, PerElement<C>{sum}, range);
     }
     std::copy_n(sum, columns, partials + tile * plan.width + left);
   });

@@ -27,9 +27,9 @@ template <class T>
 DAQAKD_INLINE LSQGradient<T> lsq_gradient(
     T grad, T x, const Step<T>& s, const LSQRange<T>& range) {
   const T v = s.divide(x);
-  const bool pass = (v >= range.pass_low) & (v <= range.pass_high);
   const T code = round_half_even(clip(v, range.qmin, range.qmax));
-  return {pass ? grad : T(0), grad * (code - (pass ? v : T(0)))};
+  const T inside = keep_within(v, v, range.pass_low, range.pass_high);
+  return {keep_within(grad, v, range.pass_low, range.pass_high), grad * (code - inside)};
 }
 
 enum class STE { closed = 0, open = 1, rounded = 2 };
