@@ -22,18 +22,6 @@ ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group"]
-    "outer",
-    "channels",
-    "inner",
-    "pieces",
-    "numel",
-    "width",
-    "tiles",
-    "down",
-    "across",
-    "copies",
-    "group",
-]
 ELEMENTS = ("x", "y", "grad", "dx")  # pointers to the tensor's own dtype
 TILES = {
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
