@@ -2,8 +2,12 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -29,3 +33,18 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Replace a safetensors file atomically; equal content gives equal bytes.
+
+    The library writes ``facts`` in a random order, so the header is written again, sorted.
+    """
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    content = save(plain, metadata=dict(facts))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(facts.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write_bytes(path, len(text).to_bytes(8, "little") + text + content[end:])

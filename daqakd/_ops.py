@@ -2,7 +2,8 @@
 
 An op is called through its overload, ``torch.ops.daqakd.<op>.<backend>``, never through the packet.
 ``axis=None`` means one parameter for the whole tensor. Sums and quantizer parameters' gradients are
-float32, or float64 where the input is. Masks are packed in memory order, low bits first.
+float32, or float64 where the input is. Masks are packed in memory order of ``empty_like(x)``, low
+bits first. The gradient that ``kd_loss_forward`` makes for a mean is the mean's times B.
 """
 
 from collections.abc import Callable, Sequence

@@ -50,7 +50,6 @@ SPARSE = (
     Case("expanded-images", (1, 3, 1, 4), lambda x: x.expand(2, 3, 5, 4)),
 )
 CASES = FLAT + EMPTY + DENSE + SPARSE
-LAYOUTS = DENSE + SPARSE
 
 
 def named(values, name: Callable = str) -> list:
@@ -63,7 +62,6 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 each_case = pytest.mark.parametrize("case", named(CASES, lambda c: c.id))
-each_layout = pytest.mark.parametrize("case", named(LAYOUTS, lambda c: c.id))
 each_dtype = pytest.mark.parametrize("dtype", named(DTYPES, dtype_name))
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+# the tests' tensors are small: more threads only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 NEW_TENSORS = (
     (torch, "empty"),
     (torch, "empty_like"),

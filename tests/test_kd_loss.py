@@ -252,7 +252,7 @@ Z, Y = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
         ({"teacher_logits": Z.int()}, r"teacher_logits: expected float16.*got torch\.int32"),
         ({"teacher_logits": Z[:1]}, r"teacher_logits: expected \[B, C\].*\(2, 3\), got \(1, 3\)"),
         ({"teacher_logits": Z.clone().requires_grad_()}, r"teacher_logits: requires a gradient"),
-        ({"labels": Y[:1]}, r"labels: expected integers \[B\].*got torch\.int64 \(1,\)"),
+        ({"labels": Y[:1]}, r"labels: expected int64 \[B\].*got torch\.int64 \(1,\)"),
         ({"labels": Y.bool()}, r"labels: .*got torch\.bool \(2,\)"),
         ({"labels": torch.zeros(2)}, r"labels: .*got torch\.float32 \(2,\)"),
         ({"label_smoothing": 1.0}, r"label_smoothing: expected 0 <= e < 1, got 1\.0"),

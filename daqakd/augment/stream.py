@@ -151,6 +151,7 @@ class Stream:
             sampler=needed,
             batch_size=None,
             num_workers=self.workers,
+            generator=torch.Generator(),  # or the loader draws from the global one
             multiprocessing_context="fork" if self.workers else None,
         )
         for chunk, have, pixels in zip(chunks, needed, loader, strict=True):

@@ -1,4 +1,4 @@
-"""Memory order: dense tensors are walked as they lie, others as if contiguous."""
+"""Memory order: elements are walked as they lie in ``empty_like(x)``."""
 
 import torch
 from torch import Tensor
@@ -60,10 +60,15 @@ def reduce_to(terms: Tensor, parameter: Tensor, axis: int | None) -> Tensor:
     return (terms.sum(others) if others else terms).reshape(parameter.shape)
 
 
-def pack(codes: Tensor, bits: int) -> Tensor:
-    """Pack small codes ``[N]`` into bytes, the first code in the lowest bits, zero padding."""
-    per_byte = 8 // bits
-    padded = torch.nn.functional.pad(codes.to(torch.uint8), (0, -codes.numel() % per_byte))
+def pack(codes: Tensor, x: Tensor, bits: int) -> Tensor:
+    """Pack the codes of ``x``, in memory order of ``empty_like(x)``, the first in the lowest bits.
+
+    The padding is zero. An exported program needs no mask and gets an empty one.
+    """
+    if torch.compiler.is_exporting():
+        return codes.new_empty((0,), dtype=torch.uint8)
+    ordered, per_byte = flat(like(codes, x, torch.uint8)), 8 // bits
+    padded = torch.nn.functional.pad(ordered, (0, -ordered.numel() % per_byte))
     shifts = torch.arange(per_byte, device=codes.device, dtype=torch.uint8) * bits
     return (padded.view(-1, per_byte) << shifts).sum(1, dtype=torch.uint8)
 

@@ -1,6 +1,6 @@
 """The truth: every op in plain PyTorch with explicit masks, any device, float64 included.
 
-Masks are written with ``where``: the gradient of ``clamp`` at its bounds differs between releases.
+Gradients never go through ``clamp``: its gradient at the bounds differs between releases.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._ops import LIBRARY, REDUCTION_CODES, STE_CODES, accumulation_dtype
-from ._layout import broadcast, flat, like, pack, reduce_to, unflat, unpack
+from ._layout import broadcast, like, pack, reduce_to, unflat, unpack
 
 SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least this
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
@@ -33,14 +33,10 @@ def _positive(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
     return broadcast(torch.where(wide < SMALLEST, SMALLEST, wide), x, axis)
 
 
-def _clip(v: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    return torch.where(v < low, low, torch.where(v > high, high, v))
-
-
 @_implement
 def lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None) -> Tensor:
     s = _positive(step, x, axis)
-    return like(torch.round(_clip(_wide(x) / s, qmin, qmax)) * s, x)
+    return like(torch.round(torch.clamp(_wide(x) / s, qmin, qmax)) * s, x)
 
 
 @_implement
@@ -63,7 +59,7 @@ def lsq_backward(
     else:
         inside = (v > qmin) & (v < qmax)
     g = _wide(grad)
-    terms = g * (torch.round(_clip(v, qmin, qmax)) - torch.where(inside, v, 0.0))
+    terms = g * (torch.round(torch.clamp(v, qmin, qmax)) - torch.where(inside, v, 0.0))
     dx = torch.where(inside, g, 0.0)
     return like(dx, x), reduce_to(terms, step, axis) * grad_scale
 
@@ -78,10 +74,11 @@ def pact_forward(
     wide, a = _wide(x), _positive(alpha, x, axis)
     levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     step = a / levels
-    y = torch.round(_clip(wide / step, -levels if signed else 0, levels)) * step
+    y = torch.round(torch.clamp(wide / step, -levels if signed else 0, levels)) * step
     low = -a if signed else torch.zeros_like(a)
-    codes = (wide > low).to(torch.uint8) + (wide >= a) + NOT_A_NUMBER * torch.isnan(wide)
-    return like(y, x), pack(flat(like(codes, x, torch.uint8)), 2)
+    codes = (wide > low).to(torch.uint8) + (wide >= a)
+    codes = codes.masked_fill(torch.isnan(wide), NOT_A_NUMBER)
+    return like(y, x), pack(codes, x, 2)
 
 
 @_implement
@@ -101,9 +98,9 @@ def pact_backward(
 def dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     wide, low = _wide(x), -1.0 if signed else 0.0
     levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    y = torch.round(_clip(wide, low, 1.0) * levels) / levels
+    y = torch.round(torch.clamp(wide, low, 1.0) * levels) / levels
     inside = (wide >= low) & (wide <= 1.0)
-    return like(y, x), pack(flat(like(inside, x, torch.uint8)), 1)
+    return like(y, x), pack(inside, x, 1)
 
 
 @_implement
@@ -153,7 +150,7 @@ def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     wide, levels = _wide(x), 2**bits - 1
     low = broadcast(lower.to(wide.dtype), x, None)
     width = _positive(upper.to(wide.dtype) - lower.to(wide.dtype), x, None)
-    return like(torch.round(_clip((wide - low) / width, 0.0, 1.0) * levels) / levels, x)
+    return like(torch.round(torch.clamp((wide - low) / width, 0.0, 1.0) * levels) / levels, x)
 
 
 @_implement
@@ -171,14 +168,13 @@ def ewgs_backward(
     width = _positive(upper.to(wide.dtype) - lower.to(wide.dtype), x, None)
     unit = (wide - low) / width
     inside = (unit >= 0) & (unit <= 1)
-    unit = _clip(unit, 0.0, 1.0)
+    unit = torch.clamp(unit, 0.0, 1.0)
     error = unit - torch.round(unit * levels) / levels
     scale = delta if delta_tensor is None else delta_tensor.to(wide.dtype)
     through = (g + scale * g.abs() * error) / width
     dx = torch.where(inside, through, 0.0)
-    edge = torch.where(torch.isnan(unit), unit, dx)
-    dlower = reduce_to(edge * (unit - 1), lower, None)
-    return like(dx, x), dlower, reduce_to(-edge * unit, upper, None)
+    dlower = reduce_to(dx * (unit - 1), lower, None)
+    return like(dx, x), dlower, reduce_to(-dx * unit, upper, None)
 
 
 def _targets(labels: Tensor, z: Tensor, smoothing: float, ignore: int) -> tuple[Tensor, Tensor]:
@@ -228,11 +224,12 @@ def kd_loss_forward(
         log_hard = torch.log_softmax(z, 1)
         ce = -_expect(rows, log_hard)
         grad_ce = a * (log_hard.exp() * rows.sum(1, keepdim=True) - rows)
-        ce_divisor = valid.sum().clamp(min=1)
+        ce_divisor = valid.sum().clamp(min=1).to(z.dtype)
     else:
         grad_ce = torch.zeros_like(grad)
     mean = reduction == REDUCTION_CODES["mean"]
-    grad = grad_ce / ce_divisor + grad / count if mean else grad_ce + grad
+    # a mean's gradient is stored times the rows: divided, 16-bit entries would be subnormal
+    grad = grad_ce * (count / ce_divisor) + grad if mean else grad_ce + grad
     ce_part, kl_part = a * ce, b * heat * heat * kl
     if mean:
         loss = ce_part.sum() / ce_divisor + kl_part.sum() / count

@@ -22,6 +22,40 @@ def pick(stem: str, x: Tensor, backend: str | None) -> str:
     return "reference" if torch.compiler.is_exporting() else choose(stem, x, backend)
 
 
+class _SecondDerivative(torch.autograd.Function):
+    """Identity on a gradient, made to depend on ``anchor`` only to refuse a second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, anchor: Tensor) -> Tensor:
+        """Pass the gradient through."""
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Refuse."""
+        raise RuntimeError(
+            "cannot differentiate twice through a daqakd op: its backward pass has no derivative;"
+            " compute this gradient without create_graph, or use a plain PyTorch formula"
+        )
+
+
+def first_order(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
+    """Run a backward pass without a graph; with ``create_graph`` its results refuse a second one.
+
+    ``once_differentiable`` misses the case in which the incoming gradient is a constant.
+    """
+
+    def wrapper(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            results = backward(ctx, *grads)
+        if not torch.is_grad_enabled():
+            return results
+        anchor = grads[0].new_zeros((), requires_grad=True)
+        return tuple(r if r is None else _SecondDerivative.apply(r, anchor) for r in results)
+
+    return wrapper
+
+
 def in_strides_of(grad: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
     """Return ``grad`` laid out with ``strides``, so that it lines up with a packed mask."""
     if grad.stride() == strides:

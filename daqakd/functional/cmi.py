@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .._errors import InputError
 from ..backends import reference_cmi
 from . import _checks
-from ._apply import implementation, pick
+from ._apply import first_order, implementation, pick
 
 
 class CMIDivergenceFunction(torch.autograd.Function):
@@ -26,7 +25,7 @@ class CMIDivergenceFunction(torch.autograd.Function):
         return rows
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the logits."""
         run = implementation("cmi_divergence_backward", ctx.backend)
@@ -78,11 +77,19 @@ def cmi_update(
         InputError: shapes or dtypes do not fit.
     """
     check_rows(logits, labels)
-    if state.dim() != 4 or state.shape[1] != logits.shape[1]:
+    rows, classes = logits.shape
+    wanted = (classes, classes + reference_cmi.EXTRA_COLUMNS, 2)
+    if state.dtype != torch.int64 or state.shape[1:] != wanted or not state.is_contiguous():
         raise InputError(
-            f"state: expected [groups, {logits.shape[1]}, ...] for logits {tuple(logits.shape)},"
-            f" got {tuple(state.shape)}; make it with new_state()"
+            f"state: expected contiguous int64 [groups, {', '.join(map(str, wanted))}], got"
+            f" {state.dtype} {tuple(state.shape)}; make it with new_state()"
         )
+    if weight is not None and (weight.shape != (rows,) or not weight.is_floating_point()):
+        raise InputError(
+            f"weight: expected floating point [{rows}], got {weight.dtype} {tuple(weight.shape)}"
+        )
+    if group is not None and (group.shape != (rows,) or group.dtype != torch.int64):
+        raise InputError(f"group: expected int64 [{rows}], got {group.dtype} {tuple(group.shape)}")
     implementation("cmi_update", pick("cmi", logits, backend))(
         state, logits.detach(), labels, weight, group
     )
@@ -141,7 +148,12 @@ def cmi(
         state = new_state(logits.shape[1], device=logits.device)
         cmi_update(state, logits, labels, backend=chosen)
         centroids = centroids_of(reference_cmi.from_limbs(state))[0]
+    elif centroids.shape != (logits.shape[1],) * 2:
+        raise InputError(
+            f"centroids: expected [{logits.shape[1]}, {logits.shape[1]}], got"
+            f" {tuple(centroids.shape)}"
+        )
     rows: Tensor = CMIDivergenceFunction.apply(
         logits, labels, centroids.detach().to(torch.float64), chosen
     )
-    return rows.mean()
+    return rows.sum() / max(len(rows), 1)

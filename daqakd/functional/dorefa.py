@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import _checks
-from ._apply import implementation, in_strides_of, pick
+from ._apply import first_order, implementation, in_strides_of, pick
 
 
 class DoReFaWeightFunction(torch.autograd.Function):
@@ -23,7 +22,7 @@ class DoReFaWeightFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dw."""
         run = implementation("dorefa_weight_backward", ctx.backend)
@@ -43,7 +42,7 @@ class DoReFaActivationFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx."""
         grad = in_strides_of(grad, grad.shape, ctx.strides)

@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import _checks
-from ._apply import implementation, pick, split_scalar
+from ._apply import first_order, implementation, pick, split_scalar
 
 
 class EWGSFunction(torch.autograd.Function):
@@ -31,7 +30,7 @@ class EWGSFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx, dlower and dupper."""
         x, lower, upper, delta_tensor = ctx.saved_tensors

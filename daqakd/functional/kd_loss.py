@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .._errors import InputError
 from .._ops import REDUCTION_CODES
 from . import _checks
-from ._apply import implementation, pick, split_scalar
+from ._apply import first_order, implementation, pick, split_scalar
 
 
 class KDLossFunction(torch.autograd.Function):
@@ -23,15 +22,17 @@ class KDLossFunction(torch.autograd.Function):
         run = implementation("kd_loss_forward", backend)
         loss, ce, kl, grad = run(student, teacher, labels, *rest, ctx.needs_input_grad[0])
         ctx.save_for_backward(grad)
+        ctx.mean = rest[-1] == REDUCTION_CODES["mean"]
         ctx.mark_non_differentiable(ce, kl)
         return loss, ce, kl
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the student's logits."""
         (grad,) = ctx.saved_tensors
-        scale = grads[0] if grads[0].dim() == 0 else grads[0][:, None]
+        rows = max(grad.shape[0], 1) if ctx.mean else 1
+        scale = grads[0] / rows if grads[0].dim() == 0 else grads[0][:, None]
         return ((grad * scale).to(grad.dtype), *(None,) * 12)
 
 
@@ -53,9 +54,9 @@ def _check(student: Tensor, teacher: Tensor, labels: Tensor | None, smoothing: f
     if labels is None:
         return
     wanted = student.shape if labels.is_floating_point() else student.shape[:1]
-    if labels.shape != wanted or labels.dtype == torch.bool or labels.is_complex():
+    if labels.shape != wanted or not (labels.is_floating_point() or labels.dtype == torch.int64):
         raise InputError(
-            f"labels: expected integers [B] or probabilities [B, C] for logits"
+            f"labels: expected int64 [B] or probabilities [B, C] for logits"
             f" {tuple(student.shape)}, got {labels.dtype} {tuple(labels.shape)}"
         )
 
@@ -107,6 +108,8 @@ def kd_loss(
         raise InputError(
             f"reduction: expected one of {', '.join(REDUCTION_CODES)}, got {reduction!r}"
         )
+    if isinstance(temperature, float | int) and not temperature > 0:
+        raise InputError(f"temperature: expected more than 0, got {temperature}")
     pairs = (
         split_scalar(temperature, "temperature"),
         split_scalar(ce_weight, "ce_weight"),
@@ -134,6 +137,7 @@ def _reduce_parts(
         return ce, kl
     if reduction == "sum":
         return ce.sum(), kl.sum()
+    rows = max(kl.shape[0], 1)
     if labels is None or labels.is_floating_point():
-        return ce.mean(), kl.mean()
-    return ce.sum() / (labels != ignore_index).sum().clamp(min=1), kl.mean()
+        return ce.sum() / rows, kl.sum() / rows
+    return ce.sum() / (labels != ignore_index).sum().clamp(min=1), kl.sum() / rows

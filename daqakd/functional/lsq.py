@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import _checks
-from ._apply import implementation, pick
+from ._apply import first_order, implementation, pick
 
 
 class LSQFunction(torch.autograd.Function):
@@ -33,7 +32,7 @@ class LSQFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx and dstep."""
         x, step = ctx.saved_tensors

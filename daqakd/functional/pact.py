@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import _checks
-from ._apply import implementation, in_strides_of, pick
+from ._apply import first_order, implementation, in_strides_of, pick
 
 
 class PACTFunction(torch.autograd.Function):
@@ -25,7 +24,7 @@ class PACTFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx and dalpha."""
         mask, alpha = ctx.saved_tensors

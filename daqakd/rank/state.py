@@ -155,8 +155,9 @@ class CMIState:
         classes = self.num_classes
         mass, entropy, cross_entropy, correct, invalid = sums[:, classes:].unbind(1)
         total = mass.sum()
-        if total == 0 or invalid.sum() > 0:
-            what = "is empty" if total == 0 else f"saw {int(invalid.sum())} rows of NaN logits"
+        nans = int(invalid.sum())
+        if total == 0 or nans > 0:
+            what = f"saw {nans} rows of NaN logits" if nans else "is empty"
             raise InputError(f"the CMI state {what}; nothing can be computed from it")
         off = sums[:, :classes] / torch.where(mass == 0, 1.0, mass)[:, None]
         return Measures(

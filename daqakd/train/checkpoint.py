@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from .._errors import InputError
-from .._files import write_bytes
+from .._files import write_tensors
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -36,9 +35,8 @@ def save_checkpoint(
     """
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= _optimizer_tensors(optimizer) | {"totals": totals}
-    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     try:
-        write_bytes(path, save(whole, metadata={"place": json.dumps(place)}))
+        write_tensors(path, tensors, {"place": json.dumps(place)})
     except OSError as error:
         raise InputError(
             f"{path}: the checkpoint could not be written ({error.strerror}); the one before it is"

@@ -70,23 +70,24 @@ def to_toml(values: dict[str, Any]) -> str:
     return "".join(lines + sections)
 
 
-def settle(path: Path, values: dict[str, Any]) -> None:
-    """Write ``config.toml``, or require the existing one to say the same.
+def settle(path: Path, verb: str, values: dict[str, Any]) -> None:
+    """Note a verb's options in ``config.toml``, or require what is noted there to be the same.
 
     Raises:
         InputError: the run directory belongs to another configuration.
     """
-    text = to_toml(values)
-    if not path.exists():
-        write_text(path, text)
+    noted = read(path) if path.exists() else {}
+    new = tomllib.loads(to_toml(values))
+    if verb not in noted:
+        write_text(path, to_toml({**noted, verb: new}))
         return
-    old, new = _flatten(read(path)), _flatten(tomllib.loads(text))
+    old = noted[verb]
     changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if changed:
         what = ", ".join(f"{k} ({old.get(k)} there, {new.get(k)} here)" for k in changed[:5])
         raise InputError(
-            f"{path.parent}: holds a run of another configuration: {what}. Use another --out, or"
-            " the same options to continue that run"
+            f"{path.parent}: holds a {verb} run of another configuration: {what}. Use another"
+            " --out, or the same options to continue that run"
         )
 
 
@@ -96,11 +97,3 @@ def read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); is this a run directory?") from error
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat

@@ -110,6 +110,8 @@ class Loop:
             group["lr"] = peak * share
         torch.manual_seed(int(philox(self.config.seed, epoch, torch.tensor(step), NOISE)[0]))
         loss, ce, kl, logits = self.losses(batch)
+        if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints only
+            raise InputError(self._blame(batch))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -143,10 +145,12 @@ class Loop:
             raise InputError(self._blame())
         return [s / sums[-1] for s in sums[:-1]]
 
-    def _blame(self) -> str:
-        """Say which tensor went wrong first, in the order of the forward pass."""
+    def _blame(self, batch: Batch | None = None) -> str:
+        """Say which tensor went wrong first: a weight, or with the batch an activation."""
         named = [*self.model.named_parameters(), *self.model.named_buffers()]
         bad = [n for n, t in named if t.is_floating_point() and not t.isfinite().all()]
+        if not bad and batch is not None:
+            bad = _bad_outputs(self.model, batch.images)
         first = f"the first non-finite tensor is {bad[0]}" if bad else "all weights are finite"
         kept = "" if self.files is None else f" The last good checkpoint is {self.files[0]}."
         return (
@@ -162,6 +166,25 @@ class Loop:
             save_checkpoint(checkpoint, self.model, self.optimizer, self.totals, self.place)
             write_text(metrics, _csv(self.place["history"]))
         self.saved_at = time.monotonic()
+
+
+@torch.no_grad()
+def _bad_outputs(model: nn.Module, images: Tensor) -> list[str]:
+    """Return the modules whose output is not finite, in the order of the forward pass."""
+    bad: list[str] = []
+
+    def look(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and not output.isfinite().all():
+                bad.append(f"the output of {name or 'the model'}")
+
+        return hook
+
+    handles = [m.register_forward_hook(look(n)) for n, m in model.named_modules()]
+    model(images)
+    for handle in handles:
+        handle.remove()
+    return bad
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from .._errors import InputError
-from .._files import write_bytes
+from .._files import write_tensors
 from ..data import Dataset
 from ..models import BUILDERS, build
 from ..quant import quantize
@@ -60,8 +59,7 @@ def save_model(
     }
     if recipe is not None:
         facts["quantize"] = json.dumps(recipe)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_bytes(path, save(tensors, metadata=facts))
+    write_tensors(path, model.state_dict(), facts)
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:

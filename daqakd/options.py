@@ -1,0 +1,188 @@
+"""The command line's options: one dataclass per verb, shared parts by inheritance."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options that every verb on data has."""
+
+    data: Data
+    """Data set: 'digits', or a folder with train/<class>/* and test/<class>/* or val/<class>/*."""
+    out: Path = Path("runs/latest")
+    """Run directory; the same command on the same directory continues."""
+    seed: int = 0
+    """Of initial weights, splits, orders and draws."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
+    mean: tuple[float, float, float] | None = None
+    """Per-channel mean of inputs in [0, 1]; default: the teacher file's, else ImageNet's."""
+    std: tuple[float, float, float] | None = None
+    """Per-channel standard deviation; default as for --mean."""
+    size: int | None = None
+    """Resize images to this side; folders of mixed sizes need it."""
+    model: str | None = None
+    """Model name; default: the teacher file's, else resnet20."""
+    workers: int | None = None
+    """Processes that augment; default: chosen from the size of the set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Options of a ranking."""
+
+    strategies: tuple[str, ...] = ()
+    """Strategies to rank; default: the paper's seven."""
+    images: int | None = None
+    """Rank on a stratified subset of this many images; default: all."""
+    passes: int = 1
+    """Augmented passes per strategy."""
+    cmi_weight: float = 1.0
+    """Weight of CMI in the score."""
+    pac_weight: float = 1.0
+    """Weight of PAC in the score."""
+    pac_limit: float | None = None
+    """Take the highest CMI among strategies with PAC up to this many nats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """Options of the low-bit student."""
+
+    weight_bits: Annotated[int, tyro.conf.arg(aliases=["-w"])] = 2
+    """Bits of the weights, 1 to 8."""
+    act_bits: Annotated[int, tyro.conf.arg(aliases=["-a"])] = 2
+    """Bits of the activations, 1 to 8."""
+    method: str = "lsq"
+    """Quantizer: lsq, pact, dorefa or ewgs."""
+    per_channel: bool = False
+    """One LSQ step per output channel of the weights."""
+    first_last: Literal["8bit", "fp", "same"] = "8bit"
+    """First and last layer: 8 bits, full precision, or as the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """Options of the student's training."""
+
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or SGD with Nesterov momentum 0.9."""
+    lr: float = 1e-3
+    """Peak learning rate of the model's parameters."""
+    quantizer_lr: float | None = None
+    """Peak learning rate of steps, ranges and alphas; default: a tenth of --lr."""
+    weight_decay: float = 1e-4
+    """Of the model's parameters; steps and ranges never decay."""
+    temperature: float = 4.0
+    """Temperature of the distillation term."""
+    ce_weight: float = 1.0
+    """Weight of the cross-entropy."""
+    kd_weight: float = 2.0
+    """Weight of the distillation term T^2 * KL."""
+    label_smoothing: float = 0.0
+    """Label mass spread over all classes."""
+    holdout: float = 0.1
+    """Share of the training images kept for validation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """Options of the teacher's own training."""
+
+    teacher_epochs: int = 30
+    """Passes over the training images for the teacher."""
+    teacher_strategy: str = "minimal"
+    """The teacher's own augmentation."""
+    teacher_lr: float = 0.1
+    """The teacher's peak learning rate (SGD)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Show versions and which backends can run, and why the others cannot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teach(Common):
+    """Train the full-precision teacher."""
+
+    strategy: str = "minimal"
+    """The teacher's augmentation."""
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step."""
+    lr: float = 0.1
+    """Peak learning rate (SGD with Nesterov momentum)."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    holdout: float = 0.1
+    """Share of the training images kept for validation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank(Ranking, Common):
+    """Rank augmentation strategies from the teacher alone."""
+
+    teacher: Path
+    """Teacher: a run directory, a .safetensors file, or a .pth file with a state_dict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Quantization, Student, Ranking, Common):
+    """Train the low-bit student with the teacher beside it."""
+
+    teacher: Path
+    """Teacher: a run directory, a .safetensors file, or a .pth file with a state_dict."""
+    strategy: str = "auto"
+    """Augmentation; auto ranks first and takes the winner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Measure the test accuracy of a run's student, or of a teacher on DATA."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|DATA")]
+    """A run directory; or, with --teacher, a data set."""
+    teacher: Path | None = None
+    """Evaluate this teacher on DATA instead of a run."""
+    model: str | None = None
+    """Model name of the teacher; default: the file's, else resnet20."""
+    mean: tuple[float, float, float] | None = None
+    """Per-channel mean; default: the file's, else ImageNet's."""
+    std: tuple[float, float, float] | None = None
+    """Per-channel standard deviation; default as for --mean."""
+    size: int | None = None
+    """Resize images to this side."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Teacher, Quantization, Student, Ranking, Common):
+    """Do it all: teach (or take --teacher), rank, train with the winner, evaluate."""
+
+    teacher: Path | None = None
+    """An existing teacher; default: train one."""
+    strategy: str = "auto"
+    """The student's augmentation; auto takes the winner of the ranking."""
+
+
+Verb = (
+    Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[Teach, tyro.conf.subcommand("teach")]
+    | Annotated[Rank, tyro.conf.subcommand("rank")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
+    | Annotated[Run, tyro.conf.subcommand("run")]
+)

@@ -1,0 +1,45 @@
+"""A small model and a small data set, for tests of what is built around them."""
+
+import torch
+from torch import nn
+
+from daqakd.data.dataset import Dataset, Images, make
+
+
+class SmallNet(nn.Module):
+    """Two convolutions and a classifier."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, 2, 1)
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return self.fc(torch.relu(self.conv2(x)).mean((2, 3)))
+
+
+def small_images(count: int, classes: int = 3, seed: int = 0) -> Images:
+    """Images whose mean colour tells the class, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    noise = torch.randint(0, 120, (count, 3, 16, 16), generator=generator)
+    signal = torch.zeros_like(noise)
+    signal[torch.arange(count), labels % 3] = 100
+    return Images((noise + signal).to(torch.uint8), labels)
+
+
+def small_dataset(count: int = 180, classes: int = 3, holdout: float = 0.2) -> Dataset:
+    """A data set with training, held-out and test images."""
+    return make(
+        "small",
+        [f"class{y}" for y in range(classes)],
+        small_images(count, classes),
+        small_images(60, classes, seed=1),
+        mean=(0.4, 0.4, 0.4),
+        std=(0.25, 0.25, 0.25),
+        holdout=holdout,
+        seed=0,
+    )

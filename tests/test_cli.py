@@ -1,0 +1,168 @@
+"""The command line: verbs, messages, resuming after kill -9, and real images where they are."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from daqakd.cli import main
+
+ROOT = Path(__file__).parent.parent
+DATA = os.environ.get("DAQAKD_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="DAQAKD_DATA names no folder with cifar10/")
+FAST = ("--teacher-epochs", "1", "--epochs", "1", "--strategies", "minimal", "cutmix")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "daqakd", *arguments]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A folder of 16-pixel images of three easy classes."""
+    from PIL import Image
+
+    from .small import small_images
+
+    root = tmp_path_factory.mktemp("tree")
+    for part, count in (("train", 240), ("test", 60)):
+        images = small_images(count, seed=len(part))
+        for i, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+            folder = root / part / f"class{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
+    return root
+
+
+def checksum(folder: Path) -> str:
+    return hashlib.sha256((folder / "student.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def finished(tree, tmp_path_factory) -> Path:
+    """A whole run on the small tree, in this process."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(["run", str(tree), "--out", str(out), *FAST, "--teacher-epochs", "4"]) == 0
+    return out
+
+
+def test_run_leaves_everything(finished, capsys):
+    names = {p.name for p in finished.iterdir()}
+    assert names >= {
+        "teacher.safetensors",
+        "student.safetensors",
+        "ranking.json",
+        "ranking.csv",
+        "metrics.csv",
+        "config.toml",
+        "env.json",
+        "eval.json",
+        "checkpoint",
+    }
+    shares = json.loads((finished / "eval.json").read_text())
+    assert shares["teacher_accuracy"] > 0.5
+    assert main(["eval", str(finished)]) == 0
+    assert f"{shares['student_accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_redone(finished, tree):
+    before = {p.name: p.stat().st_mtime_ns for p in finished.iterdir() if p.is_file()}
+    assert main(["run", str(tree), "--out", str(finished), *FAST, "--teacher-epochs", "4"]) == 0
+    after = {p.name: p.stat().st_mtime_ns for p in finished.iterdir() if p.is_file()}
+    assert after["student.safetensors"] == before["student.safetensors"]
+    assert after["eval.json"] == before["eval.json"]
+
+
+def test_rank_train_and_eval_as_verbs(finished, tree, tmp_path, capsys):
+    out, teacher = str(tmp_path), str(finished)
+    common = [str(tree), "--teacher", teacher, "--out", out]
+    assert main(["rank", *common, "--strategies", "minimal", "cutmix"]) == 0
+    strategies = ["--strategies", "minimal", "cutmix"]
+    assert main(["train", *common, *strategies, "--epochs", "1", "-w", "4", "-a", "4"]) == 0
+    assert "the lowest score" in capsys.readouterr().out
+    assert main(["eval", out]) == 0
+    assert main(["eval", str(tree), "--teacher", teacher]) == 0
+    assert "test images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kills", [2])
+def test_kill_9_in_the_middle_of_run_changes_nothing(finished, tree, tmp_path, kills):
+    """The same command after kill -9 at random moments ends in the uninterrupted run's bits."""
+    line = command("run", str(tree), "--out", str(tmp_path), *FAST, "--teacher-epochs", "4")
+    moments = random.Random(0)
+    for _ in range(kills):
+        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL)
+        time.sleep(moments.uniform(4, 9))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert checksum(tmp_path) == checksum(finished)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rank", "nowhere", "--teacher", "t.pth"], "t.pth: no such teacher"),
+        (["run", "nowhere"], "nowhere: no such folder"),
+        (["run", "digits", "--strategy", "trivalaugment"], "Did you mean 'trivialaugment'"),
+        (["run", "digits", "--model", "resnet21"], "unknown model 'resnet21'.*Did you mean"),
+        (["run", "digits", "-w", "9"], "weight_bits.*1 to 8"),
+        (["run", "digits", "--method", "lsqq"], "Did you mean 'lsq'"),
+        (["eval", "nowhere"], "config.toml: cannot be read"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else "",
+)
+def test_wrong_input_is_one_paragraph(arguments, message, tmp_path, capsys):
+    if arguments[0] != "eval":
+        arguments = [*arguments, "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("daqakd: error:")
+    assert error.count("\n") == 1
+    import re
+
+    assert re.search(message, error), error
+
+
+def test_unknown_options_suggest_the_right_one():
+    done = run("run", "digits", "--epoch", "3")
+    assert done.returncode != 0
+    assert "--epochs" in done.stdout + done.stderr
+
+
+def test_help_and_doctor():
+    assert "rank" in run("--help").stdout
+    doctor = run("doctor")
+    assert doctor.returncode == 0
+    assert "torch" in doctor.stdout
+    assert "lsq" in doctor.stdout
+
+
+@needs_data
+def test_the_given_teacher_on_real_images(tmp_path, capsys):
+    """A ResNet-20 teacher and real CIFAR-10 images: accuracy, and trivialaugment beats minimal."""
+    folder = Path(DATA)
+    teacher = ["--teacher", str(folder / "teachers/cifar10_resnet20.safetensors")]
+    data = str(folder / "cifar10")
+    assert main(["eval", data, *teacher]) == 0
+    share = float(capsys.readouterr().out.split(": ")[1].split("%")[0])
+    assert 88 < share < 95
+    names = ["--strategies", "minimal", "trivialaugment"]
+    assert main(["rank", data, *teacher, "--out", str(tmp_path), *names]) == 0
+    ranking = json.loads((tmp_path / "ranking.json").read_text())
+    assert ranking["best"] == "trivialaugment"
+    assert ranking["tied"] == []

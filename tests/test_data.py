@@ -1,0 +1,107 @@
+"""Data sets: folders, digits, wrapped data sets, and the held-out split."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from daqakd import InputError, data
+from daqakd.data.dataset import class_ranks, split
+
+
+def write_tree(root, sizes=((8, 8),), classes=("cat", "dog"), splits=("train", "test"), count=3):
+    rng = np.random.default_rng(0)
+    for part in splits:
+        for name in classes:
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                height, width = sizes[i % len(sizes)]
+                pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{i}.png")
+    return root
+
+
+def test_folder_is_read_as_it_lies(tmp_path):
+    dataset = data.load(write_tree(tmp_path), holdout=0)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.train.pixels.shape == (6, 3, 8, 8)
+    assert dataset.train.pixels.dtype == torch.uint8
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    first = np.asarray(Image.open(tmp_path / "train/cat/0.png"))
+    assert (dataset.train.pixels[0].permute(1, 2, 0).numpy() == first).all()
+
+
+def test_val_serves_as_test_and_grey_becomes_rgb(tmp_path):
+    write_tree(tmp_path, splits=("train", "val"))
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "val/cat/0.png")
+    dataset = data.load(tmp_path)
+    assert (dataset.test.pixels[0] == 7).all()
+
+
+def test_mixed_sizes_need_size(tmp_path):
+    write_tree(tmp_path, sizes=((8, 8), (9, 12)))
+    with pytest.raises(InputError, match=r"12 x 9 pixels.*--size"):
+        data.load(tmp_path)
+    assert data.load(tmp_path, size=16).size == 16
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: (r / "train/cat/0.png").write_bytes(b"no"), r"0\.png: not a readable image"),
+        (lambda r: [p.unlink() for p in (r / "train/dog").iterdir()], "without images"),
+        (lambda r: (r / "test/dog").rename(r / "test/cow"), "classes differ.*cow"),
+        (lambda r: (r / "test").rename(r / "tests"), r"expected train/<class>.*found tests, train"),
+    ],
+    ids=["unreadable", "empty", "other-classes", "no-test"],
+)
+def test_spoilt_folders_say_where(tmp_path, spoil, message):
+    spoil(write_tree(tmp_path))
+    with pytest.raises(InputError, match=message):
+        data.load(tmp_path)
+
+
+def test_missing_folder_suggests_a_name():
+    with pytest.raises(InputError, match=r"digit: no such folder.*Did you mean 'digits'"):
+        data.load("digit")
+
+
+def test_digits_need_no_files():
+    pytest.importorskip("sklearn")
+    dataset = data.load("digits")
+    assert dataset.train.pixels.shape[1:] == (3, 32, 32)
+    assert len(dataset.train) + len(dataset.test) == 1797
+    assert not dataset.flip
+    again = data.load("digits", seed=5)
+    assert torch.equal(again.test.pixels, dataset.test.pixels), "the test set moved with the seed"
+
+
+def test_split_is_stratified_disjoint_and_fixed_by_the_seed():
+    labels = torch.tensor([0] * 50 + [1] * 20 + [2] * 2 + [3])
+    fit, held = split(labels, 0.1, seed=1)
+    assert sorted([*fit.tolist(), *held.tolist()]) == list(range(len(labels)))
+    assert torch.bincount(labels[held], minlength=4).tolist() == [5, 2, 1, 0]
+    assert torch.equal(split(labels, 0.1, seed=1)[1], held)
+    assert not torch.equal(split(labels, 0.1, seed=2)[1], held)
+    assert len(split(labels, 0.0, seed=1)[1]) == 0
+
+
+def test_class_ranks_count_within_the_class():
+    labels = torch.tensor([1, 0, 1, 1, 0])
+    assert class_ranks(labels, torch.arange(5)).tolist() == [0, 0, 1, 2, 1]
+
+
+def test_wrap_reads_pil_and_uint8_items():
+    image = Image.fromarray(np.full((8, 8), 9, np.uint8))
+    items = [(image, 0), (torch.full((3, 8, 8), 9, dtype=torch.uint8), 1)]
+    dataset = data.wrap(items, items, holdout=0)
+    assert (dataset.train.pixels == 9).all()
+    assert dataset.num_classes == 2
+    with pytest.raises(InputError, match="item 0: expected a PIL image or uint8"):
+        data.wrap([(torch.zeros(3, 8, 8), 0)], items)
+
+
+def test_normalisation_must_have_three_positive_numbers(tmp_path):
+    write_tree(tmp_path)
+    with pytest.raises(InputError, match="std: expected three positive"):
+        data.load(tmp_path, std=(1.0, 0.0, 1.0))
