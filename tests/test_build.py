@@ -111,7 +111,7 @@ def test_a_torch_without_cuda_gets_no_cuda_library(build, tmp_path):
 
 def test_architectures(ninja_file):
     options = ninja_file.gencode("8.0;9.0+PTX").split()
-    assert [option.split("code=")[1] for option in options] == ["sm_80", "sm_90", "compute_90"]
+    assert [option.rsplit("=", 1)[1] for option in options] == ["sm_80", "sm_90", "compute_90"]
     assert ninja_file.gencode("9.0a") == "-gencode=arch=compute_90a,code=sm_90a"
 
 
