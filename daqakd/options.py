@@ -14,7 +14,7 @@ class Common:
     """Options that every verb on data has."""
 
     data: Data
-    """Data set: 'digits', or a folder with train/<class>/* and test/<class>/* or val/<class>/*."""
+    """cifar10, cifar100, digits, tiny-imagenet, or a folder with train/<class>/* and test/ or val/."""
     out: Path = Path("runs/latest")
     """Run directory; the same command on the same directory continues."""
     seed: int = 0
@@ -28,7 +28,7 @@ class Common:
     size: int | None = None
     """Resize images to this side; folders of mixed sizes need it."""
     model: str | None = None
-    """Model name; default: the teacher file's, else resnet20."""
+    """Model name, or package.module:function; default: the teacher file's, else resnet20."""
     workers: int | None = None
     """Processes that augment; default: chosen from the size of the set."""
 

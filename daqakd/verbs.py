@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from . import _console, options
-from ._errors import InputError, unknown
+from ._errors import InputError
 from ._files import write_json
 from ._ops import OPS
 from ._packing import build_facts
 from .augment import PAPER, get_strategy
 from .backends import can_run
 from .data import Dataset, load
-from .models import BUILDERS, build
+from .models import build
+from .models import find as find_model
 from .quant import quantize
 from .rank import Ranking, rank
 from .train import TrainConfig, accuracy, distill, teach
@@ -54,8 +55,8 @@ def teacher_of(
 
 def check(verb: options.Common) -> None:
     """Raise InputError for names and bits that are wrong, before any long work."""
-    if verb.model is not None and verb.model not in BUILDERS:
-        raise unknown("model", verb.model, list(BUILDERS))
+    if verb.model is not None:
+        find_model(verb.model)
     chosen = [getattr(verb, key, "auto") for key in ("strategy", "teacher_strategy")]
     for name in [*getattr(verb, "strategies", ()), *chosen]:
         if name != "auto":

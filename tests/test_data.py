@@ -105,3 +105,51 @@ def test_normalisation_must_have_three_positive_numbers(tmp_path):
     write_tree(tmp_path)
     with pytest.raises(InputError, match="std: expected three positive"):
         data.load(tmp_path, std=(1.0, 0.0, 1.0))
+
+
+def write_tiny_imagenet(root):
+    """Tiny ImageNet as distributed: images/ below each class, a flat annotated val/, bare test/."""
+    write_tree(root, classes=("n01", "n02"), splits=("train",))
+    for name in ("n01", "n02"):
+        (root / "train" / name / "images").mkdir()
+        for path in (root / "train" / name).glob("*.png"):
+            path.rename(path.parent / "images" / path.name)
+    (root / "val/images").mkdir(parents=True)
+    (root / "test/images").mkdir(parents=True)
+    lines = []
+    for i, name in enumerate(["n02", "n01", "n02"]):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(root / f"val/images/val_{i}.png")
+        lines.append(f"val_{i}.png\t{name}\t0\t0\t1\t1\n")
+    (root / "val/val_annotations.txt").write_text("".join(lines))
+    return root
+
+
+def test_tiny_imagenet_as_distributed(tmp_path, monkeypatch):
+    write_tiny_imagenet(tmp_path / "tiny-imagenet-200")
+    monkeypatch.setenv("DAQAKD_DATA", str(tmp_path))
+    dataset = data.load("tiny-imagenet")
+    assert dataset.classes == ("n01", "n02")
+    assert dataset.test.labels.tolist() == [1, 0, 1]
+    assert dataset.test.pixels[2].unique().tolist() == [2]
+    assert len(dataset.train) == 6
+
+
+def test_missing_named_sets_say_where_to_put_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAQAKD_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"tiny-imagenet: not found in .*DAQAKD_DATA"):
+        data.load("tiny-imagenet")
+
+    def offline(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
+    with pytest.raises(InputError, match=r"cifar10: not found in .*unreachable.*Without a network"):
+        data.load("cifar10")
+
+
+def test_named_cifar_is_read_from_an_unpacked_tree(tmp_path, monkeypatch):
+    write_tree(tmp_path / "cifar10")
+    monkeypatch.setenv("DAQAKD_DATA", str(tmp_path))
+    dataset = data.load("cifar10", holdout=0)
+    assert dataset.mean == (0.4914, 0.4822, 0.4465)
+    assert dataset.num_classes == 2

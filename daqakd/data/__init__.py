@@ -12,8 +12,9 @@ from .._errors import InputError, suggest
 from .dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset, Images, class_ranks, make
 from .digits import read_digits
 from .folder import read_tree
+from .named import NAMED_STATISTICS, read_named
 
-NAMES = ["digits"]
+NAMES = ["cifar10", "cifar100", "digits", "tiny-imagenet"]
 
 
 def load(
@@ -28,9 +29,10 @@ def load(
     """Load a data set by name, or a folder ``train/<class>/*`` with ``test/`` or ``val/``.
 
     Args:
-        name_or_path: ``"digits"`` or a folder.
-        mean: per-channel mean of inputs in [0, 1]; default: ImageNet's.
-        std: per-channel standard deviation; default: ImageNet's.
+        name_or_path: ``"cifar10" "cifar100" "digits" "tiny-imagenet"`` or a folder. Named sets are
+            looked for in ``DAQAKD_DATA`` (else ``~/.cache/daqakd``); CIFAR is downloaded there.
+        mean: per-channel mean of inputs in [0, 1]; default: CIFAR's own, else ImageNet's.
+        std: per-channel standard deviation; default as for ``mean``.
         size: resize images to this side; folders of mixed sizes need it.
         holdout: share of the training images of each class that never trains a model.
         seed: fixes which images are held out.
@@ -38,10 +40,11 @@ def load(
     Raises:
         InputError: no such name or folder, an unreadable image, an empty class, mixed sizes.
     """
-    flip = True
-    if str(name_or_path) == "digits":
+    name = str(name_or_path)
+    if name == "digits":
         classes, train, test = read_digits(size)
-        flip = False
+    elif name in NAMED_STATISTICS:
+        classes, train, test = read_named(name, size)
     elif Path(name_or_path).is_dir():
         classes, train, test = read_tree(Path(name_or_path), size)
     else:
@@ -50,16 +53,17 @@ def load(
             f" Known data sets: {', '.join(NAMES)}; or a folder with train/<class>/* and"
             " test/<class>/*"
         )
+    usual = NAMED_STATISTICS.get(name, (IMAGENET_MEAN, IMAGENET_STD))
     return make(
         Path(name_or_path).name,
         classes,
         train,
         test,
-        mean=mean or IMAGENET_MEAN,
-        std=std or IMAGENET_STD,
+        mean=mean or usual[0],
+        std=std or usual[1],
         holdout=holdout,
         seed=seed,
-        flip=flip,
+        flip=name != "digits",
     )
 
 

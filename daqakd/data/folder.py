@@ -1,4 +1,7 @@
-"""Folder trees: ``train/<class>/*`` with ``test/<class>/*`` or ``val/<class>/*``."""
+"""Folder trees: ``train/<class>/*`` with ``test/<class>/*`` or ``val/<class>/*``.
+
+Tiny ImageNet as distributed is one too: its flat ``val/`` is read through its annotation file.
+"""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +15,7 @@ from torch import Tensor
 from .._errors import InputError
 from .dataset import Images
 
+ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
@@ -29,7 +33,22 @@ def read_image(path: Path, size: int | None) -> np.ndarray:
     return np.asarray(rgb)
 
 
+def _annotated(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
+    """List a flat folder whose annotation file names the classes."""
+    places = {name: label for label, name in enumerate(classes)}
+    paths, labels = [], []
+    for line in (folder / ANNOTATIONS).read_text().splitlines():
+        file, name = line.split("\t")[:2]
+        if name not in places:
+            raise InputError(f"{folder / ANNOTATIONS}: class {name!r} has no folder in train/")
+        paths.append(folder / "images" / file)
+        labels.append(places[name])
+    return paths, labels
+
+
 def _list(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
+    if (folder / ANNOTATIONS).is_file():
+        return _annotated(folder, classes)
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -75,16 +94,18 @@ def read_tree(root: Path, size: int | None) -> tuple[list[str], Images, Images]:
     """Read a tree: class names (sorted folder names), training images, test images."""
     train = root / "train"
     tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
+    tests = [t for t in tests if (t / ANNOTATIONS).is_file()] or tests
     if not train.is_dir() or not tests:
         seen = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise InputError(
             f"{root}: expected train/<class>/* and test/<class>/* or val/<class>/*, found {seen}"
         )
     classes = sorted(p.name for p in train.iterdir() if p.is_dir())
+    annotated = (tests[0] / ANNOTATIONS).is_file()
     others = sorted(p.name for p in tests[0].iterdir() if p.is_dir())
     if len(classes) < 2:
         raise InputError(f"{train}: expected at least two class folders, found {len(classes)}")
-    if classes != others:
+    if classes != others and not annotated:
         odd = sorted(set(classes) ^ set(others))
         raise InputError(
             f"{tests[0]}: its classes differ from {train}'s: {', '.join(odd[:6])};"

@@ -36,7 +36,7 @@ class ModelFile:
     def model(self) -> str | None:
         """The model's name, when the file carries one we can build."""
         name = self.facts.get("model")
-        return name if name in BUILDERS else None
+        return name if name in BUILDERS or ":" in (name or "") else None
 
 
 def save_model(

@@ -1,0 +1,73 @@
+"""CIFAR-10, CIFAR-100 and Tiny ImageNet by name, from ``DAQAKD_DATA`` or ``~/.cache/daqakd``."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._errors import InputError
+from .dataset import IMAGENET_MEAN, IMAGENET_STD, Images
+from .folder import read_tree
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+NAMED_STATISTICS: dict[str, Statistics] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "tiny-imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+}
+FOLDERS = {
+    "cifar10": ("cifar10",),
+    "cifar100": ("cifar100",),
+    "tiny-imagenet": ("tiny-imagenet-200", "tiny-imagenet"),
+}
+
+
+def data_root() -> Path:
+    """Return the folder that holds the named data sets."""
+    return Path(os.environ.get("DAQAKD_DATA") or Path.home() / ".cache" / "daqakd")
+
+
+def read_named(name: str, size: int | None) -> tuple[list[str], Images, Images]:
+    """Read a named data set: an unpacked tree where there is one, else torchvision's CIFAR.
+
+    Raises:
+        InputError: the files are missing and cannot be downloaded.
+    """
+    root = data_root()
+    for folder in FOLDERS[name]:
+        if (root / folder / "train").is_dir():
+            return read_tree(root / folder, size)
+    if name == "tiny-imagenet":
+        raise InputError(
+            f"tiny-imagenet: not found in {root}; unpack tiny-imagenet-200.zip there, or set"
+            " DAQAKD_DATA to the folder that holds tiny-imagenet-200/"
+        )
+    train, test = _cifar(name, root, True), _cifar(name, root, False)
+    return list(train.classes), _images(train, size), _images(test, size)
+
+
+def _cifar(name: str, root: Path, train: bool) -> Any:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    try:
+        return kind(root, train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{name}: not found in {root}, and the download failed ({error}). Without a network,"
+            " put torchvision's files or a train/<class>, test/<class> tree there, or set"
+            " DAQAKD_DATA"
+        ) from error
+
+
+def _images(dataset: Any, size: int | None) -> Images:
+    pixels: Tensor = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    if size is not None and size != pixels.shape[-1]:
+        resized = nn.functional.interpolate(
+            pixels.float(), size=size, mode="bilinear", antialias=True
+        )
+        pixels = resized.round().to(torch.uint8)
+    return Images(pixels, torch.tensor(dataset.targets))

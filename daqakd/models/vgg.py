@@ -1,0 +1,56 @@
+"""CIFAR VGGs without large fully connected layers, as used by the low-bit distillation papers."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+WIDTHS = (64, 128, 256, 512, 512)
+POOLED_GROUPS = 3  # the first groups end in 2 x 2 max pooling
+
+
+def _group(inputs: int, width: int, convolutions: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number in range(convolutions):
+        layers += [
+            nn.Conv2d(inputs if number == 0 else width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+class VGG(nn.Module):
+    """Five groups of 3 x 3 convolutions, average pooling, one linear layer.
+
+    Args:
+        convolutions: per group; (1, 1, 1, 1, 1) is VGG-8, (2, 2, 2, 2, 2) is VGG-13.
+        num_classes: outputs.
+
+    The fourth group is pooled for inputs of 64 pixels only.
+    """
+
+    def __init__(self, convolutions: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        ends = pairwise((3, *WIDTHS))
+        self.groups = nn.ModuleList(
+            _group(a, b, count) for (a, b), count in zip(ends, convolutions, strict=True)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.classifier.weight, 0, 0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``[B, num_classes]`` for images ``[B, 3, H, W]``."""
+        side = x.shape[-1]
+        for number, group in enumerate(self.groups):
+            x = group(x)
+            if number < POOLED_GROUPS or (number == POOLED_GROUPS and side == 64):
+                x = self.pool(x)
+        logits: Tensor = self.classifier(torch.mean(x, (2, 3)))
+        return logits
