@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow gpu lint clean
 
 demo: $(READY)  ## the main job on an embedded data set, under 3 minutes on 2 cores
 	$(BIN)/python -m daqakd.demo
@@ -14,6 +14,9 @@ test: $(READY)  ## the ordinary tests
 
 slow: $(READY)  ## full products and long runs
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+gpu: $(READY)  ## build, GPU tests, benchmarks in under 9 minutes; DRY=1 walks it without a GPU
+	$(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry)
 
 lint: $(READY)
 	$(BIN)/ruff check .

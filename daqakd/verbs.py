@@ -12,6 +12,7 @@ from . import _console, options
 from ._errors import InputError
 from ._files import write_json
 from ._ops import OPS
+from ._packing import build_facts
 from .augment import PAPER, get_strategy
 from .backends import can_run
 from .data import Dataset, load
@@ -95,6 +96,7 @@ def doctor(verb: options.Doctor) -> None:
         _console.say(f"{name:14}{version or 'not installed'}")
     _console.say(f"{'processor':14}{facts['processor']}, {facts['cores']} cores")
     _console.say(f"{'GPU':14}{facts['gpu'] or 'none that torch sees'}")
+    print_build()
     stems = sorted({op.removesuffix("_forward") for op in OPS if not op.endswith("backward")})
     for device in ("cpu", "cuda") if facts["gpu"] else ("cpu",):
         _console.say(f"\nops on {device} (float32):")
@@ -105,6 +107,22 @@ def doctor(verb: options.Doctor) -> None:
             for backend, why in reasons.items():
                 if why is not None:
                     _console.say(f"  {'':20}not {backend}: {why}")
+
+
+def print_build() -> None:
+    """Print what the compiled libraries know about themselves."""
+    facts = build_facts()
+    if not facts:
+        return
+    _console.say(f"{'compiler':14}{facts['compiler']}")
+    if facts["cuda"]:
+        kernels = facts["kernels"]
+        most = max(kernel["registers"] for kernel in kernels)
+        spilled = sum(kernel["spilled_bytes"] > 0 for kernel in kernels)
+        _console.say(
+            f"{'CUDA kernels':14}CUDA {facts['cuda']}, architectures {facts['architectures']}:"
+            f" {len(kernels)} built, at most {most} registers, {spilled} spill"
+        )
 
 
 def run_teach(verb: options.Teach) -> None:

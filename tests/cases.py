@@ -9,7 +9,7 @@ from torch import Tensor
 
 from daqakd.backends import can_run
 
-BACKENDS = ("reference",)
+BACKENDS = ("reference", "native", "triton")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SIZES = (1, 3, 7, 8, 15, 16, 17, 31, 33, 127, 129, 1023, 1025)
 

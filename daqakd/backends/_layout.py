@@ -11,6 +11,27 @@ def flat(x: Tensor) -> Tensor:
     return ordered.reshape(-1) if ordered.is_contiguous() else x.reshape(-1)
 
 
+def dense(x: Tensor) -> Tensor:
+    """Return ``x`` if its elements fill memory without gaps, else a copy that does."""
+    order = sorted(range(x.dim()), key=lambda d: x.stride(d), reverse=True)
+    return x if x.permute(order).is_contiguous() else torch.empty_like(x).copy_(x)
+
+
+def in_strides_of(values: Tensor, x: Tensor) -> Tensor:
+    """Return ``values`` laid out as the dense ``x`` of the same shape."""
+    same = values.stride() == x.stride()
+    return values if same else torch.empty_like(x, dtype=values.dtype).copy_(values)
+
+
+def memory_view(x: Tensor, axis: int | None) -> tuple[int, int, int]:
+    """Return the dense ``x`` as ``[outer, channels, inner]``, channels running along ``axis``."""
+    channels = 1 if axis is None else x.shape[axis]
+    if axis is None or channels <= 1 or x.numel() == 0:
+        return 1, channels, x.numel() // max(channels, 1)
+    inner = x.stride(axis)
+    return x.numel() // (channels * inner), channels, inner
+
+
 def like(values: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Give ``values`` the strides of ``torch.empty_like(x)`` and its dtype, or ``dtype``."""
     values = values.to(dtype or x.dtype)

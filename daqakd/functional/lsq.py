@@ -38,7 +38,8 @@ class LSQFunction(torch.autograd.Function):
         x, step = ctx.saved_tensors
         run = implementation("lsq_backward", ctx.backend)
         dx, dstep = run(grad, x, step, *ctx.arguments)
-        return dx, dstep.to(step.dtype), None, None, None, None, None, None
+        dstep = dstep if dstep.dtype == step.dtype else dstep.to(step.dtype)
+        return dx, dstep, None, None, None, None, None, None
 
 
 def lsq(

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include "layout.h"
+
+namespace daqakd {
+
+// The public functions check first and say more; these keep a direct call from reading wild memory.
+inline void check_parameter(
+    const char* name, const Tensor& parameter, const Tensor& x, std::optional<int64_t> axis) {
+  const int64_t dim = x.dim();
+  STD_TORCH_CHECK(
+      !axis.has_value() || (-dim <= *axis && *axis < dim), "axis: expected a dimension of the ",
+      dim, "-D input, got ", axis.value_or(0));
+  const int64_t wanted = axis.has_value() ? x.size(*axis < 0 ? *axis + dim : *axis) : 1;
+  STD_TORCH_CHECK(
+      parameter.numel() == wanted, name, ": expected ", wanted, " values, got ",
+      parameter.numel());
+  STD_TORCH_CHECK(
+      parameter.device() == x.device(), name, ": is on another device than the input; move it");
+}
+
+inline void check_same(const char* name, const Tensor& value, const Tensor& x) {
+  STD_TORCH_CHECK(
+      value.dim() == x.dim() && std::equal(
+          value.sizes().begin(), value.sizes().end(), x.sizes().begin()),
+      name, ": expected the shape of the input");
+  STD_TORCH_CHECK(
+      value.scalar_type() == x.scalar_type() && value.device() == x.device(), name,
+      ": expected the dtype and device of the input");
+}
+
+inline ScalarType accumulation_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+}  // namespace daqakd

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "inline.h"
+
+namespace daqakd {
+
+constexpr int kLanes = 16;  // partial sums side by side, on every instruction set
+
+// Order of the additions is part of the result: lane i + lane i + 8, then + 4, + 2, + 1.
+template <class T>
+DAQAKD_INLINE T add_lanes(T* lanes) {  // [16]
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+
+#if defined(__x86_64__)
+
+enum class InstructionSet { baseline, avx2, avx512 };
+
+// DAQAKD_CPU=baseline|avx2 lowers the choice; the results are the same bits.
+inline InstructionSet instruction_set() {
+  static const InstructionSet chosen = [] {
+    const char* value = std::getenv("DAQAKD_CPU");
+    const std::string_view limit = value ? value : "";
+    if (limit == "baseline" || !__builtin_cpu_supports("avx2")) return InstructionSet::baseline;
+    if (limit == "avx2" || !__builtin_cpu_supports("avx512f")) return InstructionSet::avx2;
+    return InstructionSet::avx512;
+  }();
+  return chosen;
+}
+
+template <class Body, class... Args>
+[[gnu::target("avx512f"), gnu::noinline]] auto run_avx512(Args... args) {
+  return Body::run(args...);
+}
+
+template <class Body, class... Args>
+[[gnu::target("avx2"), gnu::noinline]] auto run_avx2(Args... args) {
+  return Body::run(args...);
+}
+
+// Body::run is always inlined, so each caller compiles it for its own instruction set.
+template <class Body, class... Args>
+auto run(Args... args) {
+  switch (instruction_set()) {
+    case InstructionSet::avx512:
+      return run_avx512<Body>(args...);
+    case InstructionSet::avx2:
+      return run_avx2<Body>(args...);
+    default:
+      return Body::run(args...);
+  }
+}
+
+#else
+
+template <class Body, class... Args>
+auto run(Args... args) {
+  return Body::run(args...);
+}
+
+#endif
+
+}  // namespace daqakd

@@ -1,0 +1,17 @@
+#include <torch/csrc/stable/library.h>
+
+#include "ops.h"
+
+// Compiled once per library: _C registers the CPU implementations, _C_cuda the CUDA ones.
+#if defined(DAQAKD_CUDA)
+#define DAQAKD_KEY CUDA
+namespace device = daqakd::cuda;
+#else
+#define DAQAKD_KEY CPU
+namespace device = daqakd::cpu;
+#endif
+
+STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
+  m.impl("lsq_forward.native", TORCH_BOX(&device::lsq_forward));
+  m.impl("lsq_backward.native", TORCH_BOX(&device::lsq_backward));
+}

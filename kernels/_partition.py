@@ -1,0 +1,139 @@
+"""How a dense tensor ``[outer, channels, inner]`` is cut into programs, by shape alone."""
+
+from dataclasses import dataclass
+from math import gcd
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+TILE = 4096  # elements of one channel that make one partial sum
+NARROW = 32  # runs of a channel shorter than this are walked as columns
+ROWS, COLUMNS = 32, 128  # a tile of columns
+ACROSS = 512  # narrower matrices are widened to about this
+WARPS = 8
+
+
+class View(NamedTuple):
+    """A dense tensor in memory order; ``channels`` have a parameter each."""
+
+    outer: int
+    channels: int
+    inner: int
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.outer * self.channels * self.inner
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the runs of a channel are too short for a program."""
+        return self.channels > 1 and self.inner < NARROW
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One program: a piece of a long run, or several whole short runs, of one channel."""
+
+    view: View
+
+    @property
+    def block(self) -> int:
+        """Elements of a run that a program takes."""
+        return min(TILE, triton.next_power_of_2(self.view.inner))
+
+    @property
+    def runs(self) -> int:
+        """Runs that a program takes."""
+        return min(TILE // self.block, triton.next_power_of_2(self.view.outer))
+
+    @property
+    def pieces(self) -> int:
+        """Programs that share one run."""
+        return triton.cdiv(self.view.inner, self.block)
+
+    @property
+    def down(self) -> int:
+        """Rows of the matrix of partial sums."""
+        return triton.cdiv(self.view.outer, self.runs)
+
+    @property
+    def across(self) -> int:
+        """Columns of the matrix of partial sums."""
+        return self.view.channels * self.pieces
+
+    @property
+    def fold(self) -> tuple[int, int, int, int, int]:
+        """Arguments of :func:`fold_kernel`."""
+        return self.down, self.across, 1, self.view.channels, self.pieces
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Memory as a matrix whose columns have one channel each; one program: a tile of it."""
+
+    view: View
+
+    @property
+    def copies(self) -> int:
+        """How often the channels repeat along a row; makes rows start on 16-byte addresses."""
+        period = self.view.channels * self.view.inner
+        step = 16 // gcd(period, 16)
+        return triton.cdiv(max(1, ACROSS // period), step) * step
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix."""
+        return self.view.channels * self.view.inner * self.copies
+
+    @property
+    def tiles(self) -> int:
+        """Programs side by side."""
+        return triton.cdiv(self.width, COLUMNS)
+
+    @property
+    def down(self) -> int:
+        """Programs below each other."""
+        return triton.cdiv(triton.cdiv(self.view.numel, self.width), ROWS)
+
+    @property
+    def fold(self) -> tuple[int, int, int, int, int]:
+        """Arguments of :func:`fold_kernel`."""
+        return self.down, self.width, self.copies, self.view.channels, self.view.inner
+
+
+@triton.jit
+def fold_kernel(
+    partials,  # [down, copies, channels, group]
+    out,  # [channels]
+    down,
+    across,
+    copies,
+    channels,
+    group,
+    scale,
+    BLOCK: tl.constexpr,
+):
+    """Sum the partial sums of one channel, in fp64: it costs nothing at this size."""
+    channel = tl.program_id(0).to(tl.int64)
+    total = tl.zeros([BLOCK], tl.float64)
+    for first in range(0, down * copies * group, BLOCK):
+        i = first + tl.arange(0, BLOCK).to(tl.int64)
+        row, rest = i // (copies * group), i % (copies * group)
+        place = (rest // group * channels + channel) * group + rest % group
+        some = tl.load(partials + row * across + place, mask=row < down, other=0.0)
+        total += some.to(tl.float64)
+    tl.store(out + channel, (tl.sum(total, 0) * scale).to(tl.float32))
+
+
+def fold(
+    plan: Runs | Columns, partials: torch.Tensor, scale: float, out: torch.Tensor
+) -> torch.Tensor:
+    """Reduce ``partials`` to one sum per channel, times ``scale``, into ``out``."""
+    block = min(1024, triton.next_power_of_2(partials.numel() // plan.view.channels))
+    fold_kernel[(plan.view.channels,)](
+        partials, out, *plan.fold, scale, BLOCK=block, num_warps=4, enable_fp_fusion=False
+    )
+    return out

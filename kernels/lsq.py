@@ -1,0 +1,233 @@
+"""LSQ, forward and backward [LSQ equations 1 to 3]; float32 inside, whatever is stored."""
+
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._partition import COLUMNS, ROWS, WARPS, Columns, Runs, View, fold
+
+SMALLEST = tl.constexpr(2.0**-30)
+MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding and taking it away rounds half to even
+
+
+@triton.jit
+def _at_least_smallest(step):
+    return tl.where(step < SMALLEST, SMALLEST, step)
+
+
+@triton.jit
+def _code(v, qmin, qmax):
+    clipped = tl.where(v < qmin, qmin, tl.where(v > qmax, qmax, v))  # NaN stays NaN
+    return (clipped + MAGIC) - MAGIC
+
+
+@triton.jit
+def _quantize(x, s, qmin, qmax):
+    return _code(tl.div_rn(x, s), qmin, qmax) * s
+
+
+@triton.jit
+def _gradient(g, x, s, qmin, qmax, pass_low, pass_high):
+    v = tl.div_rn(x, s)
+    inside = (v >= pass_low) & (v <= pass_high)
+    return tl.where(inside, g, 0.0), g * (_code(v, qmin, qmax) - tl.where(inside, v, 0.0))
+
+
+@triton.jit
+def _run_tile(outer, channels, inner, pieces, RUNS: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the channel of this program, and the offsets and mask of its elements."""
+    unit = tl.program_id(0).to(tl.int64)
+    row, place = unit // (channels * pieces), unit % (channels * pieces)
+    channel = place // pieces
+    run = row * RUNS + tl.arange(0, RUNS)[:, None]
+    i = place % pieces * BLOCK + tl.arange(0, BLOCK)[None, :]
+    return channel, (run * channels + channel) * inner + i, (run < outer) & (i < inner)
+
+
+@triton.jit
+def _column_tile(width, tiles, channels, inner, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return this program's columns, their channels, its row of tiles, its elements' offsets."""
+    unit = tl.program_id(0).to(tl.int64)
+    tile = unit // tiles
+    column = unit % tiles * COLUMNS + tl.arange(0, COLUMNS)
+    row = tile * ROWS + tl.arange(0, ROWS)
+    return column, column // inner % channels, tile, row[:, None] * width + column[None, :]
+
+
+@triton.jit
+def lsq_forward_runs_kernel(
+    x,  # [outer, channels, inner]
+    step,  # [channels]
+    y,  # [outer, channels, inner]
+    outer,
+    channels,
+    inner,
+    pieces,
+    qmin,
+    qmax,
+    RUNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: RUNS x BLOCK elements of one channel."""
+    channel, at, mask = _run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    s = _at_least_smallest(tl.load(step + channel))
+    value = _quantize(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def lsq_backward_runs_kernel(
+    grad,  # [outer, channels, inner]
+    x,  # [outer, channels, inner]
+    step,  # [channels]
+    dx,  # [outer, channels, inner]
+    partials,  # [down, channels, pieces]
+    outer,
+    channels,
+    inner,
+    pieces,
+    qmin,
+    qmax,
+    pass_low,
+    pass_high,
+    scale,
+    RUNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: dx of RUNS x BLOCK elements of one channel, and their share of ds."""
+    channel, at, mask = _run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    s = _at_least_smallest(tl.load(step + channel))
+    g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    gradient, terms = _gradient(g, v, s, qmin, qmax, pass_low, pass_high)
+    tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
+    tl.store(partials + tl.program_id(0), tl.sum(tl.sum(terms, 1), 0) * scale)
+
+
+@triton.jit
+def lsq_forward_columns_kernel(
+    x,  # [numel]
+    step,  # [channels]
+    y,  # [numel]
+    numel,
+    width,
+    tiles,
+    channels,
+    inner,
+    qmin,
+    qmax,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """One program: a tile of ROWS x COLUMNS, a step per column."""
+    column, channel, _, at = _column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
+    mask = (column[None, :] < width) & (at < numel)
+    s = _at_least_smallest(tl.load(step + channel))[None, :]
+    value = _quantize(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def lsq_backward_columns_kernel(
+    grad,  # [numel]
+    x,  # [numel]
+    step,  # [channels]
+    dx,  # [numel]
+    partials,  # [down, width]
+    numel,
+    width,
+    tiles,
+    channels,
+    inner,
+    qmin,
+    qmax,
+    pass_low,
+    pass_high,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """One program: dx of a tile of ROWS x COLUMNS, and each column's share of ds."""
+    column, channel, tile, at = _column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
+    mask = (column[None, :] < width) & (at < numel)
+    s = _at_least_smallest(tl.load(step + channel))[None, :]
+    g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    gradient, terms = _gradient(g, v, s, qmin, qmax, pass_low, pass_high)
+    tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
+    tl.store(partials + tile * width + column, tl.sum(terms, 0), mask=column < width)
+
+
+@cache
+def pass_interval(qmin: int, qmax: int, ste: int) -> tuple[float, float]:
+    """Return the closed interval of x / s where dx passes.
+
+    An open end (``ste`` 1) is the neighbouring number; a code (``ste`` 2) rounds into the range up
+    to the half step beyond it, ties going to the even code.
+    """
+    low, high = (qmin - 0.5, qmax + 0.5) if ste == 2 else (float(qmin), float(qmax))
+    ends, infinity = torch.tensor([low, high]), torch.tensor([torch.inf, -torch.inf])
+    shift = torch.tensor([ste == 1 or (ste == 2 and q % 2 != 0) for q in (qmin, qmax)])
+    low, high = torch.where(shift, torch.nextafter(ends, infinity), ends).tolist()
+    return low, high
+
+
+OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}
+
+
+def lsq_forward(
+    x: Tensor, step: Tensor, y: Tensor, shape: tuple[int, int, int], qmin: int, qmax: int
+) -> None:
+    """Quantize the dense ``x`` into ``y``, which has its strides; ``step`` is float32.
+
+    ``shape`` is [outer, channels, inner], in memory order.
+    """
+    clip, view = (float(qmin), float(qmax)), View(*shape)
+    if view.is_narrow:
+        plan = Columns(view)
+        sizes = view.numel, plan.width, plan.tiles, view.channels, view.inner
+        lsq_forward_columns_kernel[(plan.down * plan.tiles,)](
+            x, step, y, *sizes, *clip, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
+        )
+    else:
+        runs = Runs(view)
+        lsq_forward_runs_kernel[(runs.down * runs.across,)](
+            x, step, y, *view, runs.pieces, *clip, RUNS=runs.runs, BLOCK=runs.block, **OPTIONS
+        )
+
+
+def lsq_backward(
+    grad: Tensor,
+    x: Tensor,
+    step: Tensor,
+    dx: Tensor,
+    ds: Tensor,
+    shape: tuple[int, int, int],
+    qmin: int,
+    qmax: int,
+    ste: int,
+    grad_scale: float,
+) -> None:
+    """Write ``dx`` and ``ds``; ``grad``, ``x`` and ``dx`` are dense with the same strides."""
+    view = View(*shape)
+    ends = float(qmin), float(qmax), *pass_interval(qmin, qmax, ste)
+    if view.is_narrow:
+        plan = Columns(view)
+        partials = ds.new_empty(plan.down * plan.width)
+        sizes = view.numel, plan.width, plan.tiles, view.channels, view.inner
+        lsq_backward_columns_kernel[(plan.down * plan.tiles,)](
+            grad, x, step, dx, partials, *sizes, *ends, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
+        )
+        fold(plan, partials, grad_scale, ds)
+        return
+    runs = Runs(view)
+    alone = runs.down * runs.pieces == 1
+    partials = ds if alone else ds.new_empty(runs.down * runs.across)
+    lsq_backward_runs_kernel[(runs.down * runs.across,)](
+        grad, x, step, dx, partials, *view, runs.pieces, *ends, grad_scale if alone else 1.0,
+        RUNS=runs.runs, BLOCK=runs.block, **OPTIONS,
+    )  # fmt: skip
+    if not alone:
+        fold(runs, partials, grad_scale, ds)

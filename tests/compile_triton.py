@@ -1,0 +1,79 @@
+"""Compile every Triton kernel for GPUs that are not there; print one JSON row per variant.
+
+Runs as its own process: a process that interprets Triton cannot compile it.
+"""
+
+import importlib
+import json
+import pkgutil
+import sys
+import tempfile
+from pathlib import Path
+
+import daqakd.kernels
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+sys.path.insert(0, str(Path(__file__).parent))
+import sass
+
+ARCHITECTURES = (80, 90)
+DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
+SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
+SIZES += ["copies", "group"]
+ELEMENTS = ("x", "y", "grad", "dx")  # pointers to the tensor's own dtype
+TILES = {
+    "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
+    "columns": [{"ROWS": 32, "COLUMNS": 128}],
+    "fold": [{"BLOCK": 1024}],
+}
+
+
+def kernels():
+    for module in pkgutil.iter_modules(daqakd.kernels.__path__):
+        loaded = importlib.import_module(f"daqakd.kernels.{module.name}")
+        for name, value in vars(loaded).items():
+            if name.endswith("_kernel") and value.__module__ == loaded.__name__:
+                yield name, value
+
+
+def kind(argument: str, dtype: str) -> str:
+    if argument in ELEMENTS:
+        return f"*{dtype}"
+    if argument in ("step", "partials", "out", "ds"):
+        return "*fp32"
+    return "i32" if argument in SIZES else "fp32"
+
+
+def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
+    names = [parameter.name for parameter in kernel.params]
+    signature = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
+    # What a launch tells the compiler: addresses and sizes are multiples of 16.
+    even = [
+        i for i, n in enumerate(names) if signature[n][0] == "*" or n in ("inner", "numel", "width")
+    ]
+    hints = {(i,): [["tt.divisibility", 16]] for i in even}
+    source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
+    options = {"num_warps": 4 if kernel.__name__ == "fold_kernel" else 8, "enable_fp_fusion": False}
+    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(compiled.asm["cubin"])
+        found = list(sass.kernels(file).values())
+    assert len(found) == 1
+    return found[0]
+
+
+def main() -> None:
+    for name, kernel in kernels():
+        family = next(family for family in TILES if family in name)
+        for shown, dtype in {"float": "fp32"}.items() if family == "fold" else DTYPES.items():
+            for tile in TILES[family]:
+                for architecture in ARCHITECTURES:
+                    found = compile_one(kernel, dtype, tile, architecture)
+                    print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What setup.py decides, without building anything."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="not the source folder")
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem + "_under_test", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def build() -> ModuleType:
+    return load(ROOT / "setup.py")
+
+
+@pytest.fixture
+def ninja_file() -> ModuleType:
+    return load(ROOT / "csrc/ninja_file.py")
+
+
+def program(path: Path, text: str = "exit 0") -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_stays_short_and_never_imports_torch(build):
+    text = (ROOT / "setup.py").read_text()
+    assert len(text.splitlines()) < 150
+    assert "import torch" not in text
+    assert "is_available" not in text
+    code = "import sys, runpy; runpy.run_path('setup.py'); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, cwd=ROOT, text=True).strip() == "False"
+
+
+def test_finds_torch_and_its_versions(build):
+    found = build.find_torch()
+    assert found == Path(torch.__file__).parent
+    version, cuda = build.torch_facts(found)
+    assert version == tuple(map(int, torch.__version__.split(".")[:2]))
+    assert cuda == torch.version.cuda
+
+
+def test_finds_torch_outside_an_isolated_build(build, monkeypatch):
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    assert build.find_torch() == Path(torch.__file__).parent
+
+
+def test_none_builds_nothing(build):
+    assert build.plan("none") == ({**build.plan("none")[0]}, [])
+
+
+def test_an_unknown_choice_is_an_error(build):
+    with pytest.raises(SystemExit, match="expected auto, none, cpu or cuda, got 'gpu'"):
+        build.plan("gpu")
+
+
+def test_without_a_compiler_it_installs_and_says_how_to_build(build, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build.plan("auto")[1] == []
+    said = capsys.readouterr().out
+    assert "no C++ compiler" in said
+    assert build.REBUILD in said
+    with pytest.raises(SystemExit, match="DAQAKD_BUILD=cpu is impossible: no C\\+\\+ compiler"):
+        build.plan("cpu")
+
+
+def test_without_torch_it_installs_and_says_how_to_build(build, monkeypatch, capsys):
+    monkeypatch.setattr(build, "compiler", lambda: "g++")
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(build.subprocess, "check_output", lambda *_, **__: "\n")
+    assert build.plan("auto")[1] == []
+    assert f"install torch, then: {build.REBUILD}" in capsys.readouterr().out
+
+
+def torch_with_cuda(folder: Path) -> Path:
+    (folder / "lib").mkdir()
+    (folder / "lib/libtorch_cuda.so").touch()
+    return folder
+
+
+def test_the_toolkit_is_asked_of_a_wrapped_nvcc(build, monkeypatch, tmp_path):
+    said = f"echo '#$ TOP={tmp_path}/toolkit/bin/..' >&2; echo '#$ -D__CUDACC_VER_MAJOR__=13' >&2"
+    program(tmp_path / "nvcc", said)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    nvcc, root = build.toolkit(torch_with_cuda(tmp_path), "13.0")
+    assert (nvcc, root) == (str(tmp_path / "nvcc"), tmp_path / "toolkit")
+    with pytest.raises(build.Impossible, match=r"nvcc is not of CUDA 12\.8"):
+        build.toolkit(tmp_path, "12.8")
+
+
+def test_a_torch_without_cuda_gets_no_cuda_library(build, tmp_path):
+    with pytest.raises(build.Impossible, match="torch is built without CUDA"):
+        build.toolkit(tmp_path, None)
+
+
+def test_architectures(ninja_file):
+    options = ninja_file.gencode("8.0;9.0+PTX").split()
+    assert [option.rsplit("=", 1)[1] for option in options] == ["sm_80", "sm_90", "compute_90"]
+    assert ninja_file.gencode("9.0a") == "-gencode=arch=compute_90a,code=sm_90a"
+
+
+def test_kernel_facts_are_read_from_ptxas(ninja_file, tmp_path):
+    (tmp_path / "x.log").write_text(
+        "ptxas info    : Compiling entry function '_Z1kPf' for 'sm_90'\n"
+        "ptxas info    : Function properties for _Z1kPf\n"
+        "    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\n"
+        "ptxas info    : Used 40 registers, used 1 barriers, 128 bytes smem\n"
+    )
+    assert ninja_file.kernel_facts([tmp_path / "x.log"]) == ["_Z1kPf 90 40 128 16"]

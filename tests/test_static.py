@@ -1,0 +1,109 @@
+"""What the machine code proves without a GPU: no spills and 16-byte accesses, kernel by kernel.
+
+A kernel that is not listed here fails, and so does a listed kernel that is gone.
+"""
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import daqakd
+
+from . import sass
+
+LIBRARY = Path(daqakd.__file__).parent / "_C_cuda.so"
+ARCHITECTURES = ("sm_80", "sm_90")
+ELEMENTS = {"float": 4, "half": 8, "bfloat16": 8}  # name -> elements in 16 bytes
+CUDA_KERNELS = {
+    "lsq_forward_runs": ("false", "true"),
+    "lsq_forward_columns": (),
+    "lsq_backward_runs": ("false", "true"),
+    "lsq_backward_columns": (),
+}
+CUDA_SCALAR_KERNELS = {"fold_kernel"}
+TRITON_KERNELS = {
+    "lsq_forward_runs_kernel",
+    "lsq_forward_columns_kernel",
+    "lsq_backward_runs_kernel",
+    "lsq_backward_columns_kernel",
+}
+TRITON_SCALAR_KERNELS = {"fold_kernel"}
+
+
+def variants(stem: str, element: str, vector: int) -> list[str]:
+    endings = [f",{flag}" for flag in CUDA_KERNELS[stem]] or [""]
+    return [f"{stem}<{element},{vector}{ending}>" for ending in endings]
+
+
+CUDA_VECTOR = {
+    name for stem in CUDA_KERNELS for e, v in ELEMENTS.items() for name in variants(stem, e, v)
+}
+CUDA_SCALAR = CUDA_SCALAR_KERNELS | {
+    name for stem in CUDA_KERNELS for e in ELEMENTS for name in variants(stem, e, 1)
+}
+needs_tools = pytest.mark.skipif(sass.tool("cuobjdump") is None, reason="triton has no cuobjdump")
+needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="installed without _C_cuda.so")
+
+
+@functools.cache
+def cuda() -> dict[tuple[str, str], sass.Kernel]:
+    return {
+        (sass.short(name), arch): found for (name, arch), found in sass.kernels(LIBRARY).items()
+    }
+
+
+@functools.cache
+def triton() -> list[tuple[str, str, dict[str, int], str, sass.Kernel]]:
+    command = [sys.executable, str(Path(__file__).parent / "compile_triton.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(*row[:4], sass.Kernel(**row[4])) for row in rows]
+
+
+@needs_tools
+@needs_library
+def test_every_cuda_kernel_is_listed():
+    assert {name for name, _ in cuda()} == CUDA_VECTOR | CUDA_SCALAR
+
+
+@needs_tools
+@needs_library
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", sorted(CUDA_VECTOR | CUDA_SCALAR))
+def test_cuda_kernel(name, architecture):
+    kernel = cuda().get((name, architecture))
+    if kernel is None:
+        pytest.skip(f"the library was built without {architecture}")
+    assert kernel.stack == 0, "it spills"
+    if name in CUDA_VECTOR:
+        assert kernel.loads >= (2 if "backward" in name else 1)
+        assert kernel.stores >= 1
+
+
+@needs_tools
+def test_every_triton_kernel_is_listed():
+    assert {name for name, *_ in triton()} == TRITON_KERNELS | TRITON_SCALAR_KERNELS
+
+
+@needs_tools
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("name", sorted(TRITON_KERNELS))
+def test_triton_kernel(name, element, architecture):
+    found = [row[4] for row in triton() if row[:2] == (name, element) and row[3] == architecture]
+    assert found
+    for kernel in found:
+        assert kernel.stack == 0, "it spills"
+        assert kernel.loads >= (2 if "backward" in name else 1)
+        assert kernel.stores >= 1
+
+
+@needs_tools
+@pytest.mark.parametrize("name", sorted(TRITON_SCALAR_KERNELS))
+def test_scalar_triton_kernel(name):
+    assert all(row[4].stack == 0 for row in triton() if row[0] == name)
