@@ -25,6 +25,8 @@ lint: $(READY)
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	# torch first: the libraries are built against the torch that is installed
+	$(BIN)/pip install --quiet --disable-pip-version-check torch torchvision -c constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,test,lint]' -c constraints.txt
 	touch $@
 
