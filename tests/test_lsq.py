@@ -188,6 +188,17 @@ def test_nan_stays_nan_without_input_gradient(dtype, backend):
 
 @each_backend
 @each_dtype
+def test_a_code_of_zero_is_plus_zero(dtype, backend):
+    cases.require("lsq", backend, dtype)
+    x = torch.tensor([-0.2, -0.0, 0.0, 0.2], dtype=dtype)
+    step = torch.tensor(0.5, dtype=cases.parameter_dtype(dtype))
+    y = lsq(x, step, bits=3, signed=True, backend=backend)
+    assert y.tolist() == [0.0] * 4
+    assert not y.signbit().any()
+
+
+@each_backend
+@each_dtype
 def test_infinity_is_clipped(dtype, backend):
     cases.require("lsq", backend, dtype)
     x = torch.tensor([float("-inf"), float("inf")], dtype=dtype)
