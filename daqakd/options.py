@@ -156,6 +156,8 @@ class Eval:
     """A run directory; or, with --teacher, a data set."""
     teacher: Path | None = None
     """Evaluate this teacher on DATA instead of a run."""
+    packed: bool = False
+    """Evaluate the run's student.packed.safetensors; its outputs are the student's, bit for bit."""
     model: str | None = None
     """Model name of the teacher; default: the file's, else resnet20."""
     mean: tuple[float, float, float] | None = None

@@ -1,5 +1,6 @@
 """What each verb of the command line does."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -23,9 +24,10 @@ from .rank import Ranking, rank
 from .train import TrainConfig, accuracy, distill, teach
 from .train.config import read, settle
 from .train.environment import environment
-from .train.store import ModelFile, load_model, read_model_file, save_model
+from .train.store import ModelFile, load_model, read_model_file, save_model, save_packed
 
 DEFAULT_MODEL = "resnet20"
+PACKED = "student.packed"
 NOT_IN_CONFIG = {"out", "device", "workers"}
 
 
@@ -200,6 +202,7 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
     """Choose the strategy and train the student unless the run directory has it."""
     path = verb.out / "student.safetensors"
     if path.exists():
+        pack_into(verb.out)
         return path
     device = device_of(verb.device)
     name = verb.model or file.model or DEFAULT_MODEL
@@ -218,7 +221,17 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
         quiet=False,
     )
     save_model(path, result.model, name, dataset, recipe)
+    pack_into(verb.out)
     return path
+
+
+def pack_into(out: Path) -> None:
+    """Write the student's packed form unless the run directory has it."""
+    path = out / f"{PACKED}.safetensors"
+    if not path.exists():
+        student = read_model_file(out, "student")
+        size, full = save_packed(path, student), student.path.stat().st_size
+        _console.say(f"packed student: {path}, {size:,} bytes (unpacked {full:,})")
 
 
 def run_train(verb: options.Train) -> None:
@@ -240,6 +253,8 @@ def test_accuracy(
 def run_eval(verb: options.Eval) -> None:
     """Evaluate a run's student, or a teacher."""
     device = device_of(verb.device)
+    if verb.teacher is not None and verb.packed:
+        raise InputError("packed: is for a run's student, not for --teacher; drop one of the two")
     if verb.teacher is not None:
         file = read_model_file(verb.teacher)
         dataset = load(verb.target, size=verb.size, holdout=0).normalised(
@@ -253,11 +268,11 @@ def run_eval(verb: options.Eval) -> None:
     config = noted.get("train") or noted.get("run")
     if config is None:
         raise InputError(f"{out}: has no student; it holds {', '.join(noted)}. Run train first")
-    file = read_model_file(out, "student")
+    file = read_model_file(out, PACKED if verb.packed else "student")
     dataset = load(config["data"], size=config.get("size"), holdout=0).normalised(
         file.channels("mean"), file.channels("std")
     )
-    evaluate_into(out, {"student": file}, None, dataset, device)
+    evaluate_into(out, {"packed" if verb.packed else "student": file}, None, dataset, device)
 
 
 def evaluate_into(
@@ -267,12 +282,15 @@ def evaluate_into(
     dataset: Dataset,
     device: torch.device,
 ) -> dict[str, float]:
-    """Evaluate models on the test images, once, and write ``eval.json``."""
+    """Evaluate models on the test images, once, and add them to ``eval.json``."""
     shares = {role: test_accuracy(f, name, dataset, device) for role, f in files.items()}
     for role, share in shares.items():
         _console.say(f"{role}: {share:.2%} of {len(dataset.test)} test images")
-    record = {f"{role}_accuracy": share for role, share in shares.items()}
-    write_json(out / "eval.json", {**record, "test_images": len(dataset.test)})
+    path = out / "eval.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for role, share in shares.items():
+        record |= {f"{role}_accuracy": share, f"{role}_bytes": files[role].path.stat().st_size}
+    write_json(path, {**record, "test_images": len(dataset.test)})
     return shares
 
 

@@ -43,3 +43,8 @@ def small_dataset(count: int = 180, classes: int = 3, holdout: float = 0.2) -> D
         holdout=holdout,
         seed=0,
     )
+
+
+def small_net(num_classes: int) -> SmallNet:
+    """Build it as ``--model tests.small:small_net`` does."""
+    return SmallNet(num_classes)

@@ -64,6 +64,7 @@ def test_run_leaves_everything(finished, capsys):
     assert names >= {
         "teacher.safetensors",
         "student.safetensors",
+        "student.packed.safetensors",
         "ranking.json",
         "ranking.csv",
         "metrics.csv",
@@ -76,6 +77,23 @@ def test_run_leaves_everything(finished, capsys):
     assert shares["teacher_accuracy"] > 0.5
     assert main(["eval", str(finished)]) == 0
     assert f"{shares['student_accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_the_packed_student_has_the_same_accuracy(finished, tree, capsys):
+    assert main(["eval", str(finished), "--packed"]) == 0
+    noted = json.loads((finished / "eval.json").read_text())
+    assert noted["packed_accuracy"] == noted["student_accuracy"]
+    assert noted["packed_bytes"] < noted["student_bytes"] / 6
+    assert main(["eval", str(tree), "--teacher", str(finished), "--packed"]) == 2
+    assert "packed: is for a run's student" in capsys.readouterr().err
+
+
+def test_a_lost_packed_student_is_written_again(finished, tree):
+    path = finished / "student.packed.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    assert main(["run", str(tree), "--out", str(finished), *FAST, "--teacher-epochs", "4"]) == 0
+    assert path.read_bytes() == content
 
 
 def test_a_finished_run_is_not_redone(finished, tree):
