@@ -180,6 +180,24 @@ class Run(Teacher, Quantization, Student, Ranking, Common):
     """The student's augmentation; auto takes the winner of the ranking."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time the ops against eager PyTorch, torch.compile and PyTorch's own op; needs no data."""
+
+    op: tuple[Literal["lsq"], ...] = ("lsq",)
+    """Ops to measure, forward and backward."""
+    size: tuple[int, ...] = (1024, 65536, 16777216)
+    """Elements of the input."""
+    dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
+    """Dtypes of the input."""
+    turns: int = 9
+    """How often every contestant is timed; the median counts."""
+    out: Path = Path("runs/bench")
+    """Directory of bench.json."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+
+
 Verb = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Teach, tyro.conf.subcommand("teach")]
@@ -187,4 +205,5 @@ Verb = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )

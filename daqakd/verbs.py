@@ -21,6 +21,7 @@ from .models import build
 from .models import find as find_model
 from .quant import quantize
 from .rank import Ranking, rank
+from .report.bench import bench_into
 from .train import TrainConfig, accuracy, distill, teach
 from .train.config import read, settle
 from .train.environment import environment
@@ -316,6 +317,12 @@ def run_run(verb: options.Run) -> None:
         evaluate_into(verb.out, files, verb.model, dataset, device_of(verb.device))
 
 
+def run_bench(verb: options.Bench) -> None:
+    """Time the ops."""
+    device = device_of(verb.device).type
+    bench_into(verb.out, verb.op, verb.size, verb.dtype, device, verb.turns)
+
+
 ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Doctor: doctor,
     options.Teach: run_teach,
@@ -323,4 +330,5 @@ ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Train: run_train,
     options.Eval: run_eval,
     options.Run: run_run,
+    options.Bench: run_bench,
 }

@@ -1,0 +1,1 @@
+"""What is shown: the microbenchmarks as a table."""
