@@ -1,9 +1,11 @@
 """Compile every Triton kernel for GPUs that are not there; print one JSON row per variant.
 
+``--every-tile`` compiles each dtype and architecture with every tile size.
 Runs as its own process: a process that interprets Triton cannot compile it.
 """
 
 import importlib
+import itertools
 import json
 import pkgutil
 import sys
@@ -65,14 +67,23 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     return found[0]
 
 
+def variants(name: str):
+    """Yield dtype, its short name, tile and architecture; without --every-tile one tile each."""
+    family = next(family for family in TILES if family in name)
+    dtypes = {"float": "fp32"} if family == "fold" else DTYPES
+    pairs = itertools.product(dtypes.items(), ARCHITECTURES)
+    for turn, ((shown, dtype), architecture) in enumerate(pairs):
+        # two architectures: every other dtype starts with the other tile, so all pairs are met
+        one = TILES[family][(turn + turn // 2) % len(TILES[family])]
+        for tile in TILES[family] if "--every-tile" in sys.argv else [one]:
+            yield shown, dtype, tile, architecture
+
+
 def main() -> None:
     for name, kernel in kernels():
-        family = next(family for family in TILES if family in name)
-        for shown, dtype in {"float": "fp32"}.items() if family == "fold" else DTYPES.items():
-            for tile in TILES[family]:
-                for architecture in ARCHITECTURES:
-                    found = compile_one(kernel, dtype, tile, architecture)
-                    print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))
+        for shown, dtype, tile, architecture in variants(name):
+            found = compile_one(kernel, dtype, tile, architecture)
+            print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))
 
 
 if __name__ == "__main__":
