@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from .report.bench import SIZES
+
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 
 
@@ -186,7 +188,7 @@ class Bench:
 
     op: tuple[Literal["lsq"], ...] = ("lsq",)
     """Ops to measure, forward and backward."""
-    size: tuple[int, ...] = (1024, 65536, 16777216)
+    size: tuple[int, ...] = SIZES
     """Elements of the input."""
     dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
     """Dtypes of the input."""
