@@ -169,8 +169,18 @@ class Eval:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write one self-contained HTML page about finished runs."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Run directories; several of one teacher also give score against accuracy."""
+    out: Path | None = None
+    """The page; default: report.html in the first run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run(Teacher, Quantization, Student, Ranking, Common):
-    """Do it all: teach (or take --teacher), rank, train with the winner, evaluate."""
+    """Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report."""
 
     teacher: Path | None = None
     """An existing teacher; default: train one."""
@@ -185,4 +195,5 @@ Verb = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .models import build
 from .models import find as find_model
 from .quant import quantize
 from .rank import Ranking, rank
+from .report import report
 from .train import TrainConfig, accuracy, distill, teach
 from .train.config import read, settle
 from .train.environment import environment
@@ -150,7 +152,7 @@ def teach_into(verb: options.Common, dataset: Dataset, config: TrainConfig, stra
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=verb.out, quiet=False
         )
-        save_model(path, result.model, name, dataset)
+        save_model(path, result.model, name, dataset, strategy=strategy)
     _console.say(f"teacher: {path}")
     return path
 
@@ -217,7 +219,7 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
         run_dir=verb.out,
         quiet=False,
     )
-    save_model(path, result.model, name, dataset, recipe)
+    save_model(path, result.model, name, dataset, recipe, strategy)
     return path
 
 
@@ -277,7 +279,7 @@ def evaluate_into(
 
 
 def run_run(verb: options.Run) -> None:
-    """Teach or take a teacher, rank, train, evaluate."""
+    """Teach or take a teacher, rank, train, evaluate, report."""
     given = None if verb.teacher is None else read_model_file(verb.teacher)
     begin(verb, "run")
     dataset = data_of(verb, given)
@@ -296,6 +298,15 @@ def run_run(verb: options.Run) -> None:
     if not (verb.out / "eval.json").exists():
         files = {"teacher": given, "student": student}
         evaluate_into(verb.out, files, verb.model, dataset, device_of(verb.device))
+    if find_spec("matplotlib") is None:
+        _console.say("report: skipped, it needs matplotlib (pip install 'daqakd[report]')")
+        return
+    _console.say(f"report: {report([verb.out])}")
+
+
+def run_report(verb: options.Report) -> None:
+    """Write the report of finished runs."""
+    _console.say(f"report: {report(verb.runs, verb.out)}")
 
 
 ACTIONS: dict[type, Callable[[Any], None]] = {
@@ -304,5 +315,6 @@ ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Rank: run_rank,
     options.Train: run_train,
     options.Eval: run_eval,
+    options.Report: run_report,
     options.Run: run_run,
 }
