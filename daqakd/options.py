@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from .train import TrainConfig
+
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 
 
@@ -42,7 +44,7 @@ class Common:
     model: OptionalName = None
     """Model name, or package.module:function; default: the teacher file's, else resnet20."""
     workers: OptionalInt = None
-    """Processes that augment; default: chosen from the size of the set."""
+    """Processes that augment; chosen from the size of the set by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,29 +82,13 @@ class Quantization:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Student:
-    """Options of the student's training."""
+class Student(TrainConfig):
+    """Options of the student's training: the training configuration itself, and the split."""
 
-    epochs: int = 30
-    """Passes over the training images."""
-    batch_size: int = 128
-    """Images per step."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam, or SGD with Nesterov momentum 0.9."""
-    lr: float = 1e-3
-    """Peak learning rate of the model's parameters."""
     quantizer_lr: OptionalFloat = None
     """Peak learning rate of steps, ranges and alphas; default: a tenth of --lr."""
-    weight_decay: float = 1e-4
-    """Of the model's parameters; steps and ranges never decay."""
-    temperature: float = 4.0
-    """Temperature of the distillation term."""
-    ce_weight: float = 1.0
-    """Weight of the cross-entropy."""
-    kd_weight: float = 2.0
-    """Weight of the distillation term T^2 * KL."""
-    label_smoothing: float = 0.0
-    """Label mass spread over all classes."""
+    workers: OptionalInt = None
+    """Processes that augment; default: chosen from the size of the set."""
     holdout: float = 0.1
     """Share of the training images kept for validation."""
 

@@ -28,7 +28,7 @@ from .train.environment import environment
 from .train.store import ModelFile, load_model, read_model_file, save_model
 
 DEFAULT_MODEL = "resnet20"
-NOT_IN_CONFIG = {"out", "device", "workers"}
+NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds"}
 
 
 def device_of(choice: str) -> torch.device:
@@ -66,7 +66,7 @@ def check(verb: options.Common) -> None:
     if isinstance(verb, options.Quantization):
         quantize(nn.Identity(), **recipe_of(verb))
     if isinstance(verb, options.Student):
-        student_config(verb, verb.seed, verb.workers).check()
+        student_config(verb).check()
 
 
 def begin(verb: options.Common, name: str) -> None:
@@ -79,11 +79,9 @@ def begin(verb: options.Common, name: str) -> None:
         write_json(verb.out / "env.json", environment())
 
 
-def student_config(verb: options.Student, seed: int, workers: int | None) -> TrainConfig:
-    """Collect the training options of a verb."""
-    names = {f.name for f in fields(TrainConfig)}
-    chosen = {k: v for k, v in asdict(verb).items() if k in names}
-    return TrainConfig(**{**chosen, "seed": seed, "workers": workers})
+def student_config(verb: options.Student) -> TrainConfig:
+    """Return the training options of a verb."""
+    return TrainConfig(**{f.name: getattr(verb, f.name) for f in fields(TrainConfig)})
 
 
 def recipe_of(verb: options.Quantization) -> dict[str, Any]:
@@ -209,7 +207,7 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
     recipe = recipe_of(verb)
     student = quantize(teacher, **recipe)
     strategy = choose_strategy(verb, teacher, dataset)
-    config = student_config(verb, verb.seed, verb.workers)
+    config = student_config(verb)
     result = distill(
         student,
         teacher,
