@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .models import build
 from .models import find as find_model
 from .quant import quantize
 from .rank import Ranking, rank
+from .report import report
 from .report.bench import bench_into
 from .train import TrainConfig, accuracy, distill, teach
 from .train.config import read, settle
@@ -29,7 +31,7 @@ from .train.store import ModelFile, load_model, read_model_file, save_model, sav
 
 DEFAULT_MODEL = "resnet20"
 PACKED = "student.packed"
-NOT_IN_CONFIG = {"out", "device", "workers"}
+NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds"}
 
 
 def device_of(choice: str) -> torch.device:
@@ -67,7 +69,7 @@ def check(verb: options.Common) -> None:
     if isinstance(verb, options.Quantization):
         quantize(nn.Identity(), **recipe_of(verb))
     if isinstance(verb, options.Student):
-        student_config(verb, verb.seed, verb.workers).check()
+        student_config(verb).check()
 
 
 def begin(verb: options.Common, name: str) -> None:
@@ -80,11 +82,9 @@ def begin(verb: options.Common, name: str) -> None:
         write_json(verb.out / "env.json", environment())
 
 
-def student_config(verb: options.Student, seed: int, workers: int | None) -> TrainConfig:
-    """Collect the training options of a verb."""
-    names = {f.name for f in fields(TrainConfig)}
-    chosen = {k: v for k, v in asdict(verb).items() if k in names}
-    return TrainConfig(**{**chosen, "seed": seed, "workers": workers})
+def student_config(verb: options.Student) -> TrainConfig:
+    """Return the training options of a verb."""
+    return TrainConfig(**{f.name: getattr(verb, f.name) for f in fields(TrainConfig)})
 
 
 def recipe_of(verb: options.Quantization) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def teach_into(verb: options.Common, dataset: Dataset, config: TrainConfig, stra
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=verb.out, quiet=False
         )
-        save_model(path, result.model, name, dataset)
+        save_model(path, result.model, name, dataset, strategy=strategy)
     _console.say(f"teacher: {path}")
     return path
 
@@ -211,7 +211,7 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
     recipe = recipe_of(verb)
     student = quantize(teacher, **recipe)
     strategy = choose_strategy(verb, teacher, dataset)
-    config = student_config(verb, verb.seed, verb.workers)
+    config = student_config(verb)
     result = distill(
         student,
         teacher,
@@ -221,7 +221,7 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
         run_dir=verb.out,
         quiet=False,
     )
-    save_model(path, result.model, name, dataset, recipe)
+    save_model(path, result.model, name, dataset, recipe, strategy)
     pack_into(verb.out)
     return path
 
@@ -296,7 +296,7 @@ def evaluate_into(
 
 
 def run_run(verb: options.Run) -> None:
-    """Teach or take a teacher, rank, train, evaluate."""
+    """Teach or take a teacher, rank, train, evaluate, report."""
     given = None if verb.teacher is None else read_model_file(verb.teacher)
     begin(verb, "run")
     dataset = data_of(verb, given)
@@ -315,6 +315,15 @@ def run_run(verb: options.Run) -> None:
     if not (verb.out / "eval.json").exists():
         files = {"teacher": given, "student": student}
         evaluate_into(verb.out, files, verb.model, dataset, device_of(verb.device))
+    if find_spec("matplotlib") is None:
+        _console.say("report: skipped, it needs matplotlib (pip install 'daqakd[report]')")
+        return
+    _console.say(f"report: {report([verb.out])}")
+
+
+def run_report(verb: options.Report) -> None:
+    """Write the report of finished runs."""
+    _console.say(f"report: {report(verb.runs, verb.out)}")
 
 
 def run_bench(verb: options.Bench) -> None:
@@ -329,6 +338,7 @@ ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Rank: run_rank,
     options.Train: run_train,
     options.Eval: run_eval,
+    options.Report: run_report,
     options.Run: run_run,
     options.Bench: run_bench,
 }

@@ -46,10 +46,11 @@ def save_model(
     name: str | None,
     dataset: Dataset,
     recipe: Mapping[str, Any] | None = None,
+    strategy: str | None = None,
 ) -> None:
     """Write weights with model name, classes, normalisation and, for a student, its recipe.
 
-    ``recipe`` holds the arguments of :func:`daqakd.quantize`.
+    ``recipe`` holds the arguments of :func:`daqakd.quantize`, ``strategy`` the augmentation.
     """
     facts = {
         "model": name or type(model).__name__,
@@ -60,6 +61,8 @@ def save_model(
     }
     if recipe is not None:
         facts["quantize"] = json.dumps(recipe)
+    if strategy is not None:
+        facts["strategy"] = strategy
     write_tensors(path, model.state_dict(), facts)
 
 
