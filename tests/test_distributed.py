@@ -77,3 +77,34 @@ def test_reduced_states_equal_one_process(tmp_path: Path):
             assert torch.equal(sums, whole.sums)
             assert pac == whole.pac()
             assert abs(cmi - whole.cmi()) <= 1e-12 * whole.cmi()
+
+
+def gradients(student: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    student.train()(x).square().mean().backward()
+    return {n.removeprefix("module."): p.grad for n, p in student.named_parameters()}
+
+
+def small_student() -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(784, 3)
+    )
+    student = daqakd.quantize(model, weight_bits=3, act_bits=3, first_last="same")
+    return daqakd.calibrate(student, images(0))
+
+
+def train_on_rank(rank: int, folder: str) -> None:
+    join(rank, folder)
+    wrapped = torch.nn.parallel.DistributedDataParallel(small_student())
+    torch.save(gradients(wrapped, images(1)[rank::RANKS]), f"{folder}/gradients{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_ddp_gives_the_gradients_of_the_whole_batch(tmp_path: Path):
+    """LSQ's gradient scale counts one sample's features, so ranks do not change a step's rate."""
+    multiprocessing.spawn(train_on_rank, (str(tmp_path),), RANKS)
+    whole = gradients(small_student(), images(1))
+    for rank in range(RANKS):
+        seen = torch.load(tmp_path / f"gradients{rank}.pt", weights_only=True)
+        for name, grad in whole.items():
+            torch.testing.assert_close(seen[name], grad, rtol=1e-4, atol=1e-6)

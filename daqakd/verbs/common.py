@@ -1,0 +1,82 @@
+"""What the verbs share: device, data, teacher, the run directory."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import options
+from .._errors import InputError
+from .._files import write_json
+from ..augment import get_strategy
+from ..data import Dataset, load
+from ..models import find as find_model
+from ..quant import quantize
+from ..train import TrainConfig
+from ..train.config import settle
+from ..train.environment import environment
+from ..train.store import ModelFile, load_model
+
+DEFAULT_MODEL = "resnet20"
+PACKED = "student.packed"
+NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds"}
+
+
+def device_of(choice: str) -> torch.device:
+    """Return the device to compute on."""
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda was asked for, but torch sees no GPU; see daqakd doctor")
+    use_gpu = choice != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def data_of(verb: options.Common, file: ModelFile | None = None) -> Dataset:
+    """Load the data set, normalised as the options or the teacher's file say."""
+    holdout = getattr(verb, "holdout", 0.1)
+    dataset = load(verb.data, size=verb.size, holdout=holdout, seed=verb.seed)
+    mean = verb.mean or (file.channels("mean") if file else None)
+    std = verb.std or (file.channels("std") if file else None)
+    return dataset.normalised(mean, std)
+
+
+def teacher_of(
+    file: ModelFile, name: str | None, dataset: Dataset, device: torch.device
+) -> nn.Module:
+    """Load the teacher onto the device."""
+    return load_model(file, name or file.model or DEFAULT_MODEL, dataset.num_classes).to(device)
+
+
+def check(verb: options.Common) -> None:
+    """Raise InputError for names and bits that are wrong, before any long work."""
+    if verb.model is not None:
+        find_model(verb.model)
+    chosen = [getattr(verb, key, "auto") for key in ("strategy", "teacher_strategy")]
+    for name in [*getattr(verb, "strategies", ()), *chosen]:
+        if name != "auto":
+            get_strategy(name)
+    if isinstance(verb, options.Quantization):
+        quantize(nn.Identity(), **recipe_of(verb))
+    if isinstance(verb, options.Student):
+        student_config(verb).check()
+
+
+def begin(verb: options.Common, name: str) -> None:
+    """Open the run directory: check the options, settle the configuration, note the environment."""
+    check(verb)
+    values = {k: v for k, v in asdict(verb).items() if k not in NOT_IN_CONFIG}
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+    settle(verb.out / "config.toml", name, plain)
+    if not (verb.out / "env.json").exists():
+        write_json(verb.out / "env.json", environment())
+
+
+def student_config(verb: options.Student) -> TrainConfig:
+    """Return the training options of a verb."""
+    return TrainConfig(**{f.name: getattr(verb, f.name) for f in fields(TrainConfig)})
+
+
+def recipe_of(verb: options.Quantization) -> dict[str, Any]:
+    """Return the arguments of ``quantize``."""
+    return {f.name: getattr(verb, f.name) for f in fields(options.Quantization)}
