@@ -210,6 +210,24 @@ def test_activation_mask_has_one_bit_per_element_low_bits_first(backend):
 
 
 @each_backend
+@each_dtype
+@each_case
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+def test_activation_mask_has_the_references_bits(case, signed, dtype, backend):
+    cases.require("dorefa_activation", backend, dtype)
+    x = case.make(dtype)
+    assert mask_of(x, backend, signed) == mask_of(x, "reference", signed)
+
+
+@each_backend
+def test_activation_saves_one_bit_per_element(backend):
+    cases.require("dorefa_activation", backend)
+    x = torch.randn(2**12, requires_grad=True)
+    saved = cases.saved_bytes(lambda: dorefa_activation(x, bits=4, backend=backend))
+    assert saved == 2**12 // 8
+
+
+@each_backend
 def test_activation_mask_is_in_memory_order(backend):
     cases.require("dorefa_activation", backend)
     rows = torch.tensor([[0.5, 2.0, -1.0], [2.0, 0.5, 0.5]])
