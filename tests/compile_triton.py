@@ -4,6 +4,7 @@ Runs as its own process: a process that interprets Triton cannot compile it.
 """
 
 import importlib
+import itertools
 import json
 import pkgutil
 import sys
@@ -22,8 +23,12 @@ ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group"]
-ELEMENTS = ("x", "y", "grad", "dx")  # pointers to the tensor's own dtype
+ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
+FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
+FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
+OTHERS = {"mask": "*u8", "largest": "*i32"}
 TILES = {
+    "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
     "fold": [{"BLOCK": 1024}],
@@ -41,9 +46,20 @@ def kernels():
 def kind(argument: str, dtype: str) -> str:
     if argument in ELEMENTS:
         return f"*{dtype}"
-    if argument in ("step", "partials", "out", "ds"):
+    if argument in FLOATS:
         return "*fp32"
+    if argument in OTHERS:
+        return OTHERS[argument]
     return "i32" if argument in SIZES else "fp32"
+
+
+def variants(kernel, family: str):
+    """Yield the constants of every variant: the tiles, with each flag off and on."""
+    for tile in TILES[family]:
+        names = [parameter.name for parameter in kernel.params]
+        flags = [name for name in names if name.isupper() and name not in tile]
+        for values in itertools.product((False, True), repeat=len(flags)):
+            yield tile | dict(zip(flags, values, strict=True))
 
 
 def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
@@ -55,7 +71,8 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     ]
     hints = {(i,): [["tt.divisibility", 16]] for i in even}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
-    options = {"num_warps": 4 if kernel.__name__ == "fold_kernel" else 8, "enable_fp_fusion": False}
+    warps = 4 if kernel.__name__.endswith("fold_kernel") else 8
+    options = {"num_warps": warps, "enable_fp_fusion": False}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
@@ -69,7 +86,7 @@ def main() -> None:
     for name, kernel in kernels():
         family = next(family for family in TILES if family in name)
         for shown, dtype in {"float": "fp32"}.items() if family == "fold" else DTYPES.items():
-            for tile in TILES[family]:
+            for tile in variants(kernel, family):
                 for architecture in ARCHITECTURES:
                     found = compile_one(kernel, dtype, tile, architecture)
                     print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))

@@ -9,16 +9,22 @@ from pathlib import Path
 
 import pytest
 
-QUICK = (
-    "triton and lsq and not opcheck and not float64 and not (n15 or n16 or n17 or n127 or n1023)"
-)
+STEMS = ("lsq", "pact", "dorefa", "ewgs")
+QUICK = "triton and not opcheck and not float64 and not (n15 or n16 or n17 or n127 or n1023)"
 
 
-def interpret(expression: str) -> None:
+def interpret(stem: str, expression: str) -> None:
     root = Path(__file__).parents[1]
-    options = ["-q", "-p", "no:cacheprovider", "-k", expression, "-rs"]
+    options = ["-q", "-p", "no:cacheprovider", "-k", f"{stem} and {expression}", "-rs"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "tests/test_lsq.py", "tests/test_contract.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *options,
+            f"tests/test_{stem}.py",
+            "tests/test_contract.py",
+        ],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=root,
         capture_output=True,
@@ -32,11 +38,13 @@ def interpret(expression: str) -> None:
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_quick_part():
-    interpret(QUICK)
+@pytest.mark.parametrize("stem", STEMS)
+def test_quick_part(stem):
+    interpret(stem, QUICK)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_everything():
-    interpret("triton and lsq")
+@pytest.mark.parametrize("stem", STEMS)
+def test_everything(stem):
+    interpret(stem, "triton")

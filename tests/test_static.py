@@ -30,8 +30,22 @@ TRITON_KERNELS = {
     "lsq_forward_columns_kernel",
     "lsq_backward_runs_kernel",
     "lsq_backward_columns_kernel",
+    "pact_forward_flat_kernel",
+    "pact_backward_runs_kernel",
+    "pact_backward_columns_kernel",
+    "dorefa_activation_forward_flat_kernel",
+    "dorefa_activation_backward_flat_kernel",
+    "dorefa_weight_forward_flat_kernel",
+    "dorefa_weight_backward_flat_kernel",
+    "ewgs_forward_flat_kernel",
+    "ewgs_backward_flat_kernel",
 }
-TRITON_SCALAR_KERNELS = {"fold_kernel"}
+TRITON_READING_KERNELS = {  # they write a sum per program
+    "dorefa_largest_flat_kernel",
+    "dorefa_signed_sum_flat_kernel",
+    "dorefa_maximum_backward_flat_kernel",
+}
+TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel"}
 
 
 def variants(stem: str, element: str, vector: int) -> list[str]:
@@ -87,20 +101,21 @@ def test_cuda_kernel(name, architecture):
 
 @needs_tools
 def test_every_triton_kernel_is_listed():
-    assert {name for name, *_ in triton()} == TRITON_KERNELS | TRITON_SCALAR_KERNELS
+    listed = TRITON_KERNELS | TRITON_READING_KERNELS | TRITON_SCALAR_KERNELS
+    assert {name for name, *_ in triton()} == listed
 
 
 @needs_tools
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("element", ELEMENTS)
-@pytest.mark.parametrize("name", sorted(TRITON_KERNELS))
+@pytest.mark.parametrize("name", sorted(TRITON_KERNELS | TRITON_READING_KERNELS))
 def test_triton_kernel(name, element, architecture):
     found = [row[4] for row in triton() if row[:2] == (name, element) and row[3] == architecture]
     assert found
     for kernel in found:
         assert kernel.stack == 0, "it spills"
         assert kernel.loads >= (2 if "backward" in name else 1)
-        assert kernel.stores >= 1
+        assert kernel.stores >= (name in TRITON_KERNELS)
 
 
 @needs_tools
