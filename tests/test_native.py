@@ -30,36 +30,44 @@ SHAPES = {  # shape, axis: each way the work is cut
 each_shape = pytest.mark.parametrize("name", SHAPES)
 
 
-def inputs(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, int | None]:
+def inputs(name: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Tensor, Tensor, int | None]:
     shape, axis = SHAPES[name]
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
     channels = () if axis is None else (shape[axis],)
     step = torch.rand(channels, generator=generator, dtype=torch.float64) * 0.3 + 0.1
-    return x, step.to(cases.parameter_dtype(dtype)), axis
+    return x.to(device), step.to(device, cases.parameter_dtype(dtype)), axis
 
 
-def run(name: str, dtype: torch.dtype, backend: str = "native") -> list[Tensor]:
+def run(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
     """Run LSQ forward and backward."""
-    x, step, axis = inputs(name, dtype)
+    x, step, axis = inputs(name, dtype, device)
     y = overload("lsq_forward", backend)(x, step, -8, 7, axis)
     return [y, *overload("lsq_backward", backend)(x.flip(0), x, step, -8, 7, axis, 0, 0.5)]
 
 
-def run_pact(name: str, dtype: torch.dtype, backend: str = "native") -> list[Tensor]:
-    x, step, axis = inputs(name, dtype)
+def run_pact(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x, step, axis = inputs(name, dtype, device)
     y, mask = overload("pact_forward", backend)(x, step * 8, 4, True, axis)
     return [y, mask, *overload("pact_backward", backend)(x.flip(0), mask, step, True, axis)]
 
 
-def run_activation(name: str, dtype: torch.dtype, backend: str = "native") -> list[Tensor]:
-    x, _, _ = inputs(name, dtype)
+def run_activation(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x, _, _ = inputs(name, dtype, device)
     y, mask = overload("dorefa_activation_forward", backend)(x, 4, True)
     return [y, mask, overload("dorefa_activation_backward", backend)(x.flip(0), mask)]
 
 
-def run_weight(name: str, dtype: torch.dtype, backend: str = "native") -> list[Tensor]:
-    w, results = inputs(name, dtype)[0], []
+def run_weight(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    w, results = inputs(name, dtype, device)[0], []
     for bits in (1, 4):
         results += overload("dorefa_weight_forward", backend)(w, bits)
         backward = partial(overload("dorefa_weight_backward", backend), w.flip(0), w)
@@ -67,9 +75,11 @@ def run_weight(name: str, dtype: torch.dtype, backend: str = "native") -> list[T
     return results
 
 
-def run_ewgs(name: str, dtype: torch.dtype, backend: str = "native") -> list[Tensor]:
-    x = inputs(name, dtype)[0]
-    ends = torch.tensor([-0.7, 0.9], dtype=cases.parameter_dtype(dtype)).unbind()
+def run_ewgs(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x = inputs(name, dtype, device)[0]
+    ends = torch.tensor([-0.7, 0.9], dtype=cases.parameter_dtype(dtype), device=device).unbind()
     y = overload("ewgs_forward", backend)(x, *ends, 4)
     return [y, *overload("ewgs_backward", backend)(x.flip(0), x, *ends, 4, 0.1, None)]
 

@@ -11,9 +11,9 @@ namespace daqakd {
 // 2^n for |n| <= 126 given as v = n + 1.5 * 2^23: n stands in the low bits of v.
 DAQAKD_INLINE float power_of_two(float v) {
   uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
+  memcpy(&bits, &v, sizeof bits);
   bits = (bits + 127u) << 23;
-  std::memcpy(&v, &bits, sizeof bits);
+  memcpy(&v, &bits, sizeof bits);
   return v;
 }
 

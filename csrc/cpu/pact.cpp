@@ -67,7 +67,8 @@ std::tuple<Tensor, Tensor> pact_backward(
     using C = Compute<T>;
     backward<T>(
         view_of(g, axis), data<T>(g), Codes<2, C>{data<uint8_t>(mask), 0}, data<C>(levels),
-        mutable_data<T>(dx), {mutable_data<C>(dalpha)}, 1.0, PACTBackward<C>{is_signed ? kBelow : kNoCode});
+        mutable_data<T>(dx), {mutable_data<C>(dalpha)}, 1.0,
+        PACTBackward<C>{is_signed ? kBelow : kNoCode});
   });
   return {dx, dalpha};
 }

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import torch
 
-STEMS = {  # the ops the libraries implement
-    "cpu": frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"}),
-    "cuda": frozenset({"lsq"}),
-}
+# the ops the libraries implement
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
 FILES = {"cpu": "_C.so", "cuda": "_C_cuda.so"}
 DTYPES = {
     "cpu": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -39,8 +37,8 @@ def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
     """Return None when the libraries can run ``op``, else the reason in one sentence."""
     if device not in FILES:
         return f"the tensors are on {device}, the libraries run on {' and '.join(FILES)}"
-    if op not in STEMS[device]:
-        return f"the libraries have no {op} op for {device} in this version"
+    if op not in STEMS:
+        return f"the libraries have no {op} op in this version"
     if FAILURES[device] is None and dtype not in DTYPES[device]:
         known = ", ".join(str(known).removeprefix("torch.") for known in DTYPES[device])
         return f"on {device} the libraries take {known}, not {dtype}"
