@@ -27,7 +27,7 @@ $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	# torch first: the libraries are built against the torch that is installed
 	$(BIN)/pip install --quiet --disable-pip-version-check torch torchvision -c constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,test,lint]' -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,test,lint,build]' -c constraints.txt
 	touch $@
 
 clean:

@@ -58,7 +58,7 @@ def table(file: Path) -> list[dict[str, object]]:
     rows = defaultdict(list)
     for entry in json.loads(file.read_text())["benchmarks"]:
         p, extra = entry["params"], entry["extra_info"]
-        key = (p["size"], p["dtype"], "channel" if p["axis"] else "tensor", p["name"])
+        key = (p["size"], p["dtype"], p["per"], p["name"])
         rows[key].append((entry["stats"]["median"], extra["floor_seconds"]))
     found = []
     for (size, dtype, steps_per, name), measured in sorted(rows.items()):

@@ -12,7 +12,7 @@ from .verbs import ACTIONS
 
 DESCRIPTION = (
     "Rank data augmentations from the teacher alone, then train the low-bit student with the"
-    " winner. Start with: daqakd run digits --out runs/digits"
+    " winner.\n\nStart with: daqakd run digits --out runs/digits"
 )
 
 

@@ -2,11 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from .report.bench import SIZES
+from .train import TrainConfig
+
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+
+
+def _optional(metavar: str) -> Any:
+    """Show an option that may be left out by its value's name alone."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+Channels = Annotated[tuple[float, float, float] | None, _optional("R G B")]
+OptionalInt = Annotated[int | None, _optional("INT")]
+OptionalFloat = Annotated[float | None, _optional("FLOAT")]
+OptionalName = Annotated[str | None, _optional("NAME")]
+OptionalPath = Annotated[Path | None, _optional("PATH")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,25 +36,25 @@ class Common:
     """Of initial weights, splits, orders and draws."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""
-    mean: tuple[float, float, float] | None = None
+    mean: Channels = None
     """Per-channel mean of inputs in [0, 1]; default: the teacher file's, else ImageNet's."""
-    std: tuple[float, float, float] | None = None
+    std: Channels = None
     """Per-channel standard deviation; default as for --mean."""
-    size: int | None = None
+    size: OptionalInt = None
     """Resize images to this side; folders of mixed sizes need it."""
-    model: str | None = None
+    model: OptionalName = None
     """Model name, or package.module:function; default: the teacher file's, else resnet20."""
-    workers: int | None = None
-    """Processes that augment; default: chosen from the size of the set."""
+    workers: OptionalInt = None
+    """Processes that augment; chosen from the size of the set by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
     """Options of a ranking."""
 
-    strategies: tuple[str, ...] = ()
+    strategies: Annotated[tuple[str, ...], _optional("NAME [NAME ...]")] = ()
     """Strategies to rank; default: the paper's seven."""
-    images: int | None = None
+    images: OptionalInt = None
     """Rank on a stratified subset of this many images; default: all."""
     passes: int = 1
     """Augmented passes per strategy."""
@@ -47,7 +62,7 @@ class Ranking:
     """Weight of CMI in the score."""
     pac_weight: float = 1.0
     """Weight of PAC in the score."""
-    pac_limit: float | None = None
+    pac_limit: OptionalFloat = None
     """Take the highest CMI among strategies with PAC up to this many nats."""
 
 
@@ -68,29 +83,13 @@ class Quantization:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Student:
-    """Options of the student's training."""
+class Student(TrainConfig):
+    """Options of the student's training: the training configuration itself, and the split."""
 
-    epochs: int = 30
-    """Passes over the training images."""
-    batch_size: int = 128
-    """Images per step."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam, or SGD with Nesterov momentum 0.9."""
-    lr: float = 1e-3
-    """Peak learning rate of the model's parameters."""
-    quantizer_lr: float | None = None
+    quantizer_lr: OptionalFloat = None
     """Peak learning rate of steps, ranges and alphas; default: a tenth of --lr."""
-    weight_decay: float = 1e-4
-    """Of the model's parameters; steps and ranges never decay."""
-    temperature: float = 4.0
-    """Temperature of the distillation term."""
-    ce_weight: float = 1.0
-    """Weight of the cross-entropy."""
-    kd_weight: float = 2.0
-    """Weight of the distillation term T^2 * KL."""
-    label_smoothing: float = 0.0
-    """Label mass spread over all classes."""
+    workers: OptionalInt = None
+    """Processes that augment; default: chosen from the size of the set."""
     holdout: float = 0.1
     """Share of the training images kept for validation."""
 
@@ -154,28 +153,58 @@ class Eval:
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|DATA")]
     """A run directory; or, with --teacher, a data set."""
-    teacher: Path | None = None
+    teacher: OptionalPath = None
     """Evaluate this teacher on DATA instead of a run."""
-    model: str | None = None
+    packed: bool = False
+    """Evaluate the run's student.packed.safetensors; its outputs are the student's, bit for bit."""
+    model: OptionalName = None
     """Model name of the teacher; default: the file's, else resnet20."""
-    mean: tuple[float, float, float] | None = None
+    mean: Channels = None
     """Per-channel mean; default: the file's, else ImageNet's."""
-    std: tuple[float, float, float] | None = None
+    std: Channels = None
     """Per-channel standard deviation; default as for --mean."""
-    size: int | None = None
+    size: OptionalInt = None
     """Resize images to this side."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Teacher, Quantization, Student, Ranking, Common):
-    """Do it all: teach (or take --teacher), rank, train with the winner, evaluate."""
+class Report:
+    """Write one self-contained HTML page about finished runs."""
 
-    teacher: Path | None = None
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Run directories; several of one teacher also give score against accuracy."""
+    out: OptionalPath = None
+    """The page; default: report.html in the first run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Teacher, Quantization, Student, Ranking, Common):
+    """Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report."""
+
+    teacher: OptionalPath = None
     """An existing teacher; default: train one."""
     strategy: str = "auto"
     """The student's augmentation; auto takes the winner of the ranking."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time the ops against eager PyTorch, torch.compile and PyTorch's own op; needs no data."""
+
+    op: tuple[Literal["lsq"], ...] = ("lsq",)
+    """Ops to measure, forward and backward."""
+    size: tuple[int, ...] = SIZES
+    """Elements of the input."""
+    dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
+    """Dtypes of the input."""
+    turns: int = 9
+    """How often every contestant is timed; the median counts."""
+    out: Path = Path("runs/bench")
+    """Directory of bench.json."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
 
 
 Verb = (
@@ -185,4 +214,6 @@ Verb = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )

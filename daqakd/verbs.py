@@ -1,7 +1,9 @@
 """What each verb of the command line does."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,16 @@ from .models import build
 from .models import find as find_model
 from .quant import quantize
 from .rank import Ranking, rank
+from .report import report
+from .report.bench import bench_into
 from .train import TrainConfig, accuracy, distill, teach
 from .train.config import read, settle
 from .train.environment import environment
-from .train.store import ModelFile, load_model, read_model_file, save_model
+from .train.store import ModelFile, load_model, read_model_file, save_model, save_packed
 
 DEFAULT_MODEL = "resnet20"
-NOT_IN_CONFIG = {"out", "device", "workers"}
+PACKED = "student.packed"
+NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds"}
 
 
 def device_of(choice: str) -> torch.device:
@@ -64,7 +69,7 @@ def check(verb: options.Common) -> None:
     if isinstance(verb, options.Quantization):
         quantize(nn.Identity(), **recipe_of(verb))
     if isinstance(verb, options.Student):
-        student_config(verb, verb.seed, verb.workers).check()
+        student_config(verb).check()
 
 
 def begin(verb: options.Common, name: str) -> None:
@@ -77,11 +82,9 @@ def begin(verb: options.Common, name: str) -> None:
         write_json(verb.out / "env.json", environment())
 
 
-def student_config(verb: options.Student, seed: int, workers: int | None) -> TrainConfig:
-    """Collect the training options of a verb."""
-    names = {f.name for f in fields(TrainConfig)}
-    chosen = {k: v for k, v in asdict(verb).items() if k in names}
-    return TrainConfig(**{**chosen, "seed": seed, "workers": workers})
+def student_config(verb: options.Student) -> TrainConfig:
+    """Return the training options of a verb."""
+    return TrainConfig(**{f.name: getattr(verb, f.name) for f in fields(TrainConfig)})
 
 
 def recipe_of(verb: options.Quantization) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def teach_into(verb: options.Common, dataset: Dataset, config: TrainConfig, stra
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=verb.out, quiet=False
         )
-        save_model(path, result.model, name, dataset)
+        save_model(path, result.model, name, dataset, strategy=strategy)
     _console.say(f"teacher: {path}")
     return path
 
@@ -200,6 +203,7 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
     """Choose the strategy and train the student unless the run directory has it."""
     path = verb.out / "student.safetensors"
     if path.exists():
+        pack_into(verb.out)
         return path
     device = device_of(verb.device)
     name = verb.model or file.model or DEFAULT_MODEL
@@ -207,7 +211,7 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
     recipe = recipe_of(verb)
     student = quantize(teacher, **recipe)
     strategy = choose_strategy(verb, teacher, dataset)
-    config = student_config(verb, verb.seed, verb.workers)
+    config = student_config(verb)
     result = distill(
         student,
         teacher,
@@ -217,8 +221,18 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
         run_dir=verb.out,
         quiet=False,
     )
-    save_model(path, result.model, name, dataset, recipe)
+    save_model(path, result.model, name, dataset, recipe, strategy)
+    pack_into(verb.out)
     return path
+
+
+def pack_into(out: Path) -> None:
+    """Write the student's packed form unless the run directory has it."""
+    path = out / f"{PACKED}.safetensors"
+    if not path.exists():
+        student = read_model_file(out, "student")
+        size, full = save_packed(path, student), student.path.stat().st_size
+        _console.say(f"packed student: {path}, {size:,} bytes (unpacked {full:,})")
 
 
 def run_train(verb: options.Train) -> None:
@@ -240,6 +254,8 @@ def test_accuracy(
 def run_eval(verb: options.Eval) -> None:
     """Evaluate a run's student, or a teacher."""
     device = device_of(verb.device)
+    if verb.teacher is not None and verb.packed:
+        raise InputError("packed: is for a run's student, not for --teacher; drop one of the two")
     if verb.teacher is not None:
         file = read_model_file(verb.teacher)
         dataset = load(verb.target, size=verb.size, holdout=0).normalised(
@@ -253,11 +269,11 @@ def run_eval(verb: options.Eval) -> None:
     config = noted.get("train") or noted.get("run")
     if config is None:
         raise InputError(f"{out}: has no student; it holds {', '.join(noted)}. Run train first")
-    file = read_model_file(out, "student")
+    file = read_model_file(out, PACKED if verb.packed else "student")
     dataset = load(config["data"], size=config.get("size"), holdout=0).normalised(
         file.channels("mean"), file.channels("std")
     )
-    evaluate_into(out, {"student": file}, None, dataset, device)
+    evaluate_into(out, {"packed" if verb.packed else "student": file}, None, dataset, device)
 
 
 def evaluate_into(
@@ -267,17 +283,20 @@ def evaluate_into(
     dataset: Dataset,
     device: torch.device,
 ) -> dict[str, float]:
-    """Evaluate models on the test images, once, and write ``eval.json``."""
+    """Evaluate models on the test images, once, and add them to ``eval.json``."""
     shares = {role: test_accuracy(f, name, dataset, device) for role, f in files.items()}
     for role, share in shares.items():
         _console.say(f"{role}: {share:.2%} of {len(dataset.test)} test images")
-    record = {f"{role}_accuracy": share for role, share in shares.items()}
-    write_json(out / "eval.json", {**record, "test_images": len(dataset.test)})
+    path = out / "eval.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for role, share in shares.items():
+        record |= {f"{role}_accuracy": share, f"{role}_bytes": files[role].path.stat().st_size}
+    write_json(path, {**record, "test_images": len(dataset.test)})
     return shares
 
 
 def run_run(verb: options.Run) -> None:
-    """Teach or take a teacher, rank, train, evaluate."""
+    """Teach or take a teacher, rank, train, evaluate, report."""
     given = None if verb.teacher is None else read_model_file(verb.teacher)
     begin(verb, "run")
     dataset = data_of(verb, given)
@@ -296,6 +315,21 @@ def run_run(verb: options.Run) -> None:
     if not (verb.out / "eval.json").exists():
         files = {"teacher": given, "student": student}
         evaluate_into(verb.out, files, verb.model, dataset, device_of(verb.device))
+    if find_spec("matplotlib") is None:
+        _console.say("report: skipped, it needs matplotlib (pip install 'daqakd[report]')")
+        return
+    _console.say(f"report: {report([verb.out])}")
+
+
+def run_report(verb: options.Report) -> None:
+    """Write the report of finished runs."""
+    _console.say(f"report: {report(verb.runs, verb.out)}")
+
+
+def run_bench(verb: options.Bench) -> None:
+    """Time the ops."""
+    device = device_of(verb.device).type
+    bench_into(verb.out, verb.op, verb.size, verb.dtype, device, verb.turns)
 
 
 ACTIONS: dict[type, Callable[[Any], None]] = {
@@ -304,5 +338,7 @@ ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Rank: run_rank,
     options.Train: run_train,
     options.Eval: run_eval,
+    options.Report: run_report,
     options.Run: run_run,
+    options.Bench: run_bench,
 }

@@ -1,5 +1,6 @@
 """What every op is tried on: sizes around vector and block limits, odd layouts, all dtypes."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,6 +65,22 @@ def dtype_name(dtype: torch.dtype) -> str:
 each_case = pytest.mark.parametrize("case", named(CASES, lambda c: c.id))
 each_dtype = pytest.mark.parametrize("dtype", named(DTYPES, dtype_name))
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def each_combination(**factors) -> pytest.MarkDecorator:
+    """Run all combinations of ``factors`` (values by readable name), dtypes and backends.
+
+    Triton's interpreter is slow: there, those beyond all pairs of factors are marked slow.
+    """
+    found = []
+    for places in itertools.product(*(enumerate(named.items()) for named in factors.values())):
+        lone = DTYPES[1 + sum(place for place, _ in places) % 3]  # Triton has no float64
+        values, names = [v for _, (_, v) in places], [n for _, (n, _) in places]
+        for dtype, backend in itertools.product(DTYPES, BACKENDS):
+            marks = pytest.mark.slow if backend == "triton" and dtype != lone else ()
+            name = "-".join([*names, dtype_name(dtype), backend])
+            found.append(pytest.param(*values, dtype, backend, id=name, marks=marks))
+    return pytest.mark.parametrize((*factors, "dtype", "backend"), found)
 
 
 def require(op: str, backend: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:

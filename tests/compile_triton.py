@@ -1,5 +1,6 @@
 """Compile every Triton kernel for GPUs that are not there; print one JSON row per variant.
 
+``--every-tile`` compiles each dtype and architecture with every tile size.
 Runs as its own process: a process that interprets Triton cannot compile it.
 """
 
@@ -53,13 +54,15 @@ def kind(argument: str, dtype: str) -> str:
     return "i32" if argument in SIZES else "fp32"
 
 
-def variants(kernel, family: str):
-    """Yield the constants of every variant: the tiles, with each flag off and on."""
+def constants(kernel, family: str) -> list[dict[str, int]]:
+    """Return every tile with every choice of the kernel's flags."""
+    found = []
     for tile in TILES[family]:
         names = [parameter.name for parameter in kernel.params]
         flags = [name for name in names if name.isupper() and name not in tile]
         for values in itertools.product((False, True), repeat=len(flags)):
-            yield tile | dict(zip(flags, values, strict=True))
+            found.append(tile | dict(zip(flags, values, strict=True)))
+    return found
 
 
 def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
@@ -82,14 +85,24 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     return found[0]
 
 
+def variants(name: str, kernel):
+    """Yield dtype, short name, constants, architecture; without --every-tile one choice each."""
+    family = next(family for family in TILES if family in name)
+    choices = constants(kernel, family)
+    dtypes = {"float": "fp32"} if family == "fold" else DTYPES
+    pairs = itertools.product(dtypes.items(), ARCHITECTURES)
+    for turn, ((shown, dtype), architecture) in enumerate(pairs):
+        # two architectures: every other dtype starts with the next choice, so all pairs are met
+        one = choices[(turn + turn // 2) % len(choices)]
+        for tile in choices if "--every-tile" in sys.argv else [one]:
+            yield shown, dtype, tile, architecture
+
+
 def main() -> None:
     for name, kernel in kernels():
-        family = next(family for family in TILES if family in name)
-        for shown, dtype in {"float": "fp32"}.items() if family == "fold" else DTYPES.items():
-            for tile in variants(kernel, family):
-                for architecture in ARCHITECTURES:
-                    found = compile_one(kernel, dtype, tile, architecture)
-                    print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))
+        for shown, dtype, tile, architecture in variants(name, kernel):
+            found = compile_one(kernel, dtype, tile, architecture)
+            print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))
 
 
 if __name__ == "__main__":

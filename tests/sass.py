@@ -26,8 +26,8 @@ def tool(name: str) -> Path | None:
     return path if path and path.exists() else None
 
 
-def dump(option: str, file: Path) -> str:
-    command = [str(tool("cuobjdump")), option, str(file)]
+def dump(file: Path) -> str:
+    command = [str(tool("cuobjdump")), "-res-usage", "-sass", str(file)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -42,7 +42,7 @@ def kernels(file: Path) -> dict[tuple[str, str], Kernel]:
     """Return the kernels of a library or cubin by (symbol, architecture)."""
     found: dict[tuple[str, str], Kernel] = defaultdict(Kernel)
     arch = symbol = ""
-    for line in dump("-res-usage", file).splitlines() + dump("-sass", file).splitlines():
+    for line in dump(file).splitlines():
         if match := re.search(r"arch = (sm_\d+)|Fatbin .*?arch=(sm_\d+)", line):
             arch = match[1] or match[2]
         elif match := re.search(r"Function :? ?([\w$.]+)", line):

@@ -1,6 +1,9 @@
 """A small model and a small data set, for tests of what is built around them."""
 
+from pathlib import Path
+
 import torch
+from PIL import Image
 from torch import nn
 
 from daqakd.data.dataset import Dataset, Images, make
@@ -43,3 +46,19 @@ def small_dataset(count: int = 180, classes: int = 3, holdout: float = 0.2) -> D
         holdout=holdout,
         seed=0,
     )
+
+
+def small_net(num_classes: int) -> SmallNet:
+    """Build it as ``--model tests.small:small_net`` does."""
+    return SmallNet(num_classes)
+
+
+def write_images(root: Path, train: int = 240, test: int = 60) -> Path:
+    """Write the small images as a folder tree ``train/<class>/*`` and ``test/<class>/*``."""
+    for part, count in (("train", train), ("test", test)):
+        images = small_images(count, seed=len(part))
+        for i, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+            folder = root / part / f"class{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
+    return root

@@ -1,18 +1,17 @@
-"""The command line: verbs, messages, resuming after kill -9, and real images where they are."""
+"""The command line: verbs, messages, and real images where they are."""
 
-import hashlib
 import json
 import os
-import random
-import signal
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from daqakd.cli import main
+
+from .small import write_images
 
 ROOT = Path(__file__).parent.parent
 DATA = os.environ.get("DAQAKD_DATA")
@@ -32,23 +31,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-    """A folder of 16-pixel images of three easy classes."""
-    from PIL import Image
-
-    from .small import small_images
-
-    root = tmp_path_factory.mktemp("tree")
-    for part, count in (("train", 240), ("test", 60)):
-        images = small_images(count, seed=len(part))
-        for i, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
-            folder = root / part / f"class{label}"
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
-    return root
-
-
-def checksum(folder: Path) -> str:
-    return hashlib.sha256((folder / "student.safetensors").read_bytes()).hexdigest()
+    return write_images(tmp_path_factory.mktemp("tree"))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +47,7 @@ def test_run_leaves_everything(finished, capsys):
     assert names >= {
         "teacher.safetensors",
         "student.safetensors",
+        "student.packed.safetensors",
         "ranking.json",
         "ranking.csv",
         "metrics.csv",
@@ -71,11 +55,29 @@ def test_run_leaves_everything(finished, capsys):
         "env.json",
         "eval.json",
         "checkpoint",
+        "report.html",
     }
     shares = json.loads((finished / "eval.json").read_text())
     assert shares["teacher_accuracy"] > 0.5
     assert main(["eval", str(finished)]) == 0
     assert f"{shares['student_accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_the_packed_student_has_the_same_accuracy(finished, tree, capsys):
+    assert main(["eval", str(finished), "--packed"]) == 0
+    noted = json.loads((finished / "eval.json").read_text())
+    assert noted["packed_accuracy"] == noted["student_accuracy"]
+    assert noted["packed_bytes"] < noted["student_bytes"] / 6
+    assert main(["eval", str(tree), "--teacher", str(finished), "--packed"]) == 2
+    assert "packed: is for a run's student" in capsys.readouterr().err
+
+
+def test_a_lost_packed_student_is_written_again(finished, tree):
+    path = finished / "student.packed.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    assert main(["run", str(tree), "--out", str(finished), *FAST, "--teacher-epochs", "4"]) == 0
+    assert path.read_bytes() == content
 
 
 def test_a_finished_run_is_not_redone(finished, tree):
@@ -98,21 +100,6 @@ def test_rank_train_and_eval_as_verbs(finished, tree, tmp_path, capsys):
     assert "test images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kills", [2])
-def test_kill_9_in_the_middle_of_run_changes_nothing(finished, tree, tmp_path, kills):
-    """The same command after kill -9 at random moments ends in the uninterrupted run's bits."""
-    line = command("run", str(tree), "--out", str(tmp_path), *FAST, "--teacher-epochs", "4")
-    moments = random.Random(0)
-    for _ in range(kills):
-        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL)
-        time.sleep(moments.uniform(4, 9))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert checksum(tmp_path) == checksum(finished)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -133,8 +120,6 @@ def test_wrong_input_is_one_paragraph(arguments, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("daqakd: error:")
     assert error.count("\n") == 1
-    import re
-
     assert re.search(message, error), error
 
 

@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 
 import pytest
@@ -8,10 +9,12 @@ from daqakd._errors import InputError
 from daqakd.functional import lsq
 
 from . import cases, tolerance, truth
-from .cases import each_backend, each_case, each_dtype
+from .cases import each_backend, each_case, each_combination, each_dtype
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
 STES = tuple(_ops.STE_CODES)
+PAIRS = ((1, False), (2, True), (2, False), (4, True), (8, True), (8, False))
+WIDTHS = {f"{bits}-{'signed' if signed else 'unsigned'}": (bits, signed) for bits, signed in PAIRS}
 X = (-1.5, -1.0, -0.25, 0.0, 0.2, 0.25, 0.5, 0.75, 1.0, 2.0)
 G = (1.0, -1.0, 2.0, 1.0, -2.0, 1.0, 3.0, -1.0, 2.0, 1.0)
 
@@ -89,26 +92,34 @@ def check_against_truth(x, step, *, backend, **options):
     tolerance.check_layout(dx, x)
 
 
+@each_combination(case={case.id: case for case in cases.CASES})
+def test_agrees_with_truth(case, dtype, backend):
+    """Each case, dtype, axis and backend meets each convention: the next one takes the next."""
+    cases.require("lsq", backend, dtype)
+    x = case.make(dtype)
+    turn = cases.CASES.index(case) + cases.DTYPES.index(dtype)
+    for place, axis in enumerate(cases.axes(x)):
+        ste = STES[(turn + place) % len(STES)]
+        options = {"bits": 3, "signed": True, "ste": ste, "backend": backend}
+        check_against_truth(x, step_for(x, axis), axis=axis, **options)
+
+
+@pytest.mark.slow
 @each_backend
 @each_dtype
 @each_case
-def test_agrees_with_truth(case, dtype, backend):
+def test_agrees_with_truth_in_the_full_product(case, dtype, backend):
     cases.require("lsq", backend, dtype)
     x = case.make(dtype)
-    for axis in cases.axes(x):
-        check_against_truth(
-            x, step_for(x, axis), axis=axis, bits=3, signed=True, ste="closed", backend=backend
-        )
+    for axis, ste, (bits, signed) in itertools.product(cases.axes(x), STES, PAIRS):
+        options = {"bits": bits, "signed": signed, "ste": ste, "backend": backend}
+        check_against_truth(x, step_for(x, axis), axis=axis, **options)
 
 
-@each_backend
-@each_dtype
-@pytest.mark.parametrize("ste", STES)
-@pytest.mark.parametrize(
-    ("bits", "signed"), [(1, False), (2, True), (2, False), (4, True), (8, True), (8, False)]
-)
-def test_agrees_with_truth_at_every_width(bits, signed, ste, dtype, backend):
+@each_combination(width=WIDTHS, ste=dict(zip(STES, STES, strict=True)))
+def test_agrees_with_truth_at_every_width(width, ste, dtype, backend):
     cases.require("lsq", backend, dtype)
+    bits, signed = width
     high = truth.code_range(bits, signed)[1]
     x = cases.Case("rows", (31, 33)).make(dtype, scale=0.3 * (high + 1))
     options = {"bits": bits, "signed": signed, "ste": ste, "backend": backend}
@@ -184,6 +195,17 @@ def test_nan_stays_nan_without_input_gradient(dtype, backend):
     assert y.isnan().tolist() == [[False, True], [False, False]]
     assert dx.tolist() == [[1, 0], [1, 1]]
     assert ds.isnan().tolist() == [True, False]
+
+
+@each_backend
+@each_dtype
+def test_a_code_of_zero_is_plus_zero(dtype, backend):
+    cases.require("lsq", backend, dtype)
+    x = torch.tensor([-0.2, -0.0, 0.0, 0.2], dtype=dtype)
+    step = torch.tensor(0.5, dtype=cases.parameter_dtype(dtype))
+    y = lsq(x, step, bits=3, signed=True, backend=backend)
+    assert y.tolist() == [0.0] * 4
+    assert not y.signbit().any()
 
 
 @each_backend

@@ -8,9 +8,10 @@ from daqakd._errors import InputError
 from daqakd.functional import pact
 
 from . import cases, tolerance, truth
-from .cases import each_backend, each_case, each_dtype
+from .cases import each_backend, each_combination, each_dtype
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
+SIGNED = {"unsigned": False, "signed": True}
 
 
 def double(*values: float) -> torch.Tensor:
@@ -65,9 +66,7 @@ def check_against_truth(x, alpha, *, backend, **options):
     tolerance.check_layout(dx, x)
 
 
-@each_backend
-@each_dtype
-@each_case
+@each_combination(case={case.id: case for case in cases.CASES})
 def test_agrees_with_truth(case, dtype, backend):
     cases.require("pact", backend, dtype)
     x = case.make(dtype)
@@ -207,10 +206,7 @@ def test_alpha_is_used_as_at_least_the_smallest(alpha, backend):
     assert float(dalpha) == 12
 
 
-@each_backend
-@each_dtype
-@each_case
-@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@each_combination(case={case.id: case for case in cases.CASES}, signed=SIGNED)
 def test_mask_has_the_references_bits(case, signed, dtype, backend):
     cases.require("pact", backend, dtype)
     x = case.make(dtype, scale=3.0)

@@ -235,6 +235,31 @@ def test_ewgs_starts_as_the_paper_says():
     assert 0.8 < (scaled[0].abs().mean() / full).item() < 1.25
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_compiles_whole_and_exports_without_our_ops(method):
+    student, x = calibrated(method), images()
+    compiled = torch.compile(copy.deepcopy(student).train(), fullgraph=True, backend="aot_eager")
+    for model in (student.train(), compiled):
+        model(x).square().mean().backward()
+    pairs = zip(student.parameters(), compiled.parameters(), strict=True)
+    assert all(torch.equal(a.grad, b.grad) for a, b in pairs)
+    program = torch.export.export(student.eval(), (x,))
+    assert not [n for n in program.graph.nodes if "daqakd" in str(n.target)]
+    torch.testing.assert_close(program.module()(x), student(x))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_autocast_and_saving_the_module_whole(method, tmp_path):
+    student, x = calibrated(method), images()
+    with torch.autocast("cpu", torch.bfloat16):
+        student(x).float().square().mean().backward()
+    steps = [p for n, p in student.named_parameters() if "quantizer" in n]
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in steps)
+    torch.save(student, tmp_path / "whole.pt")
+    loaded = torch.load(tmp_path / "whole.pt", weights_only=False)
+    assert torch.equal(loaded.eval()(x), student.eval()(x))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["shufflenet_v2_x0_5", "densenet121", "mobilenet_v2", "efficientnet_b0", "vit_b_16"]

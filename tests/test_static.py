@@ -4,6 +4,7 @@ A kernel that is not listed here fails, and so does a listed kernel that is gone
 """
 
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -81,8 +82,8 @@ def cuda() -> dict[tuple[str, str], sass.Kernel]:
 
 
 @functools.cache
-def triton() -> list[tuple[str, str, dict[str, int], str, sass.Kernel]]:
-    command = [sys.executable, str(Path(__file__).parent / "compile_triton.py")]
+def triton(*options: str) -> list[tuple[str, str, dict[str, int], str, sass.Kernel]]:
+    command = [sys.executable, str(Path(__file__).parent / "compile_triton.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -115,17 +116,35 @@ def test_every_triton_kernel_is_listed():
     assert {name for name, *_ in triton()} == listed
 
 
-@needs_tools
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("element", ELEMENTS)
-@pytest.mark.parametrize("name", sorted(TRITON_KERNELS | TRITON_READING_KERNELS))
-def test_triton_kernel(name, element, architecture):
-    found = [row[4] for row in triton() if row[:2] == (name, element) and row[3] == architecture]
+each_triton_kernel = pytest.mark.parametrize(
+    ("name", "element", "architecture"),
+    list(
+        itertools.product(sorted(TRITON_KERNELS | TRITON_READING_KERNELS), ELEMENTS, ARCHITECTURES)
+    ),
+)
+
+
+def check_triton_kernel(name: str, element: str, architecture: str, *options: str) -> None:
+    rows = [row for row in triton(*options) if row[:2] == (name, element)]
+    found = [row[4] for row in rows if row[3] == architecture]
     assert found
     for kernel in found:
         assert kernel.stack == 0, "it spills"
         assert kernel.loads >= (2 if "backward" in name else 1)
         assert kernel.stores >= (name in TRITON_KERNELS)
+
+
+@needs_tools
+@each_triton_kernel
+def test_triton_kernel(name, element, architecture):
+    check_triton_kernel(name, element, architecture)
+
+
+@needs_tools
+@pytest.mark.slow
+@each_triton_kernel
+def test_triton_kernel_with_every_tile(name, element, architecture):
+    check_triton_kernel(name, element, architecture, "--every-tile")
 
 
 @needs_tools

@@ -27,6 +27,11 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(accumulation_dtype(x.dtype))
 
 
+def _round(x: Tensor) -> Tensor:
+    """Round half to even; a code of zero is +0, as the kernels' rounding by two additions gives."""
+    return torch.round(x) + 0.0
+
+
 def _positive(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
     """Return the parameter in the compute dtype, kept positive, shaped to broadcast."""
     wide = parameter.to(accumulation_dtype(x.dtype))
@@ -36,7 +41,7 @@ def _positive(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
 @_implement
 def lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None) -> Tensor:
     s = _positive(step, x, axis)
-    return like(torch.round(torch.clamp(_wide(x) / s, qmin, qmax)) * s, x)
+    return like(_round(torch.clamp(_wide(x) / s, qmin, qmax)) * s, x)
 
 
 @_implement
@@ -74,7 +79,7 @@ def pact_forward(
     wide, a = _wide(x), _positive(alpha, x, axis)
     levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     step = a / levels
-    y = torch.round(torch.clamp(wide / step, -levels if signed else 0, levels)) * step
+    y = _round(torch.clamp(wide / step, -levels if signed else 0, levels)) * step
     low = -a if signed else torch.zeros_like(a)
     codes = (wide > low).to(torch.uint8) + (wide >= a)
     codes = codes.masked_fill(torch.isnan(wide), NOT_A_NUMBER)
@@ -98,7 +103,7 @@ def pact_backward(
 def dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     wide, low = _wide(x), -1.0 if signed else 0.0
     levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    y = torch.round(torch.clamp(wide, low, 1.0) * levels) / levels
+    y = _round(torch.clamp(wide, low, 1.0) * levels) / levels
     inside = (wide >= low) & (wide <= 1.0)
     return like(y, x), pack(inside, x, 1)
 
@@ -150,7 +155,7 @@ def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     wide, levels = _wide(x), 2**bits - 1
     low = broadcast(lower.to(wide.dtype), x, None)
     width = _positive(upper.to(wide.dtype) - lower.to(wide.dtype), x, None)
-    return like(torch.round(torch.clamp((wide - low) / width, 0.0, 1.0) * levels) / levels, x)
+    return like(_round(torch.clamp((wide - low) / width, 0.0, 1.0) * levels) / levels, x)
 
 
 @_implement

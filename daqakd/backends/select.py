@@ -36,8 +36,7 @@ def can_run(op: str, backend: str, device: str, dtype: torch.dtype) -> str | Non
     """
     if backend == "reference":
         return None
-    module = {"triton": triton, "native": native}[backend]
-    return module.can_run(op, device, dtype)
+    return (native if backend == "native" else triton).can_run(op, device, dtype)
 
 
 def forced_backend() -> str | None:

@@ -46,10 +46,10 @@ def first_order(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[
     """
 
     def wrapper(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if not torch.is_grad_enabled():
+            return backward(ctx, *grads)
         with torch.no_grad():
             results = backward(ctx, *grads)
-        if not torch.is_grad_enabled():
-            return results
         anchor = grads[0].new_zeros((), requires_grad=True)
         return tuple(r if r is None else _SecondDerivative.apply(r, anchor) for r in results)
 

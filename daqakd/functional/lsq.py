@@ -55,7 +55,7 @@ def lsq(
 ) -> Tensor:
     """Fake-quantize with a learned step: ``round(clip(x / s, qmin, qmax)) * s`` [LSQ].
 
-    Rounds half to even. The step is used as ``max(s, 2^-30)``.
+    Rounds half to even; a code of zero is +0. The step is used as ``max(s, 2^-30)``.
 
     Args:
         x: any shape, float16, bfloat16, float32 or float64.

@@ -13,9 +13,9 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from .._errors import InputError, suggest, unknown
 from ..functional import _checks
 from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
-from .base import ActivationQuantizer, Quantizer
+from .base import ActivationQuantizer
 from .layers import QuantConv2d, QuantLayer, QuantLinear
-from .weights import DoReFaWeight, EWGSWeight, LSQWeight
+from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
 PAIRS = {
     "lsq": ("lsq", "lsq"),
@@ -115,7 +115,7 @@ def _followed_by_batchnorm(model: nn.Module) -> set[int]:
 
 def _weight_quantizer(
     spec: LayerSpec, layer: nn.Module, rescale: bool, delta: float
-) -> Quantizer | None:
+) -> WeightQuantizer | None:
     if spec.weight_bits is None:
         return None
     weight = layer._parameters["weight"]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 
-from .base import ActivationQuantizer, Quantizer
+from .base import ActivationQuantizer
+from .weights import WeightQuantizer
 
 
 class QuantLayer(nn.Module):
@@ -20,13 +21,16 @@ class QuantLayer(nn.Module):
     weight: Tensor
     bias: Any
     act_quantizer: ActivationQuantizer | None
-    weight_quantizer: Quantizer | None
+    weight_quantizer: WeightQuantizer | None
     output_scale: Tensor | None
     macs: Tensor
 
     @classmethod
     def adopt(
-        cls, layer: nn.Module, weight: Quantizer | None, activation: ActivationQuantizer | None
+        cls,
+        layer: nn.Module,
+        weight: WeightQuantizer | None,
+        activation: ActivationQuantizer | None,
     ) -> Self:
         """Turn ``layer`` into a quantized one; the original must no longer be used."""
         self = cls.__new__(cls)

@@ -1,4 +1,7 @@
-"""Weight quantizers: their parameters start from the weights they are given."""
+"""Weight quantizers: their parameters start from the weights they are given.
+
+Each also says its values as integer codes, and makes the same values from the codes, bit for bit.
+"""
 
 import math
 
@@ -6,10 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
+from ..backends.reference import SMALLEST
 from .base import Quantizer
 
 
-class LSQWeight(Quantizer):
+class WeightQuantizer(Quantizer):
+    """Base of weight quantizers: values to codes of ``bits`` bits and back."""
+
+    def codes(self, w: Tensor) -> Tensor:
+        """Return the codes of the float32 weights, ``uint8`` in [0, 2^bits), shape of ``w``."""
+        raise NotImplementedError
+
+    def magnitude(self, w: Tensor) -> Tensor | None:
+        """Return the 0-dim factor that neither the codes nor this module hold, if there is one."""
+        return None
+
+    def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
+        """Return the values ``forward`` gave, float32, from their codes and ``magnitude``."""
+        raise NotImplementedError
+
+
+class LSQWeight(WeightQuantizer):
     """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled."""
 
     method = "lsq"
@@ -38,8 +58,21 @@ class LSQWeight(Quantizer):
             w, self.step, bits=self.bits, signed=True, axis=self.axis, grad_scale=self.grad_scale
         )
 
+    def _steps(self, dim: int) -> Tensor:
+        """Return the steps as they are used, shaped to broadcast against the weights."""
+        step = self.step.detach().clamp(min=SMALLEST)
+        return step if self.axis is None else step.reshape(-1, *[1] * (dim - 1))
 
-class DoReFaWeight(Quantizer):
+    def codes(self, w: Tensor) -> Tensor:
+        """Return the codes above the lowest one."""
+        return (torch.round(self(w) / self._steps(w.dim())) + self.qmax + 1).to(torch.uint8)
+
+    def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
+        """Return code times step."""
+        return (codes.float() - (self.qmax + 1)) * self._steps(codes.dim())
+
+
+class DoReFaWeight(WeightQuantizer):
     """[DoReFa] on weights; ``rescale`` gives back the magnitude that the method throws away."""
 
     method = "dorefa"
@@ -59,10 +92,28 @@ class DoReFaWeight(Quantizer):
     def forward(self, w: Tensor) -> Tensor:
         """Return the quantized weights, in [-1, 1] unless rescaled."""
         y = F.dorefa_weight(w, bits=self.bits)
+        return self._rescaled(y)
+
+    def _rescaled(self, y: Tensor) -> Tensor:
         return y if self.rescale is None else y * self.rescale.to(y.dtype)
 
+    def codes(self, w: Tensor) -> Tensor:
+        """Return the levels counted from -1, or the signs as 0 and 1."""
+        y = F.dorefa_weight(w, bits=self.bits)
+        codes = y >= 0 if self.bits == 1 else torch.round((y + 1) * (2**self.bits - 1) / 2)
+        return codes.to(torch.uint8)
 
-class EWGSWeight(Quantizer):
+    def magnitude(self, w: Tensor) -> Tensor | None:
+        """Return mean|w| at 1 bit, as ``forward`` summed it."""
+        return F.dorefa_weight(w, bits=1).abs().max() if self.bits == 1 else None
+
+    def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
+        """Return the levels, or plus and minus ``magnitude`` at 1 bit."""
+        y = 2 * (codes.float() / (2**self.bits - 1)) - 1
+        return self._rescaled(y) if magnitude is None else y * magnitude
+
+
+class EWGSWeight(WeightQuantizer):
     """[EWGS] on weights: learned range from +-3 standard deviations, values in [-1, 1]."""
 
     method = "ewgs"
@@ -80,5 +131,15 @@ class EWGSWeight(Quantizer):
 
     def forward(self, w: Tensor) -> Tensor:
         """Return the quantized weights in [-1, 1]."""
-        unit = F.ewgs(w, self.lower, self.upper, bits=self.bits, delta=self.delta)
-        return 2 * (unit - 0.5)
+        return 2 * (self._unit(w) - 0.5)
+
+    def _unit(self, w: Tensor) -> Tensor:
+        return F.ewgs(w, self.lower, self.upper, bits=self.bits, delta=self.delta)
+
+    def codes(self, w: Tensor) -> Tensor:
+        """Return the levels counted from the lower end."""
+        return torch.round(self._unit(w) * (2**self.bits - 1)).to(torch.uint8)
+
+    def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
+        """Return the levels in [-1, 1]."""
+        return 2 * (codes.float() / (2**self.bits - 1) - 0.5)

@@ -1,19 +1,19 @@
 """The picture of a ranking."""
 
 import io
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .ranking import Ranking
+from typing import Any
 
 
-def draw(ranking: "Ranking") -> bytes:
-    """Return a PNG: scores with 95 % intervals on the left, CMI against PAC on the right."""
+def draw(ranking: dict[str, Any]) -> bytes:
+    """Return a PNG: scores with 95 % intervals on the left, CMI against PAC on the right.
+
+    ``ranking`` is the content of ``ranking.json``.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = ranking.records()
-    near = {ranking.best, *ranking.tied}
+    rows = ranking["strategies"]
+    near = {ranking["best"], *ranking["tied"]}
     colours = ["tab:orange" if r["name"] in near else "tab:blue" for r in rows]
     figure = Figure(figsize=(11, 1.6 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -42,8 +42,8 @@ def draw(ranking: "Ranking") -> bytes:
     right.set_ylabel("CMI (nats)")
     right.margins(x=0.25, y=0.1)
     right.grid(alpha=0.3)
-    tied = f", tied with it: {', '.join(ranking.tied)}" if ranking.tied else ""
-    figure.suptitle(f"{ranking.images} images per strategy; best: {ranking.best}{tied}")
+    tied = f", tied with it: {', '.join(ranking['tied'])}" if ranking["tied"] else ""
+    figure.suptitle(f"{ranking['images']} images per strategy; best: {ranking['best']}{tied}")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()

@@ -200,7 +200,7 @@ class Ranking:
         """
         from .picture import draw
 
-        write_bytes(Path(path), draw(self))
+        write_bytes(Path(path), draw(self.to_json()))
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

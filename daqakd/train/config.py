@@ -26,7 +26,7 @@ class TrainConfig:
     lr: float = 1e-3
     """Peak learning rate of the model's parameters."""
     quantizer_lr: float | None = None
-    """Peak learning rate of steps, ranges and alphas; a tenth of lr by default."""
+    """Peak learning rate of steps, ranges and alphas; a tenth of --lr by default."""
     weight_decay: float = 1e-4
     """Of the model's parameters and PACT's alpha; steps and ranges never decay."""
     warmup_steps: int = 0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .._files import write_tensors
 from ..data import Dataset
 from ..models import BUILDERS, build
 from ..quant import quantize
+from . import packed
 
 PICKLES = {".pth", ".pt", ".th", ".tar", ".ckpt", ".bin"}
 
@@ -45,10 +46,11 @@ def save_model(
     name: str | None,
     dataset: Dataset,
     recipe: Mapping[str, Any] | None = None,
+    strategy: str | None = None,
 ) -> None:
     """Write weights with model name, classes, normalisation and, for a student, its recipe.
 
-    ``recipe`` holds the arguments of :func:`daqakd.quantize`.
+    ``recipe`` holds the arguments of :func:`daqakd.quantize`, ``strategy`` the augmentation.
     """
     facts = {
         "model": name or type(model).__name__,
@@ -59,7 +61,20 @@ def save_model(
     }
     if recipe is not None:
         facts["quantize"] = json.dumps(recipe)
+    if strategy is not None:
+        facts["strategy"] = strategy
     write_tensors(path, model.state_dict(), facts)
+
+
+def save_packed(path: Path, student: ModelFile) -> int:
+    """Write the packed form of a student's file; return its size in bytes.
+
+    It is made from the file alone, on the CPU, so it is the same wherever the student was trained.
+    """
+    model = load_model(student, None, len(json.loads(student.facts["classes"])))
+    tensors, layers = packed.pack(model)
+    write_tensors(path, tensors, {**student.facts, packed.FACT: layers})
+    return path.stat().st_size
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
@@ -138,8 +153,10 @@ def _outputs(model: nn.Module) -> int:
 def load_model(file: ModelFile, name: str | None, classes: int) -> nn.Module:
     """Build the model the file or ``name`` says and load its weights; quantized where it is.
 
+    A packed student computes bit for bit what the unpacked one does.
+
     Raises:
-        InputError: another architecture or class count.
+        InputError: another architecture or class count, or a damaged packed file.
     """
     chosen = name or file.model
     if chosen is None:
@@ -147,4 +164,8 @@ def load_model(file: ModelFile, name: str | None, classes: int) -> nn.Module:
     model = build(chosen, classes)
     if "quantize" in file.facts:
         model = quantize(model, **json.loads(file.facts["quantize"]))
-    return _fit(model, file, chosen)
+    layers = file.facts.get(packed.FACT)
+    if layers is None:
+        return _fit(model, file, chosen)
+    codes = replace(file, tensors=packed.unpack(file.tensors, layers, file.path))
+    return packed.decode(_fit(model, codes, chosen), file.tensors, layers, file.path)

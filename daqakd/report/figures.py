@@ -1,0 +1,119 @@
+"""The pictures of the report, as PNG bytes."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..quant.layers import QuantLayer
+
+COLUMNS = 5
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Any) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
+
+
+def curves(metrics: dict[str, list[dict[str, str]]]) -> bytes:
+    """Return loss on the left, training and held-out accuracy on the right, over epochs."""
+    figure = _figure(11, 3.6)
+    left, right = figure.subplots(1, 2)
+    for role, colour in (("teacher", "tab:gray"), ("student", "tab:blue")):
+        rows = metrics[role]
+        epochs = [int(r["epoch"]) for r in rows]
+        if not rows:
+            continue
+        left.plot(epochs, [float(r["loss"]) for r in rows], color=colour, label=role, marker=".")
+        shares = [100 * float(r["accuracy"]) for r in rows]
+        right.plot(epochs, shares, color=colour, label=f"{role}, augmented training", linestyle=":")
+        held = [
+            (e, 100 * float(r["heldout_accuracy"]))
+            for e, r in zip(epochs, rows, strict=True)
+            if r["heldout_accuracy"]
+        ]
+        if held:
+            right.plot(
+                *zip(*held, strict=True), color=colour, label=f"{role}, held out", marker="."
+            )
+    left.set(xlabel="epoch", ylabel="loss", yscale="log")
+    right.set(xlabel="epoch", ylabel="accuracy (%)")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _png(figure)
+
+
+def score_against_accuracy(points: Sequence[tuple[str, float, float]]) -> bytes:
+    """Return a scatter of (name, score, test accuracy in percent)."""
+    figure = _figure(6, 4)
+    axes = figure.subplots()
+    middle = sum(score for _, score, _ in points) / len(points)
+    for name, score, accuracy in points:
+        leftwards = score > middle
+        axes.plot(score, accuracy, "o", color="tab:blue")
+        axes.annotate(
+            name,
+            (score, accuracy),
+            xytext=(-6 if leftwards else 6, 3),
+            textcoords="offset points",
+            ha="right" if leftwards else "left",
+            size=8,
+        )
+    axes.set(xlabel="score (nats, lower is better)", ylabel="student's test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.margins(0.15)
+    return _png(figure)
+
+
+def quantized_layers(student: nn.Module) -> list[tuple[str, QuantLayer]]:
+    """Return the layers whose weights are quantized, by name."""
+    return [
+        (name, layer)
+        for name, layer in student.named_modules()
+        if isinstance(layer, QuantLayer) and layer.weight_quantizer is not None
+    ]
+
+
+@torch.no_grad()
+def weights(student: nn.Module) -> bytes:
+    """Return one small histogram per layer: weights before, and levels after quantization."""
+    layers = quantized_layers(student)
+    rows = math.ceil(len(layers) / COLUMNS)
+    figure = _figure(11, 1.7 * rows + 0.3)
+    grid = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    for axes in grid[len(layers) :]:
+        axes.set_visible(False)
+    for axes, (name, layer) in zip(grid, layers, strict=False):
+        before, after = layer.weight.flatten(), layer.quantized_weight().flatten()
+        low, high = min(before.min(), after.min()).item(), max(before.max(), after.max()).item()
+        axes.hist(
+            before.numpy(), bins=60, range=(low, high), density=True, color="tab:gray", alpha=0.6
+        )
+        levels, counts = after.unique(return_counts=True)
+        twin = axes.twinx()
+        shares = counts / len(after)
+        if len(levels) <= 16:
+            twin.vlines(levels.numpy(), 0, shares.numpy(), color="tab:orange", linewidth=2)
+        else:
+            twin.plot(levels.numpy(), shares.numpy(), color="tab:orange", linewidth=1)
+        twin.set_ylim(0)
+        for side in (axes, twin):
+            side.set_yticks([])
+        axes.tick_params(labelsize=6)
+        axes.set_title(f"{name}, {layer.weight_quantizer.bits} bit", fontsize=7)  # type: ignore[union-attr]
+    return _png(figure)

@@ -1,0 +1,197 @@
+"""One self-contained HTML page about one or several runs."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from .._errors import InputError
+from .._files import write_text
+from ..quant import summary
+from ..rank.picture import draw
+from ..train.config import to_toml
+from . import figures
+from .record import RunRecord, read_run
+
+
+def _style() -> str:
+    return files(__package__).joinpath("style.css").read_text()
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]], best: int | None = None) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(h)}</th>" for h in heads) + "</tr>"]
+    for place, row in enumerate(rows):
+        mark = ' class="best"' if place == best else ""
+        lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _picture(content: bytes, description: str) -> str:
+    data = base64.b64encode(content).decode()
+    return f'<p><img alt="{escape(description)}" src="data:image/png;base64,{data}"></p>'
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def _facts(run: RunRecord) -> str:
+    found = run.evaluation
+    items = {
+        "teacher's test accuracy": _percent(found.get("teacher_accuracy")),
+        "student's test accuracy": _percent(found.get("student_accuracy")),
+        "strategy": run.strategy or "-",
+    }
+    if run.student is not None:
+        described = summary(run.student)
+        items["packed weights"] = f"{described.bytes / 1024:.0f} KiB"
+        items["of full precision"] = f"{_full_bytes(run) / 1024:.0f} KiB"
+    cells = "".join(f"<div><b>{escape(v)}</b>{escape(k)}</div>" for k, v in items.items())
+    return f'<div class="facts">{cells}</div>'
+
+
+def _full_bytes(run: RunRecord) -> int:
+    assert run.student is not None
+    return sum(4 * p.numel() for n, p in run.student.named_parameters() if n.endswith("weight"))
+
+
+def _ranking(ranking: dict[str, Any]) -> str:
+    heads = ["strategy", "score", "95 % interval", "CMI", "PAC", "CE", "accuracy", "entropy"]
+    heads += ["teacher std", "seconds"]
+    rows = []
+    for r in ranking["strategies"]:
+        low, high = r["score_ci95"]
+        tie = " (tied)" if r["name"] in ranking["tied"] else ""
+        rows.append(
+            [f"{r['name']}{tie}", f"{r['score']:.4f}", f"[{low:.4f}, {high:.4f}]"]
+            + [f"{r[k]:.4f}" for k in ("cmi", "pac", "cross_entropy")]
+            + [_percent(r["accuracy"]), f"{r['entropy']:.4f}"]
+            + [f"{r['teacher_std']:.5f}", f"{r['seconds']:.1f}"]
+        )
+    note = (
+        f"score = PAC - CMI in nats, lower is better; {ranking['images']:,} training images per"
+        " strategy; jackknife intervals over 10 folds; tied: the paired difference may be 0"
+    )
+    picture = _picture(draw(ranking), "scores with intervals; CMI against PAC")
+    return (
+        f'<h2>Ranking</h2>{picture}{_table(heads, rows, best=0)}<p class="note">{escape(note)}</p>'
+    )
+
+
+def _training(run: RunRecord) -> str:
+    if not any(run.metrics.values()):
+        return ""
+    picture = _picture(figures.curves(run.metrics), "loss and accuracy over epochs")
+    return f"<h2>Training</h2>{picture}"
+
+
+def _layers(run: RunRecord) -> str:
+    if run.student is None:
+        return ""
+    described = summary(run.student)
+    heads = [
+        "layer",
+        "W bits",
+        "A bits",
+        "method",
+        "per",
+        "W step",
+        "A step",
+        "MACs",
+        "bytes",
+        "BitOps",
+    ]
+    rows = [
+        [r["name"], r["weight_bits"], r["act_bits"], r["method"], r["granularity"]]
+        + ["-" if r[k] is None else f"{r[k]:.3g}" for k in ("weight_step", "act_step")]
+        + ["-" if r[k] is None else f"{r[k]:,}" for k in ("macs", "bytes", "bit_ops")]
+        for r in described.records()
+    ]
+    total = ["total", "", "", "", "", "", ""]
+    total += [f"{described.macs:,}", f"{described.bytes:,}", f"{described.bit_ops:,}"]
+    notes = "".join(
+        f"<li>{escape(r['name'])}: {escape(r['note'])}</li>"
+        for r in described.records()
+        if r["note"]
+    )
+    picture = ""
+    if figures.quantized_layers(run.student):
+        picture = _picture(figures.weights(run.student), "weights before and after quantization")
+    return (
+        f"<h2>Layers</h2>{_table(heads, [*rows, total])}<ul>{notes}</ul>"
+        f"<h2>Weights</h2>{picture}<p class='note'>grey: weights before quantization (density);"
+        " orange: share of the weights at each level after it</p>"
+    )
+
+
+def _comparison(runs: list[RunRecord]) -> str:
+    """Score against accuracy, where runs of several strategies and a ranking are given."""
+    scores = {
+        row["name"]: row["score"]
+        for run in runs
+        if run.ranking is not None
+        for row in run.ranking["strategies"]
+    }
+    points = [
+        (run.strategy, scores[run.strategy], 100 * run.evaluation["student_accuracy"])
+        for run in runs
+        if run.strategy is not None
+        and run.strategy in scores
+        and "student_accuracy" in run.evaluation
+    ]
+    if len(points) < 2:
+        return ""
+    picture = _picture(figures.score_against_accuracy(points), "score against test accuracy")
+    return f"<h2>Score against accuracy</h2>{picture}"
+
+
+def _origin(run: RunRecord) -> str:
+    env = run.environment
+    packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
+    machine = f"{env.get('processor')}, {env.get('cores')} cores, GPU: {env.get('gpu') or 'none'}"
+    facts = [
+        f"{env.get('date')}; Python {env.get('python')}; {packages}",
+        f"{machine}; {env.get('platform')}",
+    ]
+    return (
+        "<h2>Environment and commands</h2>"
+        + "".join(f"<p>{escape(f)}</p>" for f in facts)
+        + f"<pre>{escape(str(env.get('command')))}</pre>"
+        + f"<pre>{escape(to_toml(run.config).strip())}</pre>"
+    )
+
+
+def _run(run: RunRecord) -> str:
+    ranking = "" if run.ranking is None else _ranking(run.ranking)
+    return f"{_facts(run)}{ranking}{_training(run)}{_layers(run)}{_origin(run)}"
+
+
+def report(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Write one HTML page about one or several runs, with every picture inside it.
+
+    Args:
+        folders: run directories.
+        out: the file; None for ``report.html`` in the first run.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        InputError: a folder is not a run, or matplotlib is missing.
+    """
+    runs = [read_run(Path(folder)) for folder in folders]
+    try:
+        body = _comparison(runs) + "<hr>".join(
+            f"<h1>{escape(run.folder.name)}</h1>{_run(run)}" for run in runs
+        )
+    except ImportError as error:
+        raise InputError("report needs matplotlib: pip install 'daqakd[report]'") from error
+    path = Path(out) if out is not None else runs[0].folder / "report.html"
+    title = escape(", ".join(run.folder.name for run in runs))
+    head = f"<meta charset='utf-8'><title>DAQAKD: {title}</title><style>{_style()}</style>"
+    write_text(
+        path, f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n"
+    )
+    return path
