@@ -13,7 +13,29 @@
   std::tuple<torch::stable::Tensor, torch::stable::Tensor> lsq_backward(                         \
       const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
       const torch::stable::Tensor& step, int64_t qmin, int64_t qmax, std::optional<int64_t> axis, \
-      int64_t ste, double grad_scale);
+      int64_t ste, double grad_scale);                                                           \
+  std::tuple<torch::stable::Tensor, torch::stable::Tensor> pact_forward(                         \
+      const torch::stable::Tensor& x, const torch::stable::Tensor& alpha, int64_t bits,          \
+      bool is_signed, std::optional<int64_t> axis);                                              \
+  std::tuple<torch::stable::Tensor, torch::stable::Tensor> pact_backward(                        \
+      const torch::stable::Tensor& grad, const torch::stable::Tensor& mask,                      \
+      const torch::stable::Tensor& alpha, bool is_signed, std::optional<int64_t> axis);          \
+  std::tuple<torch::stable::Tensor, torch::stable::Tensor> dorefa_activation_forward(            \
+      const torch::stable::Tensor& x, int64_t bits, bool is_signed);                             \
+  torch::stable::Tensor dorefa_activation_backward(                                              \
+      const torch::stable::Tensor& grad, const torch::stable::Tensor& mask);                     \
+  std::tuple<torch::stable::Tensor, torch::stable::Tensor> dorefa_weight_forward(                \
+      const torch::stable::Tensor& w, int64_t bits);                                             \
+  torch::stable::Tensor dorefa_weight_backward(                                                  \
+      const torch::stable::Tensor& grad, const torch::stable::Tensor& w,                         \
+      const torch::stable::Tensor& maximum, int64_t bits, bool detach_max);                      \
+  torch::stable::Tensor ewgs_forward(                                                            \
+      const torch::stable::Tensor& x, const torch::stable::Tensor& lower,                        \
+      const torch::stable::Tensor& upper, int64_t bits);                                         \
+  std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor> ewgs_backward( \
+      const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
+      const torch::stable::Tensor& lower, const torch::stable::Tensor& upper, int64_t bits,      \
+      double delta, std::optional<torch::stable::Tensor> delta_tensor);
 
 namespace daqakd::cpu {
 DAQAKD_DECLARE_OPS

@@ -14,4 +14,12 @@ namespace device = daqakd::cpu;
 STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("lsq_forward.native", TORCH_BOX(&device::lsq_forward));
   m.impl("lsq_backward.native", TORCH_BOX(&device::lsq_backward));
+  m.impl("pact_forward.native", TORCH_BOX(&device::pact_forward));
+  m.impl("pact_backward.native", TORCH_BOX(&device::pact_backward));
+  m.impl("dorefa_activation_forward.native", TORCH_BOX(&device::dorefa_activation_forward));
+  m.impl("dorefa_activation_backward.native", TORCH_BOX(&device::dorefa_activation_backward));
+  m.impl("dorefa_weight_forward.native", TORCH_BOX(&device::dorefa_weight_forward));
+  m.impl("dorefa_weight_backward.native", TORCH_BOX(&device::dorefa_weight_backward));
+  m.impl("ewgs_forward.native", TORCH_BOX(&device::ewgs_forward));
+  m.impl("ewgs_backward.native", TORCH_BOX(&device::ewgs_backward));
 }

@@ -13,6 +13,7 @@ NARROW = 32  # runs of a channel shorter than this are walked as columns
 ROWS, COLUMNS = 32, 128  # a tile of columns
 ACROSS = 512  # narrower matrices are widened to about this
 WARPS = 8
+OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}
 
 
 class View(NamedTuple):
@@ -71,6 +72,23 @@ class Runs:
 
 
 @dataclass(frozen=True)
+class Flat:
+    """One program: TILE elements, whoever's they are."""
+
+    view: View
+
+    @property
+    def down(self) -> int:
+        """Number of programs."""
+        return triton.cdiv(self.view.numel, TILE)
+
+    @property
+    def fold(self) -> tuple[int, int, int, int, int]:
+        """Arguments of :func:`fold_kernel`."""
+        return self.down, 1, 1, 1, 1
+
+
+@dataclass(frozen=True)
 class Columns:
     """Memory as a matrix whose columns have one channel each; one program: a tile of it."""
 
@@ -105,6 +123,51 @@ class Columns:
 
 
 @triton.jit
+def run_tile(outer, channels, inner, pieces, RUNS: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the channel of this program, and the offsets and mask of its elements."""
+    unit = tl.program_id(0).to(tl.int64)
+    row, place = unit // (channels * pieces), unit % (channels * pieces)
+    channel = place // pieces
+    run = row * RUNS + tl.arange(0, RUNS)[:, None]
+    i = place % pieces * BLOCK + tl.arange(0, BLOCK)[None, :]
+    return channel, (run * channels + channel) * inner + i, (run < outer) & (i < inner)
+
+
+@triton.jit
+def column_tile(width, tiles, channels, inner, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return this program's columns, their channels, its row of tiles, its elements' offsets."""
+    unit = tl.program_id(0).to(tl.int64)
+    tile = unit // tiles
+    column = unit % tiles * COLUMNS + tl.arange(0, COLUMNS)
+    row = tile * ROWS + tl.arange(0, ROWS)
+    return column, column // inner % channels, tile, row[:, None] * width + column[None, :]
+
+
+@triton.jit
+def flat_tile(BLOCK: tl.constexpr):
+    """Return the offsets of this program's elements, cut without regard to channels."""
+    return tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+
+
+@triton.jit
+def store_mask(mask, codes, numel, BITS: tl.constexpr, BLOCK: tl.constexpr):
+    """Pack the tile's codes, the first in the lowest bits; codes beyond ``numel`` must be 0."""
+    PER: tl.constexpr = 8 // BITS
+    shifts = tl.arange(0, PER) * BITS
+    packed = tl.sum(tl.reshape(codes.to(tl.int32), [BLOCK // PER, PER]) << shifts[None, :], 1)
+    at = tl.program_id(0).to(tl.int64) * (BLOCK // PER) + tl.arange(0, BLOCK // PER)
+    tl.store(mask + at, packed.to(tl.uint8), mask=at < (numel + PER - 1) // PER)
+
+
+@triton.jit
+def load_codes(mask, at, inside, BITS: tl.constexpr):
+    """Return the codes of the elements ``at``."""
+    PER: tl.constexpr = 8 // BITS
+    packed = tl.load(mask + at // PER, mask=inside, other=0).to(tl.int32)
+    return (packed >> ((at % PER).to(tl.int32) * BITS)) & (2**BITS - 1)
+
+
+@triton.jit
 def fold_kernel(
     partials,  # [down, copies, channels, group]
     out,  # [channels]
@@ -129,7 +192,7 @@ def fold_kernel(
 
 
 def fold(
-    plan: Runs | Columns, partials: torch.Tensor, scale: float, out: torch.Tensor
+    plan: Runs | Columns | Flat, partials: torch.Tensor, scale: float, out: torch.Tensor
 ) -> torch.Tensor:
     """Reduce ``partials`` to one sum per channel, times ``scale``, into ``out``."""
     block = min(1024, triton.next_power_of_2(partials.numel() // plan.view.channels))

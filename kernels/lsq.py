@@ -7,21 +7,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._partition import COLUMNS, ROWS, WARPS, Columns, Runs, View, fold
-
-SMALLEST = tl.constexpr(2.0**-30)
-MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding and taking it away rounds half to even
-
-
-@triton.jit
-def _at_least_smallest(step):
-    return tl.where(step < SMALLEST, SMALLEST, step)
+from ._maths import at_least_smallest, clip, half_even
+from ._partition import COLUMNS, OPTIONS, ROWS, Columns, Runs, View, column_tile, fold, run_tile
 
 
 @triton.jit
 def _code(v, qmin, qmax):
-    clipped = tl.where(v < qmin, qmin, tl.where(v > qmax, qmax, v))  # NaN stays NaN
-    return (clipped + MAGIC) - MAGIC
+    return half_even(clip(v, qmin, qmax))
 
 
 @triton.jit
@@ -34,27 +26,6 @@ def _gradient(g, x, s, qmin, qmax, pass_low, pass_high):
     v = tl.div_rn(x, s)
     inside = (v >= pass_low) & (v <= pass_high)
     return tl.where(inside, g, 0.0), g * (_code(v, qmin, qmax) - tl.where(inside, v, 0.0))
-
-
-@triton.jit
-def _run_tile(outer, channels, inner, pieces, RUNS: tl.constexpr, BLOCK: tl.constexpr):
-    """Return the channel of this program, and the offsets and mask of its elements."""
-    unit = tl.program_id(0).to(tl.int64)
-    row, place = unit // (channels * pieces), unit % (channels * pieces)
-    channel = place // pieces
-    run = row * RUNS + tl.arange(0, RUNS)[:, None]
-    i = place % pieces * BLOCK + tl.arange(0, BLOCK)[None, :]
-    return channel, (run * channels + channel) * inner + i, (run < outer) & (i < inner)
-
-
-@triton.jit
-def _column_tile(width, tiles, channels, inner, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return this program's columns, their channels, its row of tiles, its elements' offsets."""
-    unit = tl.program_id(0).to(tl.int64)
-    tile = unit // tiles
-    column = unit % tiles * COLUMNS + tl.arange(0, COLUMNS)
-    row = tile * ROWS + tl.arange(0, ROWS)
-    return column, column // inner % channels, tile, row[:, None] * width + column[None, :]
 
 
 @triton.jit
@@ -72,8 +43,8 @@ def lsq_forward_runs_kernel(
     BLOCK: tl.constexpr,
 ):
     """One program: RUNS x BLOCK elements of one channel."""
-    channel, at, mask = _run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
-    s = _at_least_smallest(tl.load(step + channel))
+    channel, at, mask = run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    s = at_least_smallest(tl.load(step + channel))
     value = _quantize(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
 
@@ -98,8 +69,8 @@ def lsq_backward_runs_kernel(
     BLOCK: tl.constexpr,
 ):
     """One program: dx of RUNS x BLOCK elements of one channel, and their share of ds."""
-    channel, at, mask = _run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
-    s = _at_least_smallest(tl.load(step + channel))
+    channel, at, mask = run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    s = at_least_smallest(tl.load(step + channel))
     g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
     gradient, terms = _gradient(g, v, s, qmin, qmax, pass_low, pass_high)
@@ -123,9 +94,9 @@ def lsq_forward_columns_kernel(
     COLUMNS: tl.constexpr,
 ):
     """One program: a tile of ROWS x COLUMNS, a step per column."""
-    column, channel, _, at = _column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
+    column, channel, _, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     mask = (column[None, :] < width) & (at < numel)
-    s = _at_least_smallest(tl.load(step + channel))[None, :]
+    s = at_least_smallest(tl.load(step + channel))[None, :]
     value = _quantize(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
 
@@ -150,9 +121,9 @@ def lsq_backward_columns_kernel(
     COLUMNS: tl.constexpr,
 ):
     """One program: dx of a tile of ROWS x COLUMNS, and each column's share of ds."""
-    column, channel, tile, at = _column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
+    column, channel, tile, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     mask = (column[None, :] < width) & (at < numel)
-    s = _at_least_smallest(tl.load(step + channel))[None, :]
+    s = at_least_smallest(tl.load(step + channel))[None, :]
     g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
     gradient, terms = _gradient(g, v, s, qmin, qmax, pass_low, pass_high)
@@ -172,9 +143,6 @@ def pass_interval(qmin: int, qmax: int, ste: int) -> tuple[float, float]:
     shift = torch.tensor([ste == 1 or (ste == 2 and q % 2 != 0) for q in (qmin, qmax)])
     low, high = torch.where(shift, torch.nextafter(ends, infinity), ends).tolist()
     return low, high
-
-
-OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}
 
 
 def lsq_forward(

@@ -105,3 +105,17 @@ def like_in_other_strides(x: Tensor) -> Tensor:
     reverse = tuple(range(x.dim()))[::-1]
     backwards = torch.randn(x.permute(reverse).shape, dtype=torch.float64, device=x.device)
     return backwards.permute(reverse).to(x.dtype)
+
+
+def saved_bytes(function: Callable[[], Tensor]) -> int:
+    """Return the memory that ``function`` keeps for backward beyond its output."""
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        y = function()
+    kept.pop(y.untyped_storage().data_ptr(), None)
+    return sum(kept.values())

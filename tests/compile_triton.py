@@ -24,8 +24,12 @@ ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group"]
-ELEMENTS = ("x", "y", "grad", "dx")  # pointers to the tensor's own dtype
+ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
+FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
+FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
+OTHERS = {"mask": "*u8", "largest": "*i32"}
 TILES = {
+    "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
     "fold": [{"BLOCK": 1024}],
@@ -43,9 +47,22 @@ def kernels():
 def kind(argument: str, dtype: str) -> str:
     if argument in ELEMENTS:
         return f"*{dtype}"
-    if argument in ("step", "partials", "out", "ds"):
+    if argument in FLOATS:
         return "*fp32"
+    if argument in OTHERS:
+        return OTHERS[argument]
     return "i32" if argument in SIZES else "fp32"
+
+
+def constants(kernel, family: str) -> list[dict[str, int]]:
+    """Return every tile with every choice of the kernel's flags."""
+    found = []
+    for tile in TILES[family]:
+        names = [parameter.name for parameter in kernel.params]
+        flags = [name for name in names if name.isupper() and name not in tile]
+        for values in itertools.product((False, True), repeat=len(flags)):
+            found.append(tile | dict(zip(flags, values, strict=True)))
+    return found
 
 
 def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
@@ -57,7 +74,8 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     ]
     hints = {(i,): [["tt.divisibility", 16]] for i in even}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
-    options = {"num_warps": 4 if kernel.__name__ == "fold_kernel" else 8, "enable_fp_fusion": False}
+    warps = 4 if kernel.__name__.endswith("fold_kernel") else 8
+    options = {"num_warps": warps, "enable_fp_fusion": False}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
@@ -67,21 +85,22 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     return found[0]
 
 
-def variants(name: str):
-    """Yield dtype, its short name, tile and architecture; without --every-tile one tile each."""
+def variants(name: str, kernel):
+    """Yield dtype, short name, constants, architecture; without --every-tile one choice each."""
     family = next(family for family in TILES if family in name)
+    choices = constants(kernel, family)
     dtypes = {"float": "fp32"} if family == "fold" else DTYPES
     pairs = itertools.product(dtypes.items(), ARCHITECTURES)
     for turn, ((shown, dtype), architecture) in enumerate(pairs):
-        # two architectures: every other dtype starts with the other tile, so all pairs are met
-        one = TILES[family][(turn + turn // 2) % len(TILES[family])]
-        for tile in TILES[family] if "--every-tile" in sys.argv else [one]:
+        # two architectures: every other dtype starts with the next choice, so all pairs are met
+        one = choices[(turn + turn // 2) % len(choices)]
+        for tile in choices if "--every-tile" in sys.argv else [one]:
             yield shown, dtype, tile, architecture
 
 
 def main() -> None:
     for name, kernel in kernels():
-        for shown, dtype, tile, architecture in variants(name):
+        for shown, dtype, tile, architecture in variants(name, kernel):
             found = compile_one(kernel, dtype, tile, architecture)
             print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))
 

@@ -8,9 +8,11 @@ from daqakd._errors import InputError
 from daqakd.functional import dorefa_activation, dorefa_weight
 
 from . import cases, tolerance, truth
-from .cases import each_backend, each_case, each_dtype
+from .cases import each_backend, each_combination, each_dtype
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
+SIGNED = {"unsigned": False, "signed": True}
+MAXIMUM = {"detached": True, "in-graph": False}
 W = (-0.5, -0.2, 0.0, 0.1, 0.3)
 G = (1.0, -1.0, 2.0, 1.0, -2.0)
 each_maximum = pytest.mark.parametrize("detach_max", [True, False], ids=["detached", "in-graph"])
@@ -57,10 +59,7 @@ def test_ties_for_the_maximum_share_its_gradient():
     torch.testing.assert_close(extra, torch.stack([-share, 0 * share, share]))
 
 
-@each_backend
-@each_dtype
-@each_case
-@each_maximum
+@each_combination(case={case.id: case for case in cases.CASES}, detach_max=MAXIMUM)
 def test_weight_agrees_with_truth(case, detach_max, dtype, backend):
     cases.require("dorefa_weight", backend, dtype)
     check_weight(case.make(dtype, scale=0.4), bits=3, detach_max=detach_max, backend=backend)
@@ -147,10 +146,7 @@ def test_infinite_weight_takes_the_outer_code(backend):
     assert dw[[0, 2]].tolist() == [0, 0]
 
 
-@each_backend
-@each_dtype
-@each_case
-@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@each_combination(case={case.id: case for case in cases.CASES}, signed=SIGNED)
 def test_activation_agrees_with_truth(case, signed, dtype, backend):
     cases.require("dorefa_activation", backend, dtype)
     check_activation(case.make(dtype), bits=3, signed=signed, backend=backend)
@@ -207,6 +203,21 @@ def test_activation_mask_has_one_bit_per_element_low_bits_first(backend):
     x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, float("nan"), 0.25, -2.0, 0.5, -0.5])
     assert mask_of(x, backend) == [0b0100_1110, 0b01]
     assert mask_of(x, backend, signed=True) == [0b0100_1111, 0b11]
+
+
+@each_combination(case={case.id: case for case in cases.CASES}, signed=SIGNED)
+def test_activation_mask_has_the_references_bits(case, signed, dtype, backend):
+    cases.require("dorefa_activation", backend, dtype)
+    x = case.make(dtype)
+    assert mask_of(x, backend, signed) == mask_of(x, "reference", signed)
+
+
+@each_backend
+def test_activation_saves_one_bit_per_element(backend):
+    cases.require("dorefa_activation", backend)
+    x = torch.randn(2**12, requires_grad=True)
+    saved = cases.saved_bytes(lambda: dorefa_activation(x, bits=4, backend=backend))
+    assert saved == 2**12 // 8
 
 
 @each_backend

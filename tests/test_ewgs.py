@@ -8,7 +8,7 @@ from daqakd._errors import InputError
 from daqakd.functional import ewgs
 
 from . import cases, tolerance, truth
-from .cases import each_backend, each_case, each_dtype
+from .cases import each_backend, each_combination, each_dtype
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
 
@@ -78,10 +78,7 @@ def floor_of_gradient(dtype: torch.dtype, delta: float) -> float:
     return tolerance.VALUE_FLOORS[dtype] * (1 + 4 * delta)
 
 
-@each_backend
-@each_dtype
-@each_case
-@pytest.mark.parametrize("delta", [0.0, 0.5])
+@each_combination(case={case.id: case for case in cases.CASES}, delta={"0": 0.0, "0.5": 0.5})
 def test_agrees_with_truth(case, delta, dtype, backend):
     cases.require("ewgs", backend, dtype)
     check_against_truth(case.make(dtype), -0.9, 1.1, bits=3, delta=delta, backend=backend)

@@ -6,7 +6,7 @@ import torch
 from daqakd.backends import can_run
 from daqakd.functional import lsq
 
-from .test_native import SHAPES, inputs
+from .test_native import RUNS, SHAPES, inputs
 
 BACKENDS = ("native", "triton")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -53,6 +53,52 @@ def test_same_bits_on_every_run(name, backend):
     first = run(backend, x, step, axis)
     for _ in range(5):
         assert all(map(torch.equal, run(backend, x, step, axis), first))
+
+
+def require(op, dtype, backend):
+    reason = can_run(op, backend, "cuda", dtype)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.mark.gpu
+@each_backend
+@pytest.mark.parametrize("op", ["pact", "dorefa_activation", "ewgs"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_op_agrees_with_the_reference(name, dtype, op, backend):
+    """Exactly, but for the sums over the whole tensor, which only differ in their order."""
+    require(op, dtype, backend)
+    results = RUNS[op](name, dtype, backend, "cuda")
+    numel = results[0].numel()
+    for result, value in zip(results, RUNS[op](name, dtype, "reference"), strict=True):
+        if result.numel() * 8 >= numel:
+            assert torch.equal(result.cpu(), value)
+        else:
+            torch.testing.assert_close(result.cpu(), value, rtol=1e-4, atol=1e-6 * numel**0.5)
+
+
+@pytest.mark.gpu
+@each_backend
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_weights_agree_with_the_native_cpu(name, dtype, backend):
+    """The largest weight is exact and tanh has the same bits, so only the sums differ."""
+    require("dorefa_weight", dtype, backend)
+    results = RUNS["dorefa_weight"](name, dtype, backend, "cuda")
+    for result, value in zip(results, RUNS["dorefa_weight"](name, dtype), strict=True):
+        torch.testing.assert_close(result.cpu(), value, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.gpu
+@each_backend
+@pytest.mark.parametrize("op", RUNS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_op_gives_the_same_bits_on_every_run(name, op, backend):
+    require(op, torch.float32, backend)
+    first = RUNS[op](name, torch.float32, backend, "cuda")
+    for _ in range(3):
+        assert all(map(torch.equal, RUNS[op](name, torch.float32, backend, "cuda"), first))
 
 
 @pytest.mark.gpu

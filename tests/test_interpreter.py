@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-QUICK = "triton and lsq and not opcheck and not float64 and not n1023"
+STEMS = ("lsq", "pact", "dorefa", "ewgs")
+QUICK = "triton and not opcheck and not float64 and not n1023"
 
 
-def interpret(expression: str, marked: str) -> None:
+def interpret(stem: str, expression: str, marked: str) -> None:
     root = Path(__file__).parents[1]
-    options = ["-q", "-p", "no:cacheprovider", "-k", expression, "-m", marked, "-rs"]
+    chosen = ["-k", f"{stem} and {expression}", "-m", marked]
+    options = ["-q", "-p", "no:cacheprovider", "-rs", *chosen]
+    files = [f"tests/test_{stem}.py", "tests/test_contract.py"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "tests/test_lsq.py", "tests/test_contract.py"],
+        [sys.executable, "-m", "pytest", *options, *files],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=root,
         capture_output=True,
@@ -30,12 +33,14 @@ def interpret(expression: str, marked: str) -> None:
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_quick_part():
-    interpret(QUICK, "not slow and not gpu")
+@pytest.mark.parametrize("stem", STEMS)
+def test_quick_part(stem):
+    interpret(stem, QUICK, "not slow and not gpu")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_everything():
-    interpret("triton and lsq", "not gpu")
+@pytest.mark.parametrize("stem", STEMS)
+def test_everything(stem):
+    interpret(stem, "triton", "not gpu")

@@ -1,15 +1,18 @@
 """What only the compiled libraries promise: bits that depend on shape alone."""
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from daqakd._ops import overload
 from daqakd.backends import native
 from daqakd.functional import lsq
 
@@ -29,42 +32,94 @@ SHAPES = {  # shape, axis: each way the work is cut
 each_shape = pytest.mark.parametrize("name", SHAPES)
 
 
-def inputs(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, int | None]:
+def inputs(name: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Tensor, Tensor, int | None]:
     shape, axis = SHAPES[name]
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
     channels = () if axis is None else (shape[axis],)
     step = torch.rand(channels, generator=generator, dtype=torch.float64) * 0.3 + 0.1
-    return x, step.to(cases.parameter_dtype(dtype)), axis
+    return x.to(device), step.to(device, cases.parameter_dtype(dtype)), axis
 
 
-def run(name: str, dtype: torch.dtype) -> list[Tensor]:
-    x, step, axis = inputs(name, dtype)
-    y = torch.ops.daqakd.lsq_forward.native(x, step, -8, 7, axis)
-    return [y, *torch.ops.daqakd.lsq_backward.native(x.flip(0), x, step, -8, 7, axis, 0, 0.5)]
+def run(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    """Run LSQ forward and backward."""
+    x, step, axis = inputs(name, dtype, device)
+    y = overload("lsq_forward", backend)(x, step, -8, 7, axis)
+    return [y, *overload("lsq_backward", backend)(x.flip(0), x, step, -8, 7, axis, 0, 0.5)]
+
+
+def run_pact(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x, step, axis = inputs(name, dtype, device)
+    y, mask = overload("pact_forward", backend)(x, step * 8, 4, True, axis)
+    return [y, mask, *overload("pact_backward", backend)(x.flip(0), mask, step, True, axis)]
+
+
+def run_activation(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x, _, _ = inputs(name, dtype, device)
+    y, mask = overload("dorefa_activation_forward", backend)(x, 4, True)
+    return [y, mask, overload("dorefa_activation_backward", backend)(x.flip(0), mask)]
+
+
+def run_weight(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    w, results = inputs(name, dtype, device)[0], []
+    for bits in (1, 4):
+        results += overload("dorefa_weight_forward", backend)(w, bits)
+        backward = partial(overload("dorefa_weight_backward", backend), w.flip(0), w)
+        results += [backward(results[-1], bits, detach) for detach in (True, False)]
+    return results
+
+
+def run_ewgs(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x = inputs(name, dtype, device)[0]
+    ends = torch.tensor([-0.7, 0.9], dtype=cases.parameter_dtype(dtype), device=device).unbind()
+    y = overload("ewgs_forward", backend)(x, *ends, 4)
+    return [y, *overload("ewgs_backward", backend)(x.flip(0), x, *ends, 4, 0.1, None)]
+
+
+RUNS = {
+    "lsq": run,
+    "pact": run_pact,
+    "dorefa_activation": run_activation,
+    "dorefa_weight": run_weight,
+    "ewgs": run_ewgs,
+}
+each_op = pytest.mark.parametrize("op", RUNS)
 
 
 def bits(tensors: list[Tensor]) -> list[bytes]:
     return [tensor.reshape(-1).view(torch.uint8).numpy().tobytes() for tensor in tensors]
 
 
+@each_op
 @each_shape
 @each_dtype
-def test_any_number_of_threads_gives_the_same_bits(name, dtype):
+def test_any_number_of_threads_gives_the_same_bits(name, dtype, op):
     before = torch.get_num_threads()
     try:
         results = []
         for threads in (1, 2, 3, 7):
             torch.set_num_threads(threads)
-            results.append(bits(run(name, dtype)))
+            results.append(bits(RUNS[op](name, dtype)))
     finally:
         torch.set_num_threads(before)
     assert all(result == results[0] for result in results)
 
 
 def digest() -> str:
-    results = [part for name in SHAPES for dtype in cases.DTYPES for part in bits(run(name, dtype))]
-    return hashlib.sha256(b"".join(results)).hexdigest()
+    whole = hashlib.sha256()
+    for op, name, dtype in itertools.product(RUNS, SHAPES, cases.DTYPES):
+        whole.update(b"".join(bits(RUNS[op](name, dtype))))
+    return whole.hexdigest()
 
 
 @pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
@@ -82,7 +137,7 @@ def test_any_instruction_set_gives_the_same_bits(instruction_set):
 
 @each_shape
 @each_dtype
-def test_every_way_to_cut_agrees_with_the_reference(name, dtype):
+def test_every_way_to_cut_lsq_agrees_with_the_reference(name, dtype):
     x, step, axis = inputs(name, dtype)
     y, dx, ds = run(name, dtype)
     wanted_y = torch.ops.daqakd.lsq_forward.reference(x, step, -8, 7, axis)
@@ -101,6 +156,20 @@ def test_every_way_to_cut_agrees_with_the_reference(name, dtype):
     assert ((ds.double() - exact).abs() <= 1e-6 * size + 1e-6).all()
 
 
+@each_shape
+@each_dtype
+@pytest.mark.parametrize("op", ["pact", "dorefa_activation", "ewgs"])
+def test_every_way_to_cut_agrees_with_the_reference(name, dtype, op):
+    """Exactly, but for the sums over the whole tensor, which only differ in their order."""
+    results, wanted = RUNS[op](name, dtype), RUNS[op](name, dtype, "reference")
+    for result, value in zip(results, wanted, strict=True):
+        if result.dim() == value.dim() and result.numel() * 4 >= inputs(name, dtype)[0].numel():
+            assert torch.equal(result, value)
+        else:
+            scale = inputs(name, dtype)[0].numel() ** 0.5
+            torch.testing.assert_close(result, value, rtol=1e-4, atol=1e-6 * scale)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=cases.dtype_name)
 def test_step_gradient_of_4_million_16_bit_values(dtype):
     """An eager chain in bfloat16 is off by more than the value itself."""
@@ -115,14 +184,15 @@ def test_step_gradient_of_4_million_16_bit_values(dtype):
     torch.testing.assert_close(ds.double(), exact, rtol=1e-3, atol=0)
 
 
+@each_op
 @each_dtype
-def test_every_element_is_written(dtype, monkeypatch):
+def test_every_element_is_written(dtype, op, monkeypatch):
     """Deterministic mode fills what the library allocates with NaN."""
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     torch.use_deterministic_algorithms(True)
     try:
         for name in SHAPES:
-            assert all(torch.isfinite(result).all() for result in run(name, dtype))
+            assert all(torch.isfinite(result).all() for result in RUNS[op](name, dtype))
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -163,6 +233,16 @@ def test_direct_calls_are_checked():
         backward(torch.zeros(4, 3), x, step, -8, 7, 1, 0, 1.0)
     with pytest.raises(RuntimeError, match="x: expected float16, bfloat16, float32 or float64"):
         forward(x.int(), step, -8, 7, 1)
+
+
+def test_direct_calls_with_a_mask_are_checked():
+    ops, g = torch.ops.daqakd, torch.zeros(3, 4)
+    with pytest.raises(RuntimeError, match=r"mask: expected 3 contiguous bytes .* got 2"):
+        ops.pact_backward.native(g, g.new_zeros(2, dtype=torch.uint8), g[0, 0], False, None)
+    with pytest.raises(RuntimeError, match=r"mask: expected 2 contiguous bytes .* of Float"):
+        ops.dorefa_activation_backward.native(g, torch.zeros(2))
+    with pytest.raises(RuntimeError, match="bits: expected 2 to 8, got 1"):
+        ops.dorefa_activation_forward.native(g, 1, True)
 
 
 def test_the_kernels_division_rounds_as_the_hosts():

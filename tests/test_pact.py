@@ -8,9 +8,10 @@ from daqakd._errors import InputError
 from daqakd.functional import pact
 
 from . import cases, tolerance, truth
-from .cases import each_backend, each_case, each_dtype
+from .cases import each_backend, each_combination, each_dtype
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
+SIGNED = {"unsigned": False, "signed": True}
 
 
 def double(*values: float) -> torch.Tensor:
@@ -65,9 +66,7 @@ def check_against_truth(x, alpha, *, backend, **options):
     tolerance.check_layout(dx, x)
 
 
-@each_backend
-@each_dtype
-@each_case
+@each_combination(case={case.id: case for case in cases.CASES})
 def test_agrees_with_truth(case, dtype, backend):
     cases.require("pact", backend, dtype)
     x = case.make(dtype)
@@ -205,6 +204,37 @@ def test_alpha_is_used_as_at_least_the_smallest(alpha, backend):
     assert y.tolist() == [0, 0, 2.0**-30, 2.0**-30]
     assert dx.tolist() == [0, 2, 0, 0]
     assert float(dalpha) == 12
+
+
+@each_combination(case={case.id: case for case in cases.CASES}, signed=SIGNED)
+def test_mask_has_the_references_bits(case, signed, dtype, backend):
+    cases.require("pact", backend, dtype)
+    x = case.make(dtype, scale=3.0)
+    for axis in cases.axes(x):
+        arguments = x, alpha_for(x, axis), 4, signed, axis
+        mask = _ops.overload("pact_forward", backend)(*arguments)[1]
+        assert torch.equal(mask, _ops.overload("pact_forward", "reference")(*arguments)[1])
+
+
+def eager(x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """Four bits by the chain of operations that the paper's equations are."""
+    levels = 15 / alpha
+    y = torch.minimum(torch.clamp(x, min=0), alpha) * levels
+    return ((torch.round(y) - y).detach() + y) / levels
+
+
+@each_backend
+@each_dtype
+def test_saves_a_twelfth_of_the_eager_chain(dtype, backend, record_property):
+    cases.require("pact", backend, dtype)
+    count = 2**14
+    x = torch.randn(count).to(dtype).requires_grad_()
+    alpha = torch.tensor(1.1, dtype=dtype, requires_grad=True)
+    saved = cases.saved_bytes(lambda: pact(x, alpha, bits=4, backend=backend))
+    chain = cases.saved_bytes(lambda: eager(x, alpha))
+    record_property(f"saved bytes of {count} elements, PACT and the eager chain", (saved, chain))
+    assert saved == count // 4 + alpha.element_size()
+    assert saved * 12 <= chain
 
 
 ROWS, ALPHA = torch.zeros(2, 3), torch.tensor(0.5)

@@ -32,6 +32,22 @@ inline void check_same(const char* name, const Tensor& value, const Tensor& x) {
       ": expected the dtype and device of the input");
 }
 
+inline void check_mask(const Tensor& mask, const Tensor& grad, int bits) {
+  const int64_t wanted = mask_size(grad.numel(), bits);
+  STD_TORCH_CHECK(
+      mask.scalar_type() == ScalarType::Byte && mask.numel() == wanted && mask.is_contiguous(),
+      "mask: expected ", wanted, " contiguous bytes for the gradient's elements, got ", mask.numel(),
+      " of ", torch::headeronly::toString(mask.scalar_type()));
+  STD_TORCH_CHECK(
+      mask.device() == grad.device(), "mask: is on another device than the gradient; move it");
+}
+
+inline void check_bits(int64_t bits, bool is_signed) {
+  STD_TORCH_CHECK(
+      (is_signed ? 2 : 1) <= bits && bits <= 8, "bits: expected ", is_signed ? 2 : 1,
+      " to 8, got ", bits);
+}
+
 inline ScalarType accumulation_type(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }

@@ -58,13 +58,17 @@ inline Tensor empty_as(const Tensor& x) {
   return Tensor(result);
 }
 
-// Uninitialized and contiguous, float or double, on the device of `model`.
+inline int32_t shim_dtype(ScalarType type) {
+  if (type == ScalarType::Byte) return aoti_torch_dtype_uint8();
+  return type == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
+}
+
+// Uninitialized and contiguous, float, double or bytes, on the device of `model`.
 inline Tensor empty(const Tensor& model, const int64_t* sizes, int64_t dim, ScalarType type) {
   std::vector<int64_t> strides(dim, 1);
   for (int64_t d = dim - 2; d >= 0; --d)
     strides[d] = strides[d + 1] * std::max<int64_t>(sizes[d + 1], 1);
-  const int32_t dtype =
-      type == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
+  const int32_t dtype = shim_dtype(type);
   int32_t device_type, device_index;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(model.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(model.get(), &device_index));
@@ -78,8 +82,19 @@ inline Tensor empty_contiguous(const Tensor& model, ScalarType type) {
   return empty(model, model.sizes().data(), model.dim(), type);
 }
 
+inline Tensor empty_scalar(const Tensor& model, ScalarType type) {
+  return empty(model, nullptr, 0, type);
+}
+
 inline Tensor scratch(const Tensor& model, int64_t count) {
   return empty(model, &count, 1, ScalarType::Float);
+}
+
+inline int64_t mask_size(int64_t elements, int bits) { return (elements * bits + 7) / 8; }
+
+inline Tensor empty_mask(const Tensor& x, int bits) {
+  const int64_t size = mask_size(x.numel(), bits);
+  return empty(x, &size, 1, ScalarType::Byte);
 }
 
 // `x` itself when dense, else a dense copy with the strides of torch.empty_like(x).

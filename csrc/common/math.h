@@ -25,12 +25,12 @@ DAQAKD_INLINE T quotient(T x, T s, T r) {
   return std::fabs(rough) <= T(1 << 20) ? exact : rough;
 }
 
-// A quantizer's step, kept positive. Five multiply-adds replace a GPU's division, which branches and
-// calls; both round correctly, so host and device have the same bits.
+// Five multiply-adds replace a GPU's division, which branches and calls; both round correctly, so
+// host and device have the same bits.
 template <class T>
-struct Step {
-  Step() = default;
-  DAQAKD_INLINE explicit Step(T step) : value(at_least_smallest(step)), reciprocal(1 / value) {}
+struct Divisor {
+  Divisor() = default;
+  DAQAKD_INLINE explicit Divisor(T value) : value(value), reciprocal(1 / value) {}
 
   DAQAKD_INLINE T divide(T x) const {
 #if defined(__CUDA_ARCH__)
@@ -41,6 +41,13 @@ struct Step {
   }
 
   T value, reciprocal;
+};
+
+// A quantizer's step, kept positive.
+template <class T>
+struct Step : Divisor<T> {
+  Step() = default;
+  DAQAKD_INLINE explicit Step(T step) : Divisor<T>(at_least_smallest(step)) {}
 };
 
 // NaN stays NaN.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "launch.cuh"
 #include "layout.h"
 #include "reduce.cuh"
 
@@ -92,5 +93,12 @@ struct Columns {
 
   int64_t channels, inner, numel, copies, width, rows, tiles;
 };
+
+// Runs take 16-byte accesses where every run starts on a 16-byte address; columns always can.
+template <class T>
+bool can_vectorize(const View& view, std::initializer_list<const void*> addresses) {
+  const bool starts = view.outer * view.channels == 1 || view.inner % kVector<T> == 0;
+  return aligned(addresses) && (starts || is_narrow(view));
+}
 
 }  // namespace daqakd::cuda

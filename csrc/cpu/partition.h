@@ -16,6 +16,8 @@ constexpr int64_t kAcross = 1024;  // columns of a tile
 constexpr int64_t kDown = 32;      // rows of a tile
 constexpr int64_t kGrain = 32768;  // elements that are worth another thread
 
+inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // torch's own threads: set_num_threads holds, and a caller inside a parallel region stays serial.
@@ -95,7 +97,34 @@ struct Columns {
   int64_t period, width, rows, tiles;
 };
 
-inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
+// Elements in memory order as rows that have one parameter, or a table of one per element.
+template <class T>
+struct ParameterRows {
+  ParameterRows(const View& view, const T* parameter)  // [channels]
+      : view(view), parameter(parameter), row(view.inner) {
+    if (!is_narrow(view)) return;
+    const Columns plan(view);
+    row = plan.width;
+    table = std::unique_ptr<T[]>(new T[row]);
+    plan.spread(parameter, 0, row, table.get());
+  }
+
+  // body(first element, count, parameter(s), whether there is one) within [first, last)
+  template <class F>
+  void each(int64_t first, int64_t last, const F& body) const {
+    for (int64_t at = first; at < last;) {
+      const int64_t within = at % row, n = std::min(last - at, row - within);
+      const T* values = table ? table.get() + within : parameter + at / row % view.channels;
+      body(at, n, values, !table);
+      at += n;
+    }
+  }
+
+  View view;
+  const T* parameter;
+  int64_t row;
+  std::unique_ptr<T[]> table;
+};
 
 // partials [down, across] -> out [channels], in double: down first, then copies and groups.
 template <class Plan, class T>

@@ -176,13 +176,6 @@ __global__ void __launch_bounds__(kThreads, 2) lsq_backward_columns(
   }
 }
 
-// Runs take 16-byte accesses where every run starts on a 16-byte address; columns always can.
-template <class T>
-bool can_vectorize(const View& view, std::initializer_list<const void*> addresses) {
-  const bool starts = view.outer * view.channels == 1 || view.inner % kVector<T> == 0;
-  return aligned(addresses) && (starts || is_narrow(view));
-}
-
 template <class T, int V>
 void forward(
     const Launch& launch, const View& view, const T* x, const float* step, T* y, Range range) {

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-STEMS: frozenset[str] = frozenset({"lsq"})  # the ops the libraries implement
+# the ops the libraries implement
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
 FILES = {"cpu": "_C.so", "cuda": "_C_cuda.so"}
 DTYPES = {
     "cpu": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -34,10 +35,10 @@ FAILURES = {device: _load(device) for device in FILES}
 
 def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
     """Return None when the libraries can run ``op``, else the reason in one sentence."""
-    if op not in STEMS:
-        return f"the libraries have no {op} op in this version"
     if device not in FILES:
         return f"the tensors are on {device}, the libraries run on {' and '.join(FILES)}"
+    if op not in STEMS:
+        return f"the libraries have no {op} op in this version"
     if FAILURES[device] is None and dtype not in DTYPES[device]:
         known = ", ".join(str(known).removeprefix("torch.") for known in DTYPES[device])
         return f"on {device} the libraries take {known}, not {dtype}"

@@ -1,0 +1,84 @@
+#include "../formulas/ewgs.h"
+
+#include "../ops.h"
+#include "elementwise.cuh"
+
+namespace daqakd::cuda {
+namespace {
+
+struct EWGSPrepared {
+  EWGSRange<float> range;
+  float delta;
+};
+
+struct EWGS {
+  static constexpr int kBits = 0, kSums = 2;
+  static constexpr bool kHasDx = true;
+
+  __device__ EWGSPrepared prepare(int64_t) const {
+    return {EWGSRange<float>(*lower, *upper, bits), delta_tensor ? *delta_tensor : delta};
+  }
+  __device__ float value(float x, const EWGSPrepared& all) const {
+    return ewgs_quantize(x, all.range);
+  }
+  __device__ Shares<2> gradient(float g, float x, const EWGSPrepared& all) const {
+    const auto one = ewgs_gradient(g, x, all.range, all.delta);
+    return {one.dx, {one.dlower, one.dupper}};
+  }
+
+  const float *lower, *upper, *delta_tensor;  // [], the last or null
+  int64_t bits;
+  float delta;
+};
+
+void check_range(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
+  check_parameter("lower", lower, x, std::nullopt);
+  check_parameter("upper", upper, x, std::nullopt);
+  check_bits(bits, false);
+}
+
+}  // namespace
+
+Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
+  check_range(x, lower, upper, bits);
+  const Launch launch(x);
+  const Tensor input = dense(x);
+  const Tensor low = as_parameter(lower, ScalarType::Float);
+  const Tensor high = as_parameter(upper, ScalarType::Float);
+  Tensor y = empty_as(input);
+  if (x.numel() == 0) return y;
+  const EWGS op{data<float>(low), data<float>(high), nullptr, bits, 0.0f};
+  by_dtype(x, [&](auto element) {
+    using T = decltype(element);
+    map<T>(launch, view_of(input, std::nullopt), data<T>(input), mutable_data<T>(y), nullptr, op);
+  });
+  return y;
+}
+
+std::tuple<Tensor, Tensor, Tensor> ewgs_backward(
+    const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
+    double delta, std::optional<Tensor> delta_tensor) {
+  check_range(x, lower, upper, bits);
+  check_same("grad", grad, x);
+  if (delta_tensor) check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);
+  const Launch launch(x);
+  const Tensor input = dense(x), g = in_strides_of(grad, input);
+  const Tensor low = as_parameter(lower, ScalarType::Float);
+  const Tensor high = as_parameter(upper, ScalarType::Float);
+  const Tensor scale = delta_tensor ? as_parameter(*delta_tensor, ScalarType::Float) : low;
+  Tensor dx = empty_as(input), dlower = empty_contiguous(lower, ScalarType::Float);
+  Tensor dupper = empty_contiguous(upper, ScalarType::Float);
+  if (x.numel() == 0)
+    return {dx, torch::stable::zero_(dlower), torch::stable::zero_(dupper)};
+  const EWGS op{data<float>(low), data<float>(high), delta_tensor ? data<float>(scale) : nullptr,
+                bits, float(delta)};
+  by_dtype(x, [&](auto element) {
+    using T = decltype(element);
+    flat_backward<T>(
+        launch, input, data<T>(g), data<T>(input), mutable_data<T>(dx),
+        {mutable_data<float>(dlower), mutable_data<float>(dupper)}, 1.0f, op);
+  });
+  return {dx, dlower, dupper};
+}
+
+}  // namespace daqakd::cuda

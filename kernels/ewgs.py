@@ -1,0 +1,102 @@
+"""EWGS, forward and backward [EWGS equations 1 to 7]; float32 inside, whatever is stored."""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._maths import at_least_smallest, clip, half_even
+from ._partition import OPTIONS, TILE, Flat, View, flat_tile, fold
+
+
+@triton.jit
+def _place(x, lower, upper):
+    """Return where ``x`` lies in the range, and the width of the range."""
+    low = tl.load(lower)
+    width = at_least_smallest(tl.load(upper) - low)
+    return tl.div_rn(x - low, width), width
+
+
+@triton.jit
+def _level(unit, levels):
+    return tl.div_rn(half_even(unit * levels), levels)
+
+
+@triton.jit
+def ewgs_forward_flat_kernel(
+    x,  # [numel]
+    lower,  # []
+    upper,  # []
+    y,  # [numel]
+    numel,
+    levels,
+    BLOCK: tl.constexpr,
+):
+    """One program: BLOCK elements."""
+    at = flat_tile(BLOCK)
+    inside = at < numel
+    place, _ = _place(tl.load(x + at, mask=inside, other=0.0).to(tl.float32), lower, upper)
+    value = _level(clip(place, 0.0, 1.0), levels)
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def ewgs_backward_flat_kernel(
+    grad,  # [numel]
+    x,  # [numel]
+    lower,  # []
+    upper,  # []
+    delta_tensor,  # [], or None: then delta
+    dx,  # [numel]
+    lower_partials,  # [programs]
+    upper_partials,  # [programs]
+    numel,
+    levels,
+    delta,
+    BLOCK: tl.constexpr,
+):
+    """One program: dx of BLOCK elements, and their shares of dlower and dupper."""
+    at = flat_tile(BLOCK)
+    inside = at < numel
+    g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+    v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    if delta_tensor is not None:
+        delta = tl.load(delta_tensor)
+    place, width = _place(v, lower, upper)
+    unit = clip(place, 0.0, 1.0)
+    error = unit - _level(unit, levels)
+    through = tl.div_rn(g + delta * tl.abs(g) * error, width)
+    gradient = tl.where((place >= 0.0) & (place <= 1.0), through, 0.0)
+    tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
+    tl.store(lower_partials + tl.program_id(0), tl.sum(gradient * (unit - 1.0), 0))
+    tl.store(upper_partials + tl.program_id(0), tl.sum(-gradient * unit, 0))
+
+
+def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, y: Tensor, bits: int) -> None:
+    """Quantize the dense ``x`` into ``y``, which has its strides; the ends are float32."""
+    plan = Flat(View(1, 1, x.numel()))
+    ewgs_forward_flat_kernel[(plan.down,)](
+        x, lower, upper, y, x.numel(), float(2**bits - 1), BLOCK=TILE, **OPTIONS
+    )
+
+
+def ewgs_backward(
+    grad: Tensor,
+    x: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    dx: Tensor,
+    dlower: Tensor,
+    dupper: Tensor,
+    bits: int,
+    delta: float,
+    delta_tensor: Tensor | None,
+) -> None:
+    """Write ``dx``, ``dlower`` and ``dupper``; big tensors are dense with the same strides."""
+    plan = Flat(View(1, 1, x.numel()))
+    partials = [dlower.new_empty(plan.down) for _ in range(2)]
+    ewgs_backward_flat_kernel[(plan.down,)](
+        grad, x, lower, upper, delta_tensor, dx, *partials, x.numel(), float(2**bits - 1), delta,
+        BLOCK=TILE, **OPTIONS,
+    )  # fmt: skip
+    for partial, out in zip(partials, (dlower, dupper), strict=True):
+        fold(plan, partial, 1.0, out)

@@ -1,0 +1,161 @@
+"""PACT, forward and backward [PACT equations 1 to 3]; float32 inside, whatever is stored."""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._maths import at_least_smallest, clip, half_even
+from ._partition import (
+    COLUMNS,
+    OPTIONS,
+    ROWS,
+    TILE,
+    Columns,
+    Flat,
+    Runs,
+    View,
+    column_tile,
+    flat_tile,
+    fold,
+    load_codes,
+    run_tile,
+    store_mask,
+)
+
+BELOW, INSIDE, ABOVE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # codes of the mask
+NOT_A_NUMBER = tl.constexpr(3)
+
+
+@triton.jit
+def pact_forward_flat_kernel(
+    x,  # [numel]
+    alpha,  # [channels]
+    y,  # [numel]
+    mask,  # [numel / 4]
+    numel,
+    channels,
+    inner,
+    lowest,
+    highest,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: BLOCK elements and their codes; CHANNELS says whether there are several."""
+    at = flat_tile(BLOCK)
+    inside = at < numel
+    if CHANNELS:
+        level = at_least_smallest(tl.load(alpha + at // inner % channels))
+    else:
+        level = at_least_smallest(tl.load(alpha))
+    v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    step = tl.div_rn(level, highest)
+    value = half_even(clip(tl.div_rn(v, step), lowest, highest)) * step
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
+    low = tl.where(lowest < 0.0, -level, 0.0)
+    codes = (v > low).to(tl.int32) + (v >= level).to(tl.int32)
+    codes = tl.where(v == v, codes, NOT_A_NUMBER)  # NaN alone differs from itself
+    store_mask(mask, tl.where(inside, codes, 0), numel, 2, BLOCK)
+
+
+@triton.jit
+def _gradient(g, codes, SIGNED: tl.constexpr):
+    terms = tl.where(codes == ABOVE, g, 0.0)
+    if SIGNED:
+        terms = tl.where(codes == BELOW, -g, terms)
+    terms = tl.where(codes == NOT_A_NUMBER, float("nan"), terms)
+    return tl.where(codes == INSIDE, g, 0.0), terms
+
+
+@triton.jit
+def pact_backward_runs_kernel(
+    grad,  # [outer, channels, inner]
+    mask,  # [numel / 4]
+    dx,  # [outer, channels, inner]
+    partials,  # [down, channels, pieces]
+    outer,
+    channels,
+    inner,
+    pieces,
+    SIGNED: tl.constexpr,
+    RUNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: dx of RUNS x BLOCK elements of one channel, and their share of dalpha."""
+    _, at, inside = run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+    gradient, terms = _gradient(g, load_codes(mask, at, inside, 2), SIGNED)
+    tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
+    tl.store(partials + tl.program_id(0), tl.sum(tl.sum(terms, 1), 0))
+
+
+@triton.jit
+def pact_backward_columns_kernel(
+    grad,  # [numel]
+    mask,  # [numel / 4]
+    dx,  # [numel]
+    partials,  # [down, width]
+    numel,
+    width,
+    tiles,
+    channels,
+    inner,
+    SIGNED: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """One program: dx of a tile of ROWS x COLUMNS, and each column's share of dalpha."""
+    column, _, tile, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
+    inside = (column[None, :] < width) & (at < numel)
+    g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+    gradient, terms = _gradient(g, load_codes(mask, at, inside, 2), SIGNED)
+    tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
+    tl.store(partials + tile * width + column, tl.sum(terms, 0), mask=column < width)
+
+
+def pact_forward(
+    x: Tensor,
+    alpha: Tensor,
+    y: Tensor,
+    mask: Tensor,
+    shape: tuple[int, int, int],
+    bits: int,
+    signed: bool,
+) -> None:
+    """Quantize the dense ``x`` into ``y``, its codes into ``mask``; ``alpha`` is float32.
+
+    ``shape`` is [outer, channels, inner], in memory order.
+    """
+    view = View(*shape)
+    highest = float(2 ** (bits - 1) - 1 if signed else 2**bits - 1)
+    pact_forward_flat_kernel[(Flat(view).down,)](
+        x, alpha, y, mask, view.numel, view.channels, view.inner, -highest if signed else 0.0,
+        highest, CHANNELS=view.channels > 1, BLOCK=TILE, **OPTIONS,
+    )  # fmt: skip
+
+
+def pact_backward(
+    grad: Tensor,
+    mask: Tensor,
+    dx: Tensor,
+    dalpha: Tensor,
+    shape: tuple[int, int, int],
+    signed: bool,
+) -> None:
+    """Write ``dx`` and ``dalpha``; ``grad`` and ``dx`` are dense with the same strides."""
+    view = View(*shape)
+    if view.is_narrow:
+        plan = Columns(view)
+        partials = dalpha.new_empty(plan.down * plan.width)
+        sizes = view.numel, plan.width, plan.tiles, view.channels, view.inner
+        pact_backward_columns_kernel[(plan.down * plan.tiles,)](
+            grad, mask, dx, partials, *sizes, SIGNED=signed, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
+        )
+        fold(plan, partials, 1.0, dalpha)
+        return
+    runs = Runs(view)
+    partials = dalpha.new_empty(runs.down * runs.across)
+    pact_backward_runs_kernel[(runs.down * runs.across,)](
+        grad, mask, dx, partials, *view, runs.pieces,
+        SIGNED=signed, RUNS=runs.runs, BLOCK=runs.block, **OPTIONS,
+    )  # fmt: skip
+    fold(runs, partials, 1.0, dalpha)
