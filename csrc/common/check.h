@@ -36,8 +36,8 @@ inline void check_mask(const Tensor& mask, const Tensor& grad, int bits) {
   const int64_t wanted = mask_size(grad.numel(), bits);
   STD_TORCH_CHECK(
       mask.scalar_type() == ScalarType::Byte && mask.numel() == wanted && mask.is_contiguous(),
-      "mask: expected ", wanted, " contiguous bytes for the gradient's elements, got ", mask.numel(),
-      " of ", torch::headeronly::toString(mask.scalar_type()));
+      "mask: expected ", wanted, " contiguous bytes for the gradient's elements, got ",
+      mask.numel(), " of ", torch::headeronly::toString(mask.scalar_type()));
   STD_TORCH_CHECK(
       mask.device() == grad.device(), "mask: is on another device than the gradient; move it");
 }

@@ -13,7 +13,7 @@ namespace daqakd::cuda {
 // A thread takes 8 neighbours at a time: one or two whole bytes of a mask.
 constexpr int kUnit = 8;
 constexpr int kBlockUnits = kThreads * kUnit;
-constexpr int kBlocks = 3;  // per multiprocessor at least: 80 registers, or some kernels would spill
+constexpr int kBlocks = 3;  // per multiprocessor at least: 80 registers, and nothing spills
 constexpr int kForwardUnits = 4, kBackwardUnits = 2;  // in flight per thread
 
 template <class T, int V>
