@@ -56,8 +56,8 @@ def test_resnet20_agrees_with_the_reference(method):
     agree("resnet20", method)
 
 
-# left out: without training, 2-bit MobileNetV2 is dead with LSQ and PACT, and a ViT's loss with DoReFa
-# weights hangs on single rounding ties
+# left out: untrained at 2 bits, MobileNetV2 is dead with LSQ and PACT, and a ViT's loss hangs on
+# single rounding ties with DoReFa weights
 LARGER = [
     *(("resnet18", method) for method in METHODS),
     *(("vgg8", method) for method in METHODS),
