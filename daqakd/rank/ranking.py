@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -187,10 +188,8 @@ class Ranking:
             low, high = row.pop("score_ci95")
             writer.writerow({**row, "low": low, "high": high})
         write_text(folder / "ranking.csv", text.getvalue())
-        try:
+        with suppress(ImportError):
             self.plot(folder / "ranking.png")
-        except ImportError:
-            write_text(folder / "ranking.png.missing", "pip install 'daqakd[report]' to plot\n")
 
     def plot(self, path: str | Path) -> None:
         """Draw scores with intervals, and CMI against PAC, as a PNG.
