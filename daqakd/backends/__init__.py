@@ -2,6 +2,7 @@
 
 from . import native, reference, reference_cmi, reference_many, triton, triton_many
 from .select import can_run, choose, forced_backend, use_backend
+from .table import together_below
 
 __all__ = [
     "can_run",
@@ -11,6 +12,7 @@ __all__ = [
     "reference",
     "reference_cmi",
     "reference_many",
+    "together_below",
     "triton",
     "triton_many",
     "use_backend",
