@@ -1,6 +1,6 @@
 """Who implements the ops: one module per backend, and the choice among them."""
 
-from . import native, reference, reference_cmi, triton
+from . import native, reference, reference_cmi, reference_many, triton, triton_many
 from .select import can_run, choose, forced_backend, use_backend
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "native",
     "reference",
     "reference_cmi",
+    "reference_many",
     "triton",
+    "triton_many",
     "use_backend",
 ]
