@@ -24,7 +24,7 @@ def steps(out: Path, dry: bool) -> dict[str, list[str]]:
     """Return the commands, by name, in order."""
     sanitizer = shutil.which("compute-sanitizer")
     marked = ["-m", "not gpu and not slow" if dry else "gpu"]
-    tests = [*PYTEST, "tests/test_gpu.py", *marked]
+    tests = [*PYTEST, *sorted(str(p) for p in Path("tests").glob("test_gpu*.py")), *marked]
     commands = {
         "build": [sys.executable, "setup.py", "build_ext", "--inplace"],
         "tests": tests,

@@ -254,6 +254,8 @@ def test_checkpointing(method, reentrant):
         step(model, x)
     many = MANY["dorefa" if method == "pact" else method]
     assert calls.of[f"{many}_forward"] == 1, "the rest is still quantized together"
+    (hook,) = model._forward_pre_hooks.values()
+    assert hook.__self__.layers == [model.blocks[1][0], model.tail]
 
 
 def test_offloading_saved_tensors():
