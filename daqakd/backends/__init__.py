@@ -1,6 +1,6 @@
 """Who implements the ops: one module per backend, and the choice among them."""
 
-from . import native, reference, reference_cmi, triton
+from . import native, reference, reference_augment, reference_cmi, triton
 from .select import can_run, choose, forced_backend, use_backend
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "forced_backend",
     "native",
     "reference",
+    "reference_augment",
     "reference_cmi",
     "triton",
     "use_backend",

@@ -1,0 +1,102 @@
+"""Following a plan: grouped equals dense, each image stands alone, stages come in their order."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from daqakd import InputError
+from daqakd.backends.reference_augment import follow
+from daqakd.functional import augment
+
+from .plans import example_plan, op_arguments, random_pixels
+
+each_plan = pytest.mark.parametrize(
+    ("chains", "slots", "mix"),
+    [(1, 0, None), (1, 1, None), (1, 2, "cutmix"), (3, 3, None), (3, 3, "cutmix"), (1, 1, "mixup")],
+    ids=["none", "one", "two-cutmix", "chains", "chains-cutmix", "mixup"],
+)
+
+
+@each_plan
+@pytest.mark.parametrize("size", [(7, 5), (2, 9), (1, 1), (32, 32)], ids=str)
+def test_grouped_equals_dense(chains, slots, mix, size):
+    arguments = op_arguments(example_plan(40, chains, slots, mix), random_pixels(40, *size))
+    assert torch.equal(follow(*arguments, dense=False), follow(*arguments, dense=True))
+
+
+def alone(plan, row):
+    """Return the plan of one output row, its partner as a second row."""
+    keep = torch.tensor([row] if plan.partner is None else [row, int(plan.partner[row])])
+    per_row = ("index", "crop", "flip", "setting", "share", "erase")
+    rows = {name: getattr(plan, name) for name in per_row}
+    rows = {name: v if v is None else v[keep] for name, v in rows.items()}
+    outputs = {name: getattr(plan, name) for name in ("box", "weight")}
+    outputs = {name: v if v is None else v[row : row + 1] for name, v in outputs.items()}
+    partner = None if plan.partner is None else torch.tensor([1])
+    return replace(plan, **rows, **outputs, partner=partner)
+
+
+@each_plan
+def test_an_image_does_not_depend_on_its_batch(chains, slots, mix):
+    plan, pixels = example_plan(20, chains, slots, mix), random_pixels(20)
+    whole = augment(pixels, plan)
+    assert len(whole) == plan.rows
+    for row in range(plan.rows):
+        assert torch.equal(augment(pixels, alone(plan, row))[0], whole[row])
+
+
+def test_stages_in_their_order():
+    """Crop after the mirror, erase after the operations, the box last."""
+    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    pixels[0] = torch.arange(16).view(4, 4)
+    pixels[1] = 100
+    plan = example_plan(2, 1, 0, "cutmix")
+    plan = replace(
+        plan,
+        index=torch.tensor([0, 1]),
+        crop=torch.tensor([[1, 0], [0, 0]], dtype=torch.int32),
+        flip=torch.tensor([True, False]),
+        setting=torch.ones(2, 1, 1, dtype=torch.int16),
+        erase=torch.tensor([[0, 0, 1, 1], [3, 3, 4, 4]], dtype=torch.int32),
+        partner=torch.tensor([1]),
+        box=torch.tensor([[2, 2, 4, 4]], dtype=torch.int32),
+        values=None,
+    )
+    result = augment(pixels, plan, dtype=torch.uint8)
+    expected = [[0, 249, 250, 251], [244, 245, 246, 247], [240, 241, 155, 155], [255, 255, 155, 0]]
+    assert result[0, 0].tolist() == expected
+
+
+def test_empty_batches():
+    plan = example_plan(3)
+    rows = {name: getattr(plan, name)[:0] for name in ("index", "crop", "flip", "setting", "erase")}
+    assert augment(random_pixels(3), replace(plan, **rows)).shape == (0, 3, 7, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_dtypes_are_casts_of_the_values(dtype):
+    plan, pixels = example_plan(4), random_pixels(4)
+    assert torch.equal(augment(pixels, plan, dtype=dtype), augment(pixels, plan).to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype", "message"),
+    [
+        ({"values": None}, torch.float32, "dtype: torch.float32 asked for"),
+        ({}, torch.uint8, "dtype: torch.uint8 asked for"),
+        ({}, torch.int32, "dtype: expected float16"),
+        ({"crop": torch.zeros(4, 2)}, torch.float32, "plan.crop: expected torch.int32"),
+        ({"partner": torch.arange(3)}, torch.float32, "plan.weight: MixUp"),
+        ({"setting": torch.zeros(4, 2, 1).short()}, torch.float32, "plan.share: None allows one"),
+    ],
+    ids=["no-values", "uint8", "integers", "crop", "mixup", "chains"],
+)
+def test_what_does_not_fit_is_named(change, dtype, message):
+    with pytest.raises(InputError, match=message):
+        augment(random_pixels(4), replace(example_plan(4), **change), dtype=dtype)
+
+
+def test_pixels_are_three_channels_of_bytes():
+    with pytest.raises(InputError, match="pixels: expected uint8"):
+        augment(random_pixels(4).float(), example_plan(4))
