@@ -111,7 +111,8 @@ def _extremes(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def _autocontrast_pil(images: Tensor, rows: Rows) -> Tensor:
     low, high = _extremes(images)
-    scale = 255.0 / (high - low).clamp(min=1).double()
+    spread = (high - low).clamp(min=1).double()
+    scale = torch.full_like(spread, 255.0) / spread  # 255 / tensor would round twice
     stretched = _truncated(images.double() * scale + -low * scale)
     return torch.where(high > low, stretched, images)
 
