@@ -59,3 +59,18 @@ def op_arguments(plan: Plan, pixels: Tensor, dtype: torch.dtype = torch.float32)
     first = pixels, plan.index, plan.crop, plan.flip, plan.setting, *settings
     last = plan.share, plan.erase, plan.partner, plan.box, plan.weight, plan.values
     return *first, *last, dtype
+
+
+def plan_of(
+    settings: Settings, setting: Tensor, index: Tensor, share: Tensor | None = None
+) -> Plan:
+    """Return a plan without crop or flip, whose output is bytes; ``setting`` int16 [R, C, S]."""
+    none = torch.zeros(len(index), 2, dtype=torch.int32)
+    return Plan(settings, index, none, torch.zeros(len(index)).bool(), setting, share)
+
+
+def every_row(settings: Settings, images: int) -> Plan:
+    """Return a plan that applies each setting but the first to each of the images in turn."""
+    count = len(settings.kind) - 1
+    rows = torch.arange(1, 1 + count).repeat_interleave(images)
+    return plan_of(settings, rows.short().view(-1, 1, 1), torch.arange(images).repeat(count))
