@@ -30,7 +30,8 @@ def boxes(seed: int, epoch: int, index: Tensor, height: int, width: int) -> Tens
 def kept_share(box: Tensor, height: int, width: int) -> Tensor:
     """Return the share of an image outside its box: float32 ``[B]``."""
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    return 1 - area.float() / (height * width)
+    whole = torch.full_like(area, height * width)  # CUDA divides by a number inexactly
+    return (whole - area).float() / whole.float()
 
 
 @cache

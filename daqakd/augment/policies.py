@@ -14,12 +14,11 @@ from ..functional.augment import Settings
 from . import draws
 from .ranges import AUGMIX, AUTOAUGMENT, BASIC, ENHANCE, OTHER, RANDAUGMENT, TRIVIALAUGMENT, Ranges
 from .settings import SEMANTICS, Canvas, table
-from .tables import CIFAR10, IMAGENET, SVHN, sub_policies
+from .tables import TABLES, sub_policies
 
 CHAINS, DEPTH = 3, 3  # AugMix
 SEVERITY = slice(0, 3)
 RANDAUGMENT_BIN = slice(9, 10)
-TABLES = {"cifar": CIFAR10, "imagenet": IMAGENET, "svhn": SVHN}
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ Sol .7 2, TrY .6 7; ShY .8 4, Inv .8 -; ShX .7 9, TrY .8 3; ShY .8 5, AC .7 -; S
 """
 
 
+TABLES = {"cifar": CIFAR10, "imagenet": IMAGENET, "svhn": SVHN}
+
+
 def _operation(text: str) -> Operation:
     name, probability, magnitude = text.split()
     return NAMES[name], float(probability), None if magnitude == "-" else int(magnitude)

@@ -154,8 +154,9 @@ def _contrast_pil(images: Tensor, rows: Rows) -> Tensor:
 
 def _contrast(images: Tensor, rows: Rows) -> Tensor:
     grey = _grey(images)
-    mean = grey.sum((1, 2, 3), keepdim=True).float() / grey[0].numel()
-    return _blend(images, mean, rows)
+    total = grey.sum((1, 2, 3), keepdim=True).float()
+    count = torch.full_like(total, grey[0].numel())  # CUDA divides by a number inexactly
+    return _blend(images, total / count, rows)
 
 
 def _color_pil(images: Tensor, rows: Rows) -> Tensor:
