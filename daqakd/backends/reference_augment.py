@@ -10,6 +10,8 @@ from torch import Tensor
 from .reference import _implement
 from .reference_pixels import OPERATIONS, Rows, sample
 
+CACHED_PIXELS = 2**17  # taken at once on a CPU: their float64 intermediates stay in its cache
+
 
 def _cropped(images: Tensor, crop: Tensor, flip: Tensor) -> Tensor:
     """Mirror and shift uint8 ``[R, 3, H, W]``, zero outside."""
@@ -27,13 +29,15 @@ def _rows(settings: tuple[Tensor, ...], chosen: Tensor) -> Rows:
 
 def _grouped(images: Tensor, kind: Tensor, settings: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
     """Apply one setting per image, kind by kind."""
+    at_once = max(1, CACHED_PIXELS // images[:1].numel()) if len(images) else 1
     result = images.clone()
     kinds = kind.index_select(0, chosen)
     for code in kinds.unique().tolist():
         if code in OPERATIONS:
-            which = (kinds == code).nonzero()[:, 0]
-            rows = _rows(settings, chosen.index_select(0, which))
-            result[which] = OPERATIONS[code](images.index_select(0, which), rows)
+            for which in (kinds == code).nonzero()[:, 0].split(at_once):
+                rows = _rows(settings, chosen.index_select(0, which))
+                changed = OPERATIONS[code](images.index_select(0, which), rows)
+                result.index_copy_(0, which, changed)
     return result
 
 

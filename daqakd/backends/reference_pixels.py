@@ -37,13 +37,25 @@ def look_up(images: Tensor, table: Tensor) -> Tensor:
     return table.gather(2, images.flatten(2).long()).view_as(images)
 
 
+EDGE = 2  # zeros around an image: a place beyond is moved there, its right and lower neighbour too
+
+
+def _edged(images: Tensor) -> Tensor:
+    """Return the images with a rim of zeros, rows one after another: uint8 ``[n, 3, pixels]``."""
+    return torch.nn.functional.pad(images, (EDGE,) * 4).flatten(2)
+
+
+def _places(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Return where positions ``[n, H, W]`` lie in the rimmed images: int64 ``[n, 1, HW]``."""
+    height, width = images.shape[-2:]
+    row, column = y.clamp(-EDGE, height).long() + EDGE, x.clamp(-EDGE, width).long() + EDGE
+    return (row * (width + 2 * EDGE) + column).flatten(1)[:, None]
+
+
 def sample(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Return the pixels at integer positions ``[n, H, W]``, 0 outside."""
-    height, width = images.shape[-2:]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    place = torch.where(inside, y * width + x, 0).long().flatten(1)[:, None]
-    found = images.flatten(2).gather(2, place.expand(-1, 3, -1)).view_as(images)
-    return found * inside[:, None]
+    place = _places(images, y, x).expand(-1, 3, -1)
+    return _edged(images).gather(2, place).view_as(images)
 
 
 def _lut(images: Tensor, rows: Rows) -> Tensor:
@@ -89,7 +101,7 @@ def _positions(images: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
 
 def _nearest(images: Tensor, rows: Rows) -> Tensor:
     py, px = _positions(images, rows)
-    return sample(images, torch.round(py).long(), torch.round(px).long())
+    return sample(images, torch.round(py), torch.round(px))
 
 
 def _bilinear(images: Tensor, rows: Rows) -> Tensor:
@@ -97,11 +109,13 @@ def _bilinear(images: Tensor, rows: Rows) -> Tensor:
     top, left = torch.floor(py), torch.floor(px)
     s, w = py - top, px - left
     n, e = 1 - s, 1 - w
-    y, x = top.long(), left.long()
-    total = sample(images, y, x).float() * (n * e)[:, None]
-    for dy, dx, share in ((0, 1, n * w), (1, 0, s * e), (1, 1, s * w)):
-        total = _fma(sample(images, y + dy, x + dx), share[:, None], total)
-    return torch.round(total).to(torch.uint8)
+    place, rimmed = _places(images, top, left).expand(-1, 3, -1), _edged(images)
+    down = images.shape[-1] + 2 * EDGE
+    total = rimmed.gather(2, place) * (n * e).flatten(1)[:, None]
+    for step, share in ((1, n * w), (down, s * e), (down + 1, s * w)):
+        exact = rimmed.gather(2, place + step) * share.double().flatten(1)[:, None]
+        total = exact.add_(total).float()  # one rounding: fma(pixel, share, total)
+    return total.round_().to(torch.uint8).view_as(images)
 
 
 def _extremes(images: Tensor) -> tuple[Tensor, Tensor]:
