@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 from daqakd import InputError
+from daqakd.augment.plan import Planner
+from daqakd.augment.policies import policy
 from daqakd.backends.reference_augment import follow
 from daqakd.functional import augment
 
@@ -23,6 +27,27 @@ each_plan = pytest.mark.parametrize(
 def test_grouped_equals_dense(chains, slots, mix, size):
     arguments = op_arguments(example_plan(40, chains, slots, mix), random_pixels(40, *size))
     assert torch.equal(follow(*arguments, dense=False), follow(*arguments, dense=True))
+
+
+@each_plan
+def test_dense_never_waits_for_a_value(chains, slots, mix):
+    """Fake tensors have no values: reading one, as a host sync does, would raise."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        arguments = op_arguments(example_plan(9, chains, slots, mix), random_pixels(9))
+        fakes = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
+        assert follow(*fakes, dense=True).shape[1:] == (3, 7, 5)
+        if slots:
+            with pytest.raises(DynamicOutputShapeException):
+                follow(*fakes, dense=False)
+
+
+@pytest.mark.parametrize("name", ["augmix", "autoaugment-cifar", "trivialaugment"])
+def test_planning_never_waits_for_a_value(name):
+    planner = Planner(policy(name, 8, 8), 8, 8, 1, True, True, "cutmix", "image", None, 0)
+    planner.plan(0, torch.arange(1))  # makes the table of ratios
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        plan = planner.plan(0, torch.arange(7), torch.arange(3))
+    assert plan.box.shape == (3, 4)
 
 
 def alone(plan, row):
