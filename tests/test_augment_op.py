@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 from daqakd import InputError
 from daqakd.augment.plan import Planner
-from daqakd.augment.policies import policy
+from daqakd.augment.policies import POLICIES, policy
 from daqakd.backends.reference_augment import follow
 from daqakd.functional import augment
 
@@ -125,3 +125,37 @@ def test_what_does_not_fit_is_named(change, dtype, message):
 def test_pixels_are_three_channels_of_bytes():
     with pytest.raises(InputError, match="pixels: expected uint8"):
         augment(random_pixels(4).float(), example_plan(4))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*POLICIES[1:], "erasing-cutmix"])
+def test_a_gpu_plans_and_augments_the_same_bits(name):
+    pixels, index, partner = (
+        random_pixels(200, 32, 32),
+        torch.arange(200),
+        torch.arange(200).roll(1),
+    )
+    extra = name == "erasing-cutmix"
+    made = policy("nothing" if extra else name, 32, 32)
+    values = torch.randn(3, 256)
+    results = []
+    for device in ("cpu", "cuda"):
+        fixed = made.to(device), 32, 32, 4, True, extra, "cutmix", "image", values.to(device), 0
+        plan = Planner(*fixed).plan(3, index.to(device), partner.to(device) if extra else None)
+        results.append(augment(pixels.to(device), plan, backend="reference").cpu())
+    assert torch.equal(*results)
+
+
+@pytest.mark.gpu
+def test_a_graph_follows_a_plan_that_changes_under_it():
+    plans = [example_plan(9, 3, 3, "cutmix").to("cuda") for _ in range(2)]
+    pixels = random_pixels(9).cuda()
+    plans[1].setting.copy_(plans[1].setting.flip(0))
+    wanted = [augment(pixels, plan, backend="reference") for plan in plans]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = augment(pixels, plans[0], backend="reference")
+    plans[0].setting.copy_(plans[1].setting)
+    graph.replay()
+    assert torch.equal(result, wanted[1])
+    assert not torch.equal(*wanted)
