@@ -7,7 +7,7 @@ CPU), dense runs every kind on every image (no sync, so it can be captured in a 
 import torch
 from torch import Tensor
 
-from .reference import _implement
+from .reference import implement
 from .reference_pixels import OPERATIONS, Rows, sample
 
 CACHED_PIXELS = 2**16  # taken at once on a CPU: their float64 intermediates stay in its cache
@@ -122,7 +122,7 @@ def follow(
     return result.to(dtype)
 
 
-@_implement
+@implement
 def augment(
     pixels: Tensor,
     index: Tensor,
