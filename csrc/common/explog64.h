@@ -8,8 +8,8 @@
 
 namespace daqakd {
 
-// exp, log and log1p of doubles within 3 units in the last place, by additions,
-// multiplications and divisions alone, so that loops vectorize and every target has the same bits.
+// exp, log and log1p of doubles within 3 units in the last place, by additions, multiplications and
+// divisions alone: loops vectorize, and CPU and GPU have the same bits.
 
 DAQAKD_INLINE uint64_t double_bits(double value) {
   uint64_t bits;
@@ -28,7 +28,7 @@ constexpr double kIntegers = 6755399441055744.0;  // 1.5 * 2^52: its neighbours 
 constexpr double kLn2High = 762123384785.0 / (1ll << 40), kLn2Low = 7.37100256516779890e-13;
 
 // e^x for x <= 0, 0 below -708: 2^n * e^r by Taylor's series, |r| <= ln(2) / 2.
-DAQAKD_INLINE double exp_of(double x) {
+DAQAKD_INLINE double exp64(double x) {
   const double shifted = x * 1.44269504088896340736 + kIntegers, n = shifted - kIntegers;
   const double r = (x - n * kLn2High) - n * kLn2Low;
   double p = 1.0 / 6227020800;
@@ -48,7 +48,7 @@ DAQAKD_INLINE double exp_of(double x) {
 }
 
 // ln(v) as n * ln(2) + 2 * atanh(s), s = (m - 1) / (m + 1), v = 2^n * m, m in [sqrt(1/2), sqrt(2)].
-DAQAKD_INLINE double log_of(double v) {
+DAQAKD_INLINE double log64(double v) {
   const bool subnormal = v < 0x1p-1022;
   const uint64_t bits = double_bits(subnormal ? v * 0x1p54 : v);
   const double whole = bits_double(bits & 0x000fffffffffffffull | 0x3ff0000000000000ull);
@@ -74,10 +74,10 @@ DAQAKD_INLINE double log_of(double v) {
 }
 
 // ln(1 + v): the second term is what 1 + v lost.
-DAQAKD_INLINE double log1p_of(double v) {
+DAQAKD_INLINE double log1p64(double v) {
   const double u = 1.0 + v;
   const double lost = (v - (u - 1.0)) / u;
-  return u > 0.0 && u < INFINITY ? log_of(u) + lost : log_of(u);
+  return u > 0.0 && u < INFINITY ? log64(u) + lost : log64(u);
 }
 
 }  // namespace daqakd

@@ -1,7 +1,6 @@
 #include "../formulas/cmi.h"
 
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "../common/labels.h"
@@ -46,16 +45,17 @@ struct WeighRow {
     std::fill(w + classes, w + width, -INFINITY);
     const double peak = peak_of(w, width);
     const int64_t at = std::min<int64_t>(std::find(w, w + classes, peak) - w, classes - 1);
-    const double terms = sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) {
-      const double shifted = w[k] - peak;
-      w[k] = exp_of(shifted);
-      return cmi_term(w[k], shifted);
-    });
-    const double own = std::exchange(w[at], 0.0);
-    const double rest =
-        sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) { return w[k]; });
-    w[at] = own;
-    *row = CMIRow(peak, at, rest, terms);
+    const int64_t peaks = std::count(w, w + classes, peak);
+    double terms[kRowLanes] = {}, others[kRowLanes] = {};
+    for (int64_t k = 0; k < width; k += kRowLanes)
+      for (int lane = 0; lane < kRowLanes; ++lane) {
+        const double z = w[k + lane], weight = exp64(z - peak);
+        terms[lane] += cmi_term(weight, z - peak);
+        others[lane] += z == peak ? 0.0 : weight;
+        w[k + lane] = weight;
+      }
+    const double rest = add_lanes<kRowLanes>(others) + double(peaks - 1);
+    *row = CMIRow(peak, at, rest, add_lanes<kRowLanes>(terms));
   }
 };
 
@@ -160,7 +160,7 @@ struct DivergeRow {
     const double* __restrict__ r = reference;
     double *__restrict__ gap = gaps, *__restrict__ p = shares;
     const int64_t width = padded(classes);
-    for (int64_t k = 0; k < width; ++k) gap[k] = log_of(r[k]);
+    for (int64_t k = 0; k < width; ++k) gap[k] = log64(r[k]);
     if (own >= 0) {
       const double total =
           sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) { return r[k]; });

@@ -14,12 +14,12 @@ constexpr double kLargestCrossEntropy = 4096.0;
 struct CMIRow {
   CMIRow() = default;
   DAQAKD_INLINE CMIRow(double peak, int64_t at, double rest, double terms)
-      : peak(peak), reciprocal(1.0 / (1.0 + rest)), log_total(log1p_of(rest)),
+      : peak(peak), reciprocal(1.0 / (1.0 + rest)), log_total(log1p64(rest)),
         entropy(log_total - terms * reciprocal), at(at) {}
 
   DAQAKD_INLINE bool valid() const { return entropy == entropy; }
   DAQAKD_INLINE double log_share(double z) const { return (z - peak) - log_total; }
-  DAQAKD_INLINE double share(double z) const { return exp_of(z - peak) * reciprocal; }
+  DAQAKD_INLINE double share(double z) const { return exp64(z - peak) * reciprocal; }
 
   double peak, reciprocal, log_total, entropy;
   int64_t at;  // the first class that has the peak
@@ -61,7 +61,7 @@ DAQAKD_INLINE double cmi_gap(double share, double log_share, double log_referenc
 
 // The logarithm of a centroid's own class: 1 - q would lose a small off-label share q.
 DAQAKD_INLINE double cmi_log_own(double own, double off, double total) {
-  return std::fabs(total - 1.0) < 1e-9 ? log1p_of(-off) : log_of(own);
+  return std::fabs(total - 1.0) < 1e-9 ? log1p64(-off) : log64(own);
 }
 
 }  // namespace daqakd

@@ -111,7 +111,7 @@ PYBIND11_MODULE(_host, m) {
   m.def("build_facts", &build_facts);
   m.def("kernel_facts", &kernel_facts);
   m.def("quotient", &quotient, py::arg("x"), py::arg("step"));
-  m.def("exp", &each<daqakd::exp_of>, py::arg("x"));
-  m.def("log", &each<daqakd::log_of>, py::arg("x"));
-  m.def("log1p", &each<daqakd::log1p_of>, py::arg("x"));
+  m.def("exp", &each<daqakd::exp64>, py::arg("x"));
+  m.def("log", &each<daqakd::log64>, py::arg("x"));
+  m.def("log1p", &each<daqakd::log1p64>, py::arg("x"));
 }

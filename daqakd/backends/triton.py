@@ -12,7 +12,7 @@ from .._ops import LIBRARY
 from ._layout import dense, in_strides_of, memory_view
 
 # the ops daqakd.kernels has kernels for
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "cmi"})
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton, too, reads it once
@@ -163,6 +163,45 @@ def _ewgs_backward(
     return dx, dlower, dupper
 
 
+def _label_rows(labels: Tensor) -> Tensor:
+    return (labels.double() if labels.is_floating_point() else labels).contiguous()
+
+
+def _centroid_rows(centroids: Tensor) -> Tensor:
+    """Return float64 centroids whose rows are without gaps; an expanded row is not copied."""
+    wide = centroids.double()
+    return wide if wide.stride(1) == 1 else wide.contiguous()
+
+
+def _cmi_update(
+    state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, group: Tensor | None
+) -> None:
+    if logits.numel():
+        weight = None if weight is None else weight.double().contiguous()
+        group = None if group is None else group.contiguous()
+        rows = logits.contiguous(), _label_rows(labels)
+        _launch(logits, _kernels("cmi").cmi_update, state, *rows, weight, group)
+
+
+def _cmi_divergence(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    result = torch.empty(len(logits), dtype=torch.float64, device=logits.device)
+    if logits.numel():
+        inputs = logits.contiguous(), _label_rows(labels), _centroid_rows(centroids)
+        _launch(logits, _kernels("cmi").cmi_divergence, *inputs, result)
+    return result
+
+
+def _cmi_divergence_backward(
+    grad: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor
+) -> Tensor:
+    z = logits.contiguous()
+    dx = torch.empty_like(z)
+    if logits.numel():
+        inputs = grad.double().contiguous(), z, _label_rows(labels), _centroid_rows(centroids)
+        _launch(logits, _kernels("cmi").cmi_divergence_backward, *inputs, dx)
+    return in_strides_of(dx, torch.empty_like(logits))
+
+
 IMPLEMENTATIONS = {
     "lsq_forward": _lsq_forward,
     "lsq_backward": _lsq_backward,
@@ -174,6 +213,9 @@ IMPLEMENTATIONS = {
     "dorefa_weight_backward": _dorefa_weight_backward,
     "ewgs_forward": _ewgs_forward,
     "ewgs_backward": _ewgs_backward,
+    "cmi_update": _cmi_update,
+    "cmi_divergence": _cmi_divergence,
+    "cmi_divergence_backward": _cmi_divergence_backward,
 }
 
 if INSTALLED:
