@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-STEMS = ("lsq", "pact", "dorefa", "ewgs")
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "cmi")
 QUICK = "triton and not opcheck and not float64 and not n1023"
 
 
@@ -17,7 +17,7 @@ def interpret(stem: str, expression: str, marked: str) -> None:
     root = Path(__file__).parents[1]
     chosen = ["-k", f"{stem} and {expression}", "-m", marked]
     options = ["-q", "-p", "no:cacheprovider", "-rs", *chosen]
-    files = [f"tests/test_{stem}.py", "tests/test_contract.py"]
+    files = [*map(str, sorted(root.glob(f"tests/test_{stem}*.py"))), "tests/test_contract.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
         env=os.environ | {"TRITON_INTERPRET": "1"},
