@@ -31,6 +31,8 @@ def steps(out: Path, dry: bool) -> dict[str, list[str]]:
         "sanitizer": [sanitizer or "compute-sanitizer", *tests, "-k", "small"],
         "benchmarks": [*PYTEST, *rows, "-m", "", "-k", "1024 and tensor" if dry else ""],
     }
+    shares = [sys.executable, "-m", "benchmarks.bench_cmi", "--out", str(out)]
+    commands["ranking"] = [*shares, *(["--turns", "1", "--classes", "10"] if dry else [])]
     if sanitizer is None:
         del commands["sanitizer"]
     return commands

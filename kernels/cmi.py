@@ -4,7 +4,6 @@ One program takes ROWS rows, BLOCK classes at a time. Sums of rows are integers,
 the same bits in any order; a row adds nothing to a class whose share of it is below 2^-73.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -36,9 +35,7 @@ def _tile(logits, row, alive, classes, first, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _part(
-    whole, logits, row, alive, classes, first, WHOLE: tl.constexpr, BLOCK: tl.constexpr
-):
+def _part(whole, logits, row, alive, classes, first, WHOLE: tl.constexpr, BLOCK: tl.constexpr):
     """Return the tile from class ``first`` on: ``whole`` rows are at hand already."""
     if WHOLE:
         z, k = whole, tl.arange(0, BLOCK)[None, :]
@@ -120,7 +117,7 @@ def cmi_update_rows_kernel(
     hard,  # [B], or None
     soft,  # [B, C], or None
     weight,  # [B], or None
-    group,  # [B], or None
+    group_of,  # [B], or None
     rows,
     classes,
     groups,
@@ -136,14 +133,14 @@ def cmi_update_rows_kernel(
         logits, whole, row, alive, classes, BLOCK, WHOLE
     )
     part, mass = tl.zeros_like(row), tl.zeros_like(peak) + 1.0
-    if group is not None:
-        part = tl.load(group + row, mask=alive, other=0)
+    if group_of is not None:
+        part = tl.load(group_of + row, mask=alive, other=0)
     if weight is not None:
         mass = tl.load(weight + row, mask=alive, other=0.0)
     known = (part >= 0) & (part < groups)
     part, valid = tl.where(known, part, 0), known & (entropy == entropy)
     if SOFT:
-        for y in range(0, classes):
+        for y in range(classes):
             share = mass * tl.load(soft + row * classes + y, mask=alive, other=0.0)
             counted = alive & (share != 0)
             if tl.max(counted.to(tl.int32), 0) > 0:
@@ -169,7 +166,7 @@ def _reference(
     k = first + tl.arange(0, BLOCK)[None, :]
     if SOFT:
         mix = tl.zeros([ROWS, BLOCK], tl.float64)
-        for y in range(0, classes):
+        for y in range(classes):
             share = tl.load(soft + row * classes + y, mask=alive, other=0.0)
             if tl.max((share != 0).to(tl.int32), 0) > 0:
                 q = tl.load(centroids + y * stride + k, mask=k < classes, other=0.0)

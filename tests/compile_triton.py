@@ -29,7 +29,7 @@ ELEMENTS = ("x", "w", "y", "grad", "dx", "logits")  # pointers to the tensor's o
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
 DOUBLES = ("soft", "weight", "centroids", "divergence", "upstream")
-OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group": "*i64"}
+OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
 OTHERS |= dict.fromkeys(DOUBLES, "*fp64")
 TILES = {
     "flat": [{"BLOCK": 4096}],

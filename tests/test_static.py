@@ -38,7 +38,10 @@ CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel"}
 ROW_SHAPES = ("16,1,true", "32,4,true", "32,32,true", "32,8,false")
 CUDA_ROW_KERNELS = {
     f"{stem}<{element},{shape}{flag}>"
-    for stem, flags in {"cmi_update_rows": ("",), "cmi_divergence_rows": (",false", ",true")}.items()
+    for stem, flags in {
+        "cmi_update_rows": ("",),
+        "cmi_divergence_rows": (",false", ",true"),
+    }.items()
     for element in ELEMENTS
     for shape in ROW_SHAPES
     for flag in flags

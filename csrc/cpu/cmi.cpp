@@ -12,7 +12,7 @@
 namespace daqakd::cpu {
 namespace {
 
-constexpr int64_t kChunk = 1 << 17;  // weights of rows kept between the two steps of an update
+constexpr int64_t kChunk = 1 << 19;  // weights of rows kept between the two steps of an update
 constexpr int64_t kCost = 4;         // an exponential is worth as many elements
 
 int64_t padded(int64_t classes) { return ceil_div(classes, kRowLanes) * kRowLanes; }

@@ -194,8 +194,8 @@ class CMIState:
             rows_kl: Tensor = overload("cmi_divergence", choose("cmi", log_probs))(
                 log_probs, targets, centroids
             )
-            total += rows_kl.sum()
-        return float(total) / len(rows.fold)
+            total += float(rows_kl.sum())
+        return total / len(rows.fold)
 
     def cmi(self) -> float:
         """Return the contextual mutual information in nats."""
