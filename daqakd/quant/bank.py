@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backends import choose, together_below
+from ..backends import together_below
 from .sharing import SharedInputs
 from .weights import WeightQuantizer
 
@@ -108,8 +108,6 @@ class WeightBank:
     def _fill(group: list[Any]) -> None:
         quantizers: list[WeightQuantizer] = [layer.weight_quantizer for layer in group]
         weights = [layer.weight for layer in group]
-        if choose(quantizers[0].op_many, weights[0]) == "reference":
-            return
         values = quantizers[0].quantize_many(quantizers, weights)
         for layer, value in zip(group, values, strict=True):
             layer.__dict__["banked"] = Banked(value, layer.weight_sources())

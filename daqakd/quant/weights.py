@@ -22,8 +22,6 @@ class WeightQuantizer(Quantizer):
     ``quantize_many``, for the weights of several layers at once.
     """
 
-    op_many = ""
-
     def apply_op(self, w: Tensor) -> Tensor:
         """Return what the method's op makes of ``w``."""
         raise NotImplementedError
@@ -66,7 +64,6 @@ class LSQWeight(WeightQuantizer):
     """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled."""
 
     method = "lsq"
-    op_many = "lsq_many"
 
     def __init__(self, weight: Tensor, bits: int, per_channel: bool) -> None:
         super().__init__(bits)
@@ -125,7 +122,6 @@ class DoReFaWeight(WeightQuantizer):
     """[DoReFa] on weights; ``rescale`` gives back the magnitude that the method throws away."""
 
     method = "dorefa"
-    op_many = "dorefa_weight_many"
 
     def __init__(self, weight: Tensor, bits: int, rescale: bool) -> None:
         super().__init__(bits)
@@ -172,7 +168,6 @@ class EWGSWeight(WeightQuantizer):
     """[EWGS] on weights: learned range from +-3 standard deviations, values in [-1, 1]."""
 
     method = "ewgs"
-    op_many = "ewgs_many"
 
     def __init__(self, weight: Tensor, bits: int, delta: float) -> None:
         super().__init__(bits)

@@ -15,6 +15,7 @@ from . import floor
 from .contestants_dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
 from .contestants_ewgs import EWGS
 from .contestants_lsq import LSQ
+from .contestants_many import MANY, RESNET20
 from .contestants_pact import PACT
 from .contestants_step import STEP
 from .measure import Case, Contestant, Row, compare
@@ -44,6 +45,8 @@ OPS: dict[str, Op] = {
     "dorefa_activation": DOREFA_ACTIVATION,
     "dorefa_weight": DOREFA_WEIGHT,
     "ewgs": EWGS,
+    "many": MANY,
+    "resnet20": RESNET20,  # its size is the model's
     "step": STEP,  # its size is images
 }
 HEADS = ("op", "elements", "dtype", "form", "contestant", "us", "x compile", "of floor")
@@ -75,7 +78,7 @@ def bench(
     cases = [
         (OPS[op], size, DTYPES[name], form)
         for op in ops
-        for size in ((images,) if op == "step" else sizes)
+        for size in {"step": (images,), "resnet20": (0,)}.get(op, tuple(sizes))
         for name in dtypes
         for form in OPS[op].forms
     ]
@@ -108,5 +111,5 @@ def _cells(row: Row, case: list[Row]) -> tuple[str, ...]:
 
 
 def _line(cells: Iterable[str]) -> str:
-    widths = (17, 9, 9, 8, 10, 10, 10, 9)
+    widths = (17, 9, 9, 8, 14, 10, 10, 9)
     return "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
