@@ -33,6 +33,8 @@ def steps(out: Path, dry: bool) -> dict[str, list[str]]:
     for stem in STEMS:
         rows = [f"benchmarks/bench_{stem}.py", f"--benchmark-json={out / stem}.json"]
         commands[stem] = [*PYTEST, *rows, "-m", "", "-k", "1024 and tensor" if dry else ""]
+    shares = [sys.executable, "-m", "benchmarks.bench_cmi", "--out", str(out)]
+    commands["ranking"] = [*shares, *(["--turns", "1", "--classes", "10"] if dry else [])]
     if sanitizer is None:
         del commands["sanitizer"]
     return commands

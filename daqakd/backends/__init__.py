@@ -7,6 +7,7 @@ from . import (
     reference_cmi,
     reference_many,
     triton,
+    triton_cmi,
     triton_many,
 )
 from .select import can_run, choose, forced_backend, use_backend
@@ -23,6 +24,7 @@ __all__ = [
     "reference_many",
     "together_below",
     "triton",
+    "triton_cmi",
     "triton_many",
     "use_backend",
 ]
