@@ -5,6 +5,8 @@
 #include <optional>
 #include <tuple>
 
+#include "common/kd_arguments.h"
+
 // The implementations, once per device; schemas and shapes are daqakd/_ops.py's.
 #define DAQAKD_DECLARE_OPS                                                                       \
   torch::stable::Tensor lsq_forward(                                                             \
@@ -35,7 +37,13 @@
   std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor> ewgs_backward( \
       const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
       const torch::stable::Tensor& lower, const torch::stable::Tensor& upper, int64_t bits,      \
-      double delta, std::optional<torch::stable::Tensor> delta_tensor);
+      double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
+  std::tuple<                                                                                    \
+      torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, \
+      torch::stable::Tensor>                                                                     \
+  kd_loss_forward(DAQAKD_KD_PARAMETERS, int64_t reduction, bool with_grad);                      \
+  torch::stable::Tensor kd_loss_backward(                                                        \
+      const torch::stable::Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction);
 
 namespace daqakd::cpu {
 DAQAKD_DECLARE_OPS

@@ -22,4 +22,6 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("dorefa_weight_backward.native", TORCH_BOX(&device::dorefa_weight_backward));
   m.impl("ewgs_forward.native", TORCH_BOX(&device::ewgs_forward));
   m.impl("ewgs_backward.native", TORCH_BOX(&device::ewgs_backward));
+  m.impl("kd_loss_forward.native", TORCH_BOX(&device::kd_loss_forward));
+  m.impl("kd_loss_backward.native", TORCH_BOX(&device::kd_loss_backward));
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 # the ops the libraries implement
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "kd_loss"})
 FILES = {"cpu": "_C.so", "cuda": "_C_cuda.so"}
 DTYPES = {
     "cpu": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
