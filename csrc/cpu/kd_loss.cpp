@@ -7,23 +7,31 @@
 namespace daqakd::cpu {
 namespace {
 
+constexpr int64_t kWork = 4;  // an element costs as much as this many of an elementwise op
+
+template <class C, Target kTarget, bool kAcross>
+void run_blocks(const Batch<C>& batch) {
+  const int64_t rows = kAcross ? kLanes : 1;
+  const int64_t size = (kAcross ? batch.classes : ceil_div(batch.classes, kLanes)) * kLanes;
+  parallel(ceil_div(batch.rows, rows), size * kWork, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<C[]> scratch(new C[5 * size + batch.classes]);
+    run<BlocksBody<C, kTarget, kAcross>>(
+        &batch, begin * rows, std::min(batch.rows, end * rows), size, scratch.get());
+  });
+}
+
 template <class C>
 void run_rows(const Batch<C>& batch) {
-  const int64_t padded = ceil_div(batch.classes, kLanes) * kLanes;
-  const int64_t size = padded <= kNarrowRow ? kGroup : 1;
-  const auto each = [&](auto body) {
-    parallel(ceil_div(batch.rows, size), size * padded * kWork, [&](int64_t begin, int64_t end) {
-      const std::unique_ptr<C[]> scratch(new C[4 * size * padded]);
-      const int64_t last = std::min(batch.rows, end * size);
-      run<decltype(body)>(&batch, begin * size, last, size, padded, scratch.get());
-    });
+  const auto with = [&](auto narrow) {
+    constexpr bool kAcross = decltype(narrow)::value;
+    if (batch.weights || (batch.labels && batch.smoothing > 0))
+      run_blocks<C, Target::weights, kAcross>(batch);
+    else if (batch.labels)
+      run_blocks<C, Target::label, kAcross>(batch);
+    else
+      run_blocks<C, Target::none, kAcross>(batch);
   };
-  if (batch.weights || (batch.labels && batch.smoothing > 0))
-    each(RowsBody<C, Target::weights>{});
-  else if (batch.labels)
-    each(RowsBody<C, Target::label>{});
-  else
-    each(RowsBody<C, Target::none>{});
+  batch.classes <= kNarrowRow ? with(std::true_type{}) : with(std::false_type{});
 }
 
 template <class C>

@@ -7,12 +7,11 @@
 #include "../formulas/kd_loss.h"
 #include "partition.h"
 
-// The loss of rows of logits, and its gradient.
+// The loss of rows of logits, and its gradient. Work goes by blocks of 16 lanes: a lane is a row of
+// a block of 16 rows, or, where rows are long, one of 16 strands of the classes of a single row.
 namespace daqakd::cpu {
 
-constexpr int64_t kGroup = 16;         // rows whose logarithms are taken side by side
-constexpr int64_t kNarrowRow = 128;    // wider rows are groups of one, to stay in the cache
-constexpr int64_t kWork = 4;           // an element costs this many of an elementwise op's
+constexpr int64_t kNarrowRow = 64;  // most classes of rows that lie side by side
 
 // Elements of any floating-point type.
 struct Elements {
@@ -73,159 +72,179 @@ DAQAKD_INLINE void write(const float* x, int64_t at, int64_t n, const Elements& 
 }
 
 template <class C>
-DAQAKD_INLINE C largest(const C* __restrict__ x, int64_t n) {  // [n]; n is a multiple of 16
-  C lanes[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = x[lane];
+DAQAKD_INLINE void largest_lanes(const C* __restrict__ x, int64_t n, C* __restrict__ top) {  // [n] -> [16]
+  for (int lane = 0; lane < kLanes; ++lane) top[lane] = x[lane];
   for (int64_t i = kLanes; i < n; i += kLanes)
     for (int lane = 0; lane < kLanes; ++lane)
-      lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int lane = 0; lane < width; ++lane)
-      lanes[lane] = lanes[lane + width] > lanes[lane] ? lanes[lane + width] : lanes[lane];
-  return lanes[0];
+      top[lane] = x[i + lane] > top[lane] ? x[i + lane] : top[lane];
 }
 
-// A row of logits relative to its largest one, filled up to whole lanes with classes ruled out.
+// Blocks first, so that long rows keep their digits.
 template <class C>
-DAQAKD_INLINE void read_logits(
-    const Elements& from, int64_t row, int64_t classes, int64_t padded, C* __restrict__ z) {
-  read(from, row * classes, classes, z);
-  for (int64_t i = classes; i < padded; ++i) z[i] = -std::numeric_limits<C>::infinity();
-  const C top = largest(z, padded);
-  for (int64_t i = 0; i < padded; ++i) z[i] -= top;
-}
-
-// Sums of kSums terms per element: lanes of blocks, so that long rows keep their digits.
-template <int kSums, class C, class F>
-DAQAKD_INLINE void sum_row(int64_t n, C (&sums)[kSums], const F& terms) {
-  C total[kSums][kLanes] = {};
+DAQAKD_INLINE void sum_lanes(const C* __restrict__ x, int64_t n, C* __restrict__ sum) {  // [n] -> [16]
+  for (int lane = 0; lane < kLanes; ++lane) sum[lane] = C(0);
   for (int64_t first = 0; first < n; first += kBlock) {
-    C part[kSums][kLanes] = {};
+    C part[kLanes] = {};
     const int64_t last = std::min<int64_t>(n, first + kBlock);
     for (int64_t i = first; i < last; i += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane) {
-        C term[kSums];
-        terms(i + lane, term);
-        for (int k = 0; k < kSums; ++k) part[k][lane] += term[k];
+      for (int lane = 0; lane < kLanes; ++lane) part[lane] += x[i + lane];
+    for (int lane = 0; lane < kLanes; ++lane) sum[lane] += part[lane];
+  }
+}
+
+// z and t become e^(z / T) and e^(t / T); hard is e^z and cross what adds up to the divergence.
+template <class C>
+DAQAKD_INLINE void exponentials(
+    int64_t n, C inverse, C* __restrict__ z, C* __restrict__ t, C* __restrict__ hard,
+    C* __restrict__ cross) {  // [n] each
+  for (int64_t i = 0; i < n; ++i) {
+    const KDClass<C> e = kd_class(z[i], t[i], inverse);
+    cross[i] = kd_cross(e.teacher, z[i], t[i], inverse);
+    hard[i] = e.hard, z[i] = e.soft, t[i] = e.teacher;
+  }
+}
+
+// Of 16 lanes: kd_row's sums and target in, its results out.
+template <class C>
+struct Lanes16 {
+  C hard[kLanes], soft[kLanes], teacher[kLanes], cross[kLanes];
+  C weight[kLanes] = {}, logit[kLanes] = {};
+  C ce[kLanes], kl[kLanes], target[kLanes];
+
+  DAQAKD_INLINE void finish(C coefficient, const KDSettings<C>& settings) {
+    for (int i = 0; i < kLanes; ++i) {
+      const KDRow<C> row = kd_row(
+          KDSums<C>{hard[i], soft[i], teacher[i], cross[i]}, KDTarget<C>{weight[i], logit[i]},
+          coefficient, settings);
+      ce[i] = row.ce, kl[i] = row.kl, target[i] = row.target;
+      hard[i] = row.hard, soft[i] = row.soft, teacher[i] = row.teacher;
+    }
+  }
+};
+
+// hard becomes the gradient, but for the target of a label.
+template <class C, bool kWeights>
+DAQAKD_INLINE void gradients(
+    int64_t n, const Lanes16<C>& row, C* __restrict__ hard, const C* __restrict__ soft,
+    const C* __restrict__ teacher, const C* __restrict__ weights) {  // [n] each
+  for (int64_t i = 0; i < n; i += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const KDRow<C> one{
+          C(0), C(0), row.hard[lane], row.soft[lane], row.teacher[lane], row.target[lane]};
+      const KDClass<C> e{hard[i + lane], soft[i + lane], teacher[i + lane]};
+      hard[i + lane] = kd_gradient(e, one) - (kWeights ? one.target * weights[i + lane] : C(0));
+    }
+}
+
+// One block: `count` rows from `first`. kAcross: lane = row; else one row over all lanes.
+template <class C, Target kTarget, bool kAcross>
+struct Block {
+  const Batch<C>& batch;
+  int64_t first, count, size;  // size: elements of a buffer, a multiple of 16
+  C *z, *t, *hard, *weights, *row;  // [size], row [classes]
+
+  // Where class k of row r stands.
+  DAQAKD_INLINE static int64_t at(int64_t r, int64_t k) { return kAcross ? k * kLanes + r : k; }
+
+  // Rows as they stand in memory -> the block; what is beyond them is `rest`.
+  DAQAKD_INLINE void spread(int64_t r, C* __restrict__ to) const {
+    for (int64_t k = 0; k < batch.classes; ++k) to[at(r, k)] = row[k];
+  }
+
+  DAQAKD_INLINE void read_logits(const Elements& from, C* to) const {
+    if constexpr (kAcross) {
+      if (count < kLanes) std::fill_n(to, size, C(0));
+      for (int64_t r = 0; r < count; ++r) {
+        read(from, (first + r) * batch.classes, batch.classes, row);
+        spread(r, to);
       }
-    for (int k = 0; k < kSums; ++k)
-      for (int lane = 0; lane < kLanes; ++lane) total[k][lane] += part[k][lane];
-  }
-  for (int k = 0; k < kSums; ++k) sums[k] = add_lanes(total[k]);
-}
-
-// Replaces z and t by e^(z / T) and e^(t / T), and writes e^z.
-template <class C>
-DAQAKD_INLINE KDSums<C> exponentials(
-    C* __restrict__ z, C* __restrict__ t, C* __restrict__ hard, int64_t padded, C inverse) {
-  C sums[4];
-  sum_row(padded, sums, [=](int64_t i, C(&term)[4]) __attribute__((always_inline)) {
-    const C zi = z[i], ti = t[i];
-    const KDClass<C> e = kd_class(zi, ti, inverse);
-    hard[i] = term[0] = e.hard;
-    z[i] = term[1] = e.soft;
-    t[i] = term[2] = e.teacher;
-    term[3] = kd_cross(e.teacher, zi, ti, inverse);
-  });
-  return {sums[0], sums[1], sums[2], sums[3]};
-}
-
-// The row's target as weights, zero for an ignored row.
-template <class C>
-DAQAKD_INLINE void fill_weights(
-    const Batch<C>& batch, int64_t row, int64_t padded, C* __restrict__ w) {
-  const int64_t classes = batch.classes;
-  const bool counts = batch.weights || batch.labels[row] != batch.ignore;
-  const C keep = C(1) - batch.smoothing, even = counts ? batch.smoothing / C(classes) : C(0);
-  if (batch.weights) {
-    const C* __restrict__ given = batch.weights + row * classes;
-    for (int64_t i = 0; i < classes; ++i) w[i] = given[i] * keep + even;
-  } else {
-    for (int64_t i = 0; i < classes; ++i) w[i] = even;
-    if (counts) w[batch.labels[row]] += keep;
-  }
-  for (int64_t i = classes; i < padded; ++i) w[i] = C(0);
-}
-
-template <Target kTarget, class C>
-DAQAKD_INLINE KDTarget<C> target_of(
-    const Batch<C>& batch, int64_t row, int64_t padded, const C* __restrict__ z,
-    C* __restrict__ w) {
-  if constexpr (kTarget == Target::none) return {C(0), C(0)};
-  if constexpr (kTarget == Target::label) {
-    const int64_t y = batch.labels[row];
-    return y == batch.ignore ? KDTarget<C>{C(0), C(0)} : KDTarget<C>{C(1), z[y]};
-  }
-  fill_weights(batch, row, padded, w);
-  C sums[2];
-  sum_row(padded, sums, [=](int64_t i, C(&term)[2]) __attribute__((always_inline)) {
-    term[0] = w[i];
-    term[1] = kd_weighted(w[i], z[i]);
-  });
-  return {sums[0], sums[1]};
-}
-
-// Turns e^z into the gradient of the row and stores it.
-template <Target kTarget, class C>
-DAQAKD_INLINE void write_gradient(
-    const Batch<C>& batch, int64_t row, int64_t padded, const KDRow<C>& found,
-    C* __restrict__ hard, const C* __restrict__ soft, const C* __restrict__ teacher,
-    const C* __restrict__ w) {
-  for (int64_t i = 0; i < padded; ++i) {
-    const C rest = kTarget == Target::weights ? found.target * w[i] : C(0);
-    hard[i] = kd_gradient(KDClass<C>{hard[i], soft[i], teacher[i]}, found) - rest;
-  }
-  if (kTarget == Target::label && batch.labels[row] != batch.ignore)
-    hard[batch.labels[row]] -= found.target;
-  if (batch.upstream) {
-    const C factor = batch.upstream[row * batch.upstream_stride] * batch.scale;
-    for (int64_t i = 0; i < padded; ++i) hard[i] *= factor;
-  }
-  write(hard, row * batch.classes, batch.classes, batch.grad);
-}
-
-template <class C, Target kTarget>
-struct RowsBody {
-  // Rows from `first`, at most kGroup of them; scratch [4, count, padded].
-  DAQAKD_INLINE static void group(
-      const Batch<C>& batch, int64_t first, int64_t count, int64_t padded, C* scratch) {
-    C *hard = scratch, *soft = hard + count * padded, *teacher = soft + count * padded;
-    C* weights = teacher + count * padded;
-    C sums[6][kGroup], rows[6][kGroup];
-    for (auto& sum : sums) std::fill_n(sum, kGroup, C(1));
-    const C inverse = C(1) / batch.settings.temperature;
-    for (int64_t r = 0; r < count; ++r) {
-      C *z = soft + r * padded, *t = teacher + r * padded;
-      read_logits(batch.student, first + r, batch.classes, padded, z);
-      read_logits(batch.teacher, first + r, batch.classes, padded, t);
-      const auto target = target_of<kTarget>(batch, first + r, padded, z, weights + r * padded);
-      const auto sum = exponentials(z, t, hard + r * padded, padded, inverse);
-      const C all[6] = {sum.hard, sum.soft, sum.teacher, sum.cross, target.weight, target.logit};
-      for (int k = 0; k < 6; ++k) sums[k][r] = all[k];
+    } else {
+      read(from, first * batch.classes, batch.classes, to);
+      std::fill(to + batch.classes, to + size, -std::numeric_limits<C>::infinity());
     }
-    for (int64_t r = 0; r < kGroup; ++r) {
-      const KDSums<C> sum{sums[0][r], sums[1][r], sums[2][r], sums[3][r]};
-      const auto row = kd_row(
-          sum, KDTarget<C>{sums[4][r], sums[5][r]}, batch.hard, batch.settings);
-      rows[0][r] = row.ce, rows[1][r] = row.kl, rows[2][r] = row.hard;
-      rows[3][r] = row.soft, rows[4][r] = row.teacher, rows[5][r] = row.target;
+    C top[kLanes];
+    largest_lanes(to, size, top);
+    if constexpr (!kAcross) std::fill_n(top, kLanes, *std::max_element(top, top + kLanes));
+    for (int64_t i = 0; i < size; i += kLanes)
+      for (int lane = 0; lane < kLanes; ++lane) to[i + lane] -= top[lane];
+  }
+
+  DAQAKD_INLINE void sum(const C* from, C* lanes) const {
+    sum_lanes(from, size, lanes);
+    if constexpr (!kAcross) std::fill_n(lanes, kLanes, add_lanes(lanes));
+  }
+
+  // A row's target as weights, zero for an ignored one.
+  DAQAKD_INLINE void read_weights(int64_t r) const {
+    const int64_t classes = batch.classes, from = (first + r) * classes;
+    const bool counts = batch.weights || batch.labels[first + r] != batch.ignore;
+    const C keep = C(1) - batch.smoothing, even = counts ? batch.smoothing / C(classes) : C(0);
+    for (int64_t k = 0; k < classes; ++k)
+      row[k] = (batch.weights ? batch.weights[from + k] * keep : C(0)) + even;
+    if (!batch.weights && counts) row[batch.labels[first + r]] += keep;
+    spread(r, weights);
+  }
+
+  DAQAKD_INLINE void find_target(Lanes16<C>& lanes) const {
+    if constexpr (kTarget == Target::label) {
+      for (int64_t r = 0; r < count; ++r) {
+        const int64_t y = batch.labels[first + r];
+        lanes.weight[r] = y == batch.ignore ? C(0) : C(1);
+        lanes.logit[r] = y == batch.ignore ? C(0) : z[at(r, y)];
+      }
+    } else if constexpr (kTarget == Target::weights) {
+      std::fill_n(weights, size, C(0));
+      for (int64_t r = 0; r < count; ++r) read_weights(r);
+      sum(weights, lanes.weight);
+      for (int64_t i = 0; i < size; ++i) hard[i] = kd_weighted(weights[i], z[i]);
+      sum(hard, lanes.logit);
     }
-    if (batch.ce) std::copy_n(rows[0], count, batch.ce + first);
-    if (batch.kl) std::copy_n(rows[1], count, batch.kl + first);
+    if constexpr (!kAcross && kTarget == Target::label) {
+      std::fill_n(lanes.weight, kLanes, C(lanes.weight[0]));
+      std::fill_n(lanes.logit, kLanes, C(lanes.logit[0]));
+    }
+  }
+
+  DAQAKD_INLINE void write_row(int64_t r, C target) const {
+    const int64_t classes = batch.classes;
+    for (int64_t k = 0; k < classes; ++k) row[k] = hard[at(r, k)];
+    if constexpr (kTarget == Target::label)
+      if (batch.labels[first + r] != batch.ignore) row[batch.labels[first + r]] -= target;
+    if (batch.upstream) {
+      const C factor = batch.upstream[(first + r) * batch.upstream_stride] * batch.scale;
+      for (int64_t k = 0; k < classes; ++k) row[k] *= factor;
+    }
+    write(row, (first + r) * classes, classes, batch.grad);
+  }
+
+  DAQAKD_INLINE void run() const {
+    Lanes16<C> lanes;
+    read_logits(batch.student, z);
+    read_logits(batch.teacher, t);
+    find_target(lanes);
+    C* cross = row + batch.classes;
+    exponentials(size, C(1) / batch.settings.temperature, z, t, hard, cross);
+    sum(hard, lanes.hard), sum(z, lanes.soft), sum(t, lanes.teacher), sum(cross, lanes.cross);
+    lanes.finish(batch.hard, batch.settings);
+    if (batch.ce) std::copy_n(lanes.ce, count, batch.ce + first);
+    if (batch.kl) std::copy_n(lanes.kl, count, batch.kl + first);
     if (!batch.grad.data) return;
-    for (int64_t r = 0; r < count; ++r) {
-      const KDRow<C> row{rows[0][r], rows[1][r], rows[2][r], rows[3][r], rows[4][r], rows[5][r]};
-      write_gradient<kTarget>(
-          batch, first + r, padded, row, hard + r * padded, soft + r * padded,
-          teacher + r * padded, weights + r * padded);
-    }
+    gradients<C, kTarget == Target::weights>(size, lanes, hard, z, t, weights);
+    for (int64_t r = 0; r < count; ++r) write_row(r, lanes.target[r]);
   }
+};
 
+template <class C, Target kTarget, bool kAcross>
+struct BlocksBody {
+  // scratch [5, size] and [classes]
   DAQAKD_INLINE static void run(
-      const Batch<C>* batch, int64_t first, int64_t last, int64_t size, int64_t padded,
-      C* scratch) {
-    for (int64_t row = first; row < last; row += size)
-      group(*batch, row, std::min(size, last - row), padded, scratch);
+      const Batch<C>* batch, int64_t first, int64_t last, int64_t size, C* scratch) {
+    constexpr int64_t kRows = kAcross ? kLanes : 1;
+    for (; first < last; first += kRows)
+      Block<C, kTarget, kAcross>{
+          *batch, first, std::min(kRows, last - first), size, scratch, scratch + size,
+          scratch + 2 * size, scratch + 3 * size, scratch + 4 * size}
+          .run();
   }
 };
 
