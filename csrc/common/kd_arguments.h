@@ -34,7 +34,9 @@ struct KDArguments {
   double inverse_rows() const { return 1.0 / double(std::max<int64_t>(student.size(0), 1)); }
 
   void check() const {
-    STD_TORCH_CHECK(student.dim() == 2, "student: expected [B, C], got ", student.dim(), "-D");
+    STD_TORCH_CHECK(
+        student.dim() == 2 && student.size(1) > 0, "student: expected [B, C], C >= 1, got ",
+        student.dim(), "-D");
     check_like(teacher, "teacher", 2);
     if (labels) check_like(*labels, "labels", has_hard_labels() ? 1 : 2);
     for (const auto* setting : {&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor}) {

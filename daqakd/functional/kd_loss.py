@@ -25,6 +25,7 @@ class KDLossFunction(torch.autograd.Function):
         ctx.save_for_backward(grad)
         ctx.mean = rest[-1] == REDUCTION_CODES["mean"]
         ctx.mark_non_differentiable(parts, ce, kl)
+        ctx.set_materialize_grads(False)  # no zeros for the parts
         return loss, parts, ce, kl
 
     @staticmethod
@@ -33,8 +34,8 @@ class KDLossFunction(torch.autograd.Function):
         """Return the gradient of the student's logits."""
         (grad,) = ctx.saved_tensors
         scale = grads[0] * (1.0 / max(grad.shape[0], 1)) if ctx.mean else grads[0]
-        scaled = grad * (scale if scale.dim() == 0 else scale[:, None])
-        return (scaled.to(grad.dtype), *(None,) * 12)
+        scaled = grad * (scale[:, None] if scale.dim() else scale)
+        return (scaled if scaled.dtype == grad.dtype else scaled.to(grad.dtype), *(None,) * 12)
 
 
 class RecomputedKDLossFunction(torch.autograd.Function):
@@ -50,6 +51,7 @@ class RecomputedKDLossFunction(torch.autograd.Function):
         ctx.save_for_backward(student, teacher, labels, *rest[3:6])
         ctx.numbers, ctx.others, ctx.backend = rest[:3], rest[6:], backend
         ctx.mark_non_differentiable(parts, ce, kl)
+        ctx.set_materialize_grads(False)  # no zeros for the parts
         return loss, parts, ce, kl
 
     @staticmethod
@@ -65,9 +67,9 @@ class RecomputedKDLossFunction(torch.autograd.Function):
 def _check(student: Tensor, teacher: Tensor, labels: Tensor | None, smoothing: float) -> None:
     for name, x in (("student_logits", student), ("teacher_logits", teacher)):
         _checks.floating(name, x)
-        if x.dim() != 2 or x.shape != student.shape:
+        if x.dim() != 2 or x.shape != student.shape or x.shape[1] == 0:
             raise InputError(
-                f"{name}: expected [B, C] like student_logits {tuple(student.shape)},"
+                f"{name}: expected [B, C], C >= 1, like student_logits {tuple(student.shape)},"
                 f" got {tuple(x.shape)}"
             )
     if teacher.requires_grad:
