@@ -6,7 +6,7 @@ from torch import Tensor
 
 LONGEST = 8192  # classes of a row that a program holds; longer rows are read twice
 TILE = 1024  # elements that short rows fill a program with
-LONG_BLOCK = 4096
+LONG_BLOCK = 2048
 NONE, MEAN = 0, 1  # codes of reductions
 LOWEST = tl.constexpr(-3.4028234663852886e38)  # below every logit but -inf
 
@@ -93,7 +93,7 @@ def _factor(upstream, row, inside, scale, EACH: tl.constexpr):
     """Return what multiplies the gradient of a row; ``scale`` is 1 / B for a mean."""
     if EACH:
         return tl.load(upstream + row, mask=inside, other=0.0).to(tl.float32)
-    return tl.load(upstream).to(tl.float32) * scale
+    return tl.where(inside, tl.load(upstream).to(tl.float32) * scale, 0.0)
 
 
 @triton.jit
@@ -113,14 +113,13 @@ def _reduce(
             found = row_sums + 2 * i
             ces += tl.load(found, mask=i < programs, other=0.0, cache_modifier=".cg")
             kls += tl.load(found + 1, mask=i < programs, other=0.0, cache_modifier=".cg")
-        ce, kl = tl.sum(ces, 0), tl.sum(kls, 0)
+        mean_ce, mean_kl = tl.sum(ces, 0).to(tl.float32), tl.sum(kls, 0).to(tl.float32)
         if MEAN:
-            ce /= count
-            kl /= rows
-        ce, kl = ce.to(tl.float32), kl.to(tl.float32)
-        tl.store(parts, ce)
-        tl.store(parts + 1, kl)
-        tl.store(loss, a * ce + bt2 * kl)
+            mean_ce /= count
+            mean_kl /= rows
+        tl.store(parts, mean_ce)
+        tl.store(parts + 1, mean_kl)
+        tl.store(loss, a * mean_ce + bt2 * mean_kl)
         tl.store(counter, 0)  # as the next launch wants it
 
 

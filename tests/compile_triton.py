@@ -24,15 +24,23 @@ ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group"]
+SIZES += ["rows", "classes"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
+ELEMENTS += ("student", "teacher")
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
-OTHERS = {"mask": "*u8", "largest": "*i32"}
+FLOATS += ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
+FLOATS += ("loss", "parts", "ce", "kl")
+OTHERS = {"mask": "*u8", "largest": "*i32", "counter": "*i32", "row_sums": "*fp64"}
+OTHERS |= {"labels": "*i64", "counted": "*i64", "ignore": "i64"}
+EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
 TILES = {
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
     "fold": [{"BLOCK": 1024}],
+    "tile": [{"ROWS": 8, "BLOCK": 128}, {"ROWS": 1, "BLOCK": 1024}, {"ROWS": 1, "BLOCK": 8192}],
+    "long": [{"BLOCK": 2048}],
 }
 
 
@@ -69,12 +77,12 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     names = [parameter.name for parameter in kernel.params]
     signature = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
     # What a launch tells the compiler: addresses and sizes are multiples of 16.
-    even = [
-        i for i, n in enumerate(names) if signature[n][0] == "*" or n in ("inner", "numel", "width")
-    ]
+    even = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in EVEN]
     hints = {(i,): [["tt.divisibility", 16]] for i in even}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
     warps = 4 if kernel.__name__.endswith("fold_kernel") else 8
+    if "ROWS" in tile and "COLUMNS" not in tile:
+        warps = max(4, tile["BLOCK"] // 512)
     options = {"num_warps": warps, "enable_fp_fusion": False}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:

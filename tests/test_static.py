@@ -28,12 +28,14 @@ CUDA_KERNELS = {
     "pact_backward_runs": ("false", "true"),
     "pact_backward_columns": (),
     "flat_backward_kernel": ("ActivationBackward", "WeightBackward", "BinaryBackward", "EWGS"),
+    "kd_rows": ("4,8", "32,8", "32,32", "256,8", "256,32"),
+    "kd_long": (),
 }
 CUDA_READING_KERNELS = {  # they write a sum per block
     "largest_kernel": (),
     "flat_backward_kernel": ("MaximumGradient", "SignedSum"),
 }
-CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel"}
+CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "kd_count"}
 TRITON_KERNELS = {
     "lsq_forward_runs_kernel",
     "lsq_forward_columns_kernel",
@@ -48,6 +50,8 @@ TRITON_KERNELS = {
     "dorefa_weight_backward_flat_kernel",
     "ewgs_forward_flat_kernel",
     "ewgs_backward_flat_kernel",
+    "kd_loss_tile_kernel",
+    "kd_loss_long_kernel",
 }
 TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_largest_flat_kernel",

@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
 
 // Sums relative to the largest logits seen so far; they start below every logit but -inf.
 struct Running {
-  float top_z = std::numeric_limits<float>::lowest(), top_t = top_z;
+  float top_z = -FLT_MAX, top_t = -FLT_MAX;
   float sums[6] = {};  // as in kd_rows
 
   __device__ __forceinline__ void raise(float z, float t, float inverse) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <limits>
+#include <cfloat>
 
 #include "../common/launch.cuh"
 #include "../formulas/kd_loss.h"
@@ -9,7 +9,7 @@
 namespace daqakd::cuda {
 
 constexpr int kRowThreads = 256;
-constexpr int kLongThreads = 512, kLongUnit = 16;  // elements of a long row in a thread's registers
+constexpr int kLongThreads = 256, kLongUnit = 16;  // a thread holds 16 elements of a long row
 
 // A number, or a 0-dim tensor that a captured graph reads anew.
 struct Setting {
@@ -150,7 +150,7 @@ struct RowTarget {
       return;
     keep = 1 - batch.smoothing;
     even = batch.smoothing / float(batch.classes);
-    if (!weights && (y < 0 || y >= batch.classes)) even = std::numeric_limits<float>::quiet_NaN();
+    if (!weights && (y < 0 || y >= batch.classes)) even = NAN;
   }
   __device__ __forceinline__ float at(int64_t k) const {
     return (weights ? weights[k] * keep : k == y ? keep : 0.0f) + even;
@@ -181,7 +181,7 @@ struct Strand {
   template <class T>
   __device__ __forceinline__ void load_row(const T* row, float (&out)[N]) const {
 #pragma unroll
-    for (int i = 0; i < N; ++i) out[i] = -std::numeric_limits<float>::infinity();
+    for (int i = 0; i < N; ++i) out[i] = -INFINITY;
 #pragma unroll
     for (int j = 0; j < N / V; ++j) {
       if (place(j) >= classes) break;
