@@ -16,7 +16,7 @@ from pathlib import Path
 
 BUDGET = 9 * 60  # seconds for everything
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-STEMS = ("lsq", "pact", "dorefa", "ewgs")
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "kd_loss")
 SIZES = "1024,16384,262144,4194304,16777216,67108864"
 
 

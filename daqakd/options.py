@@ -17,7 +17,7 @@ def _optional(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-BenchOp = Literal["lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "step"]
+BenchOp = Literal["lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "kd_loss", "step"]
 Channels = Annotated[tuple[float, float, float] | None, _optional("R G B")]
 OptionalInt = Annotated[int | None, _optional("INT")]
 OptionalFloat = Annotated[float | None, _optional("FLOAT")]

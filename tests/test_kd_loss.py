@@ -95,7 +95,7 @@ def sizes_with_all_pairs():
         for (d, dtype), (r, reduction), backend in choices:
             size = rows * classes
             large = size > (2**18 if backend == "triton" else 2**24)
-            chosen = d == (i + j) % 4 or backend == "triton" and d == 1 + (i + j) % 3
+            chosen = d == (i + j) % 4 or (backend == "triton" and d == 1 + (i + j) % 3)
             ordinary = chosen and r == (i + 2 * j) % 3 and not large
             name = f"{rows}x{classes}-{reduction}-{cases.dtype_name(dtype)}-{backend}"
             marks = () if ordinary else pytest.mark.slow

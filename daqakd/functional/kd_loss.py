@@ -32,6 +32,8 @@ class KDLossFunction(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the student's logits."""
+        if grads[0] is None:
+            return (None,) * 13
         (grad,) = ctx.saved_tensors
         scale = grads[0] * (1.0 / max(grad.shape[0], 1)) if ctx.mean else grads[0]
         scaled = grad * (scale[:, None] if scale.dim() else scale)
@@ -58,6 +60,8 @@ class RecomputedKDLossFunction(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the student's logits."""
+        if grads[0] is None:
+            return (None,) * 13
         student, teacher, labels, *tensors = ctx.saved_tensors
         run = implementation("kd_loss_backward", ctx.backend)
         grad = run(grads[0], student, teacher, labels, *ctx.numbers, *tensors, *ctx.others)

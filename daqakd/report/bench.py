@@ -14,6 +14,7 @@ from ..train.environment import environment
 from . import floor
 from .contestants_dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
 from .contestants_ewgs import EWGS
+from .contestants_kd_loss import KD_LOSS
 from .contestants_lsq import LSQ
 from .contestants_pact import PACT
 from .contestants_step import STEP
@@ -44,6 +45,7 @@ OPS: dict[str, Op] = {
     "dorefa_activation": DOREFA_ACTIVATION,
     "dorefa_weight": DOREFA_WEIGHT,
     "ewgs": EWGS,
+    "kd_loss": KD_LOSS,  # its forms are classes
     "step": STEP,  # its size is images
 }
 HEADS = ("op", "elements", "dtype", "form", "contestant", "us", "x compile", "of floor")
