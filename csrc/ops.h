@@ -4,8 +4,21 @@
 
 #include <optional>
 #include <tuple>
+#include <vector>
 
-#include "common/kd_arguments.h"
+namespace daqakd {
+// Lists of one call: the tensors of a model, and for each its parameters.
+using Tensors = std::vector<torch::stable::Tensor>;
+}
+
+// What both directions of kd_loss take; see daqakd/_ops.py.
+#define DAQAKD_KD_PARAMETERS                                                                 \
+  const torch::stable::Tensor &student, const torch::stable::Tensor &teacher,                \
+      std::optional<torch::stable::Tensor> labels, double temperature, double ce_weight,     \
+      double kd_weight, std::optional<torch::stable::Tensor> temperature_tensor,             \
+      std::optional<torch::stable::Tensor> ce_weight_tensor,                                 \
+      std::optional<torch::stable::Tensor> kd_weight_tensor, double label_smoothing,         \
+      int64_t ignore_index
 
 // The implementations, once per device; schemas and shapes are daqakd/_ops.py's.
 #define DAQAKD_DECLARE_OPS                                                                       \
@@ -38,6 +51,21 @@
       const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
       const torch::stable::Tensor& lower, const torch::stable::Tensor& upper, int64_t bits,      \
       double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
+  Tensors lsq_many_forward(                                                                      \
+      Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax);            \
+  std::tuple<Tensors, Tensors> lsq_many_backward(                                                \
+      Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,\
+      int64_t ste, std::vector<double> grad_scale);                                              \
+  std::tuple<Tensors, torch::stable::Tensor> dorefa_weight_many_forward(                         \
+      Tensors w, std::vector<int64_t> bits);                                                     \
+  Tensors dorefa_weight_many_backward(                                                           \
+      Tensors grad, Tensors w, const torch::stable::Tensor& maximum, std::vector<int64_t> bits,  \
+      bool detach_max);                                                                          \
+  Tensors ewgs_many_forward(                                                                     \
+      Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits);                       \
+  std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(                                      \
+      Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,          \
+      double delta, std::optional<torch::stable::Tensor> delta_tensor);  \
   std::tuple<                                                                                    \
       torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, \
       torch::stable::Tensor>                                                                     \

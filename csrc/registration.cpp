@@ -24,4 +24,10 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("ewgs_backward.native", TORCH_BOX(&device::ewgs_backward));
   m.impl("kd_loss_forward.native", TORCH_BOX(&device::kd_loss_forward));
   m.impl("kd_loss_backward.native", TORCH_BOX(&device::kd_loss_backward));
+  m.impl("lsq_many_forward.native", TORCH_BOX(&device::lsq_many_forward));
+  m.impl("lsq_many_backward.native", TORCH_BOX(&device::lsq_many_backward));
+  m.impl("dorefa_weight_many_forward.native", TORCH_BOX(&device::dorefa_weight_many_forward));
+  m.impl("dorefa_weight_many_backward.native", TORCH_BOX(&device::dorefa_weight_many_backward));
+  m.impl("ewgs_many_forward.native", TORCH_BOX(&device::ewgs_many_forward));
+  m.impl("ewgs_many_backward.native", TORCH_BOX(&device::ewgs_many_backward));
 }

@@ -23,21 +23,34 @@ import sass
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
-SIZES += ["copies", "group"]
-SIZES += ["rows", "classes"]
+SIZES += ["copies", "group", "firsts", "starts", "programs", "rows", "classes"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 ELEMENTS += ("student", "teacher")
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
 FLOATS += ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
 FLOATS += ("loss", "parts", "ce", "kl")
+FLOATS += ("outs",)
 OTHERS = {"mask": "*u8", "largest": "*i32", "counter": "*i32", "row_sums": "*fp64"}
 OTHERS |= {"labels": "*i64", "counted": "*i64", "ignore": "i64"}
+LISTED = 8  # tensors of a *_many launch; its arguments are tuples but for these
+KD_OPTIONAL = ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
+OPTIONAL = {  # what a launch may pass None for
+    "kd_loss_tile_kernel": ("counted", *KD_OPTIONAL),
+    "kd_loss_long_kernel": ("counted", *KD_OPTIONAL),
+    "dorefa_weight_backward_flat_kernel": ("sums", "counts"),
+    "dorefa_weight_many_backward_kernel": ("partials",),
+    "ewgs_backward_flat_kernel": ("delta_tensor",),
+    "ewgs_many_backward_kernel": ("delta_tensor",),
+}
+ALONE = ("partials", "delta", "delta_tensor", "programs")
 EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
 TILES = {
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
+    "fold_many": [{"COUNT": LISTED, "BLOCK": 128}],
+    "many": [{"COUNT": LISTED, "BLOCK": 1024}],
     "fold": [{"BLOCK": 1024}],
     "tile": [{"ROWS": 8, "BLOCK": 128}, {"ROWS": 1, "BLOCK": 1024}, {"ROWS": 1, "BLOCK": 8192}],
     "long": [{"BLOCK": 2048}],
@@ -63,14 +76,15 @@ def kind(argument: str, dtype: str) -> str:
 
 
 def constants(kernel, family: str) -> list[dict[str, int]]:
-    """Return every tile with every choice of the kernel's flags."""
+    """Return every tile with every choice of the kernel's flags and of what may be None."""
     found = []
+    names = [parameter.name for parameter in kernel.params]
     for tile in TILES[family]:
-        names = [parameter.name for parameter in kernel.params]
         flags = [name for name in names if name.isupper() and name not in tile]
         for values in itertools.product((False, True), repeat=len(flags)):
             found.append(tile | dict(zip(flags, values, strict=True)))
-    return found
+    lacking = OPTIONAL.get(kernel.__name__, ())
+    return found + [one | dict.fromkeys(lacking) for one in found if lacking]
 
 
 def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
@@ -79,8 +93,14 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     # What a launch tells the compiler: addresses and sizes are multiples of 16.
     even = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in EVEN]
     hints = {(i,): [["tt.divisibility", 16]] for i in even}
+    if "COUNT" in tile:
+        listed = [i for i, n in enumerate(names) if n not in tile and n not in ALONE]
+        for i in listed:
+            signature[names[i]] = (signature[names[i]],) * tile["COUNT"]
+        paths = [(i, k) if i in listed else (i,) for i in even for k in range(tile["COUNT"])]
+        hints = {path: [["tt.divisibility", 16]] for path in paths}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
-    warps = 4 if kernel.__name__.endswith("fold_kernel") else 8
+    warps = 4 if kernel.__name__.endswith("fold_kernel") or "COUNT" in tile else 8
     if "ROWS" in tile and "COLUMNS" not in tile:
         warps = max(4, tile["BLOCK"] // 512)
     options = {"num_warps": warps, "enable_fp_fusion": False}
@@ -97,7 +117,7 @@ def variants(name: str, kernel):
     """Yield dtype, short name, constants, architecture; without --every-tile one choice each."""
     family = next(family for family in TILES if family in name)
     choices = constants(kernel, family)
-    dtypes = {"float": "fp32"} if family == "fold" else DTYPES
+    dtypes = {"float": "fp32"} if family.startswith("fold") else DTYPES
     pairs = itertools.product(dtypes.items(), ARCHITECTURES)
     for turn, ((shown, dtype), architecture) in enumerate(pairs):
         # two architectures: every other dtype starts with the next choice, so all pairs are met

@@ -35,7 +35,15 @@ CUDA_READING_KERNELS = {  # they write a sum per block
     "largest_kernel": (),
     "flat_backward_kernel": ("MaximumGradient", "SignedSum"),
 }
-CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "kd_count"}
+CUDA_MANY_KERNELS = {  # a tensor that is not aligned takes the other branch of the same kernel
+    "map_many_kernel": ("LSQ", "Weight", "EWGS"),
+    "backward_many_kernel": ("LSQ", "WeightBackward", "EWGS"),
+}
+CUDA_MANY_READING_KERNELS = {
+    "magnitude_many_kernel": (),
+    "backward_many_kernel": ("MaximumGradient",),
+}
+CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel", "kd_count"}
 TRITON_KERNELS = {
     "lsq_forward_runs_kernel",
     "lsq_forward_columns_kernel",
@@ -52,13 +60,21 @@ TRITON_KERNELS = {
     "ewgs_backward_flat_kernel",
     "kd_loss_tile_kernel",
     "kd_loss_long_kernel",
+    "lsq_many_forward_kernel",
+    "lsq_many_backward_kernel",
+    "dorefa_weight_many_forward_kernel",
+    "dorefa_weight_many_backward_kernel",
+    "ewgs_many_forward_kernel",
+    "ewgs_many_backward_kernel",
 }
 TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_largest_flat_kernel",
     "dorefa_signed_sum_flat_kernel",
     "dorefa_maximum_backward_flat_kernel",
+    "dorefa_weight_many_magnitude_kernel",
+    "dorefa_weight_many_maximum_backward_kernel",
 }
-TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel"}
+TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel", "fold_many_kernel"}
 
 
 def variants(kernels: dict[str, tuple[str, ...]], vectorized: bool) -> set[str]:
@@ -70,8 +86,17 @@ def variants(kernels: dict[str, tuple[str, ...]], vectorized: bool) -> set[str]:
     }
 
 
-CUDA_READING = variants(CUDA_READING_KERNELS, True)
-CUDA_VECTOR = variants(CUDA_KERNELS, True) | CUDA_READING
+def unvectored(kernels: dict[str, tuple[str, ...]]) -> set[str]:
+    return {
+        f"{stem}<{element}{',' * bool(ending)}{ending}>"
+        for stem, endings in kernels.items()
+        for ending in endings or ("",)
+        for element in ELEMENTS
+    }
+
+
+CUDA_READING = variants(CUDA_READING_KERNELS, True) | unvectored(CUDA_MANY_READING_KERNELS)
+CUDA_VECTOR = variants(CUDA_KERNELS, True) | unvectored(CUDA_MANY_KERNELS) | CUDA_READING
 CUDA_SCALAR = CUDA_SCALAR_KERNELS | variants(CUDA_KERNELS, False)
 CUDA_SCALAR |= variants(CUDA_READING_KERNELS, False)
 needs_tools = pytest.mark.skipif(sass.tool("cuobjdump") is None, reason="triton has no cuobjdump")

@@ -5,14 +5,7 @@
 
 #include "check.h"
 
-// What both directions of kd_loss take; see daqakd/_ops.py.
-#define DAQAKD_KD_PARAMETERS                                                                 \
-  const torch::stable::Tensor &student, const torch::stable::Tensor &teacher,                \
-      std::optional<torch::stable::Tensor> labels, double temperature, double ce_weight,     \
-      double kd_weight, std::optional<torch::stable::Tensor> temperature_tensor,             \
-      std::optional<torch::stable::Tensor> ce_weight_tensor,                                 \
-      std::optional<torch::stable::Tensor> kd_weight_tensor, double label_smoothing,         \
-      int64_t ignore_index
+// Of DAQAKD_KD_PARAMETERS.
 #define DAQAKD_KD_NAMES                                                                      \
   student, teacher, labels, temperature, ce_weight, kd_weight, temperature_tensor,           \
       ce_weight_tensor, kd_weight_tensor, label_smoothing, ignore_index
@@ -31,6 +24,7 @@ struct KDArguments {
   KDReduction reduction;
 
   bool has_hard_labels() const { return labels && labels->scalar_type() == ScalarType::Long; }
+  bool has_each() const { return reduction == KDReduction::none; }
   double inverse_rows() const { return 1.0 / double(std::max<int64_t>(student.size(0), 1)); }
 
   void check() const {
@@ -47,7 +41,7 @@ struct KDArguments {
   }
 
   void check_upstream(const Tensor& grad) const {
-    check_like(grad, "grad", reduction == KDReduction::none ? 1 : 0);
+    check_like(grad, "grad", has_each() ? 1 : 0);
   }
 
   // The first `dim` sizes of the student's logits, its device, and numbers that can be read.
@@ -73,8 +67,8 @@ struct KDArguments {
 struct KDOutputs {
   KDOutputs(const KDArguments& given, bool with_grad)
       : ce(rows(given)), kl(rows(given)),
-        loss(given.reduction == KDReduction::none ? rows(given) : empty(ce, nullptr, 0, type(given))),
-        parts(vector(ce, given.reduction == KDReduction::none ? 0 : 2, type(given))),
+        loss(given.has_each() ? rows(given) : empty(ce, nullptr, 0, type(given))),
+        parts(vector(ce, given.has_each() ? 0 : 2, type(given))),
         grad(gradient(given.student, with_grad)) {}
 
   std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const {

@@ -72,7 +72,8 @@ DAQAKD_INLINE void write(const float* x, int64_t at, int64_t n, const Elements& 
 }
 
 template <class C>
-DAQAKD_INLINE void largest_lanes(const C* __restrict__ x, int64_t n, C* __restrict__ top) {  // [n] -> [16]
+DAQAKD_INLINE void largest_lanes(  // [n] -> [16]
+    const C* __restrict__ x, int64_t n, C* __restrict__ top) {
   for (int lane = 0; lane < kLanes; ++lane) top[lane] = x[lane];
   for (int64_t i = kLanes; i < n; i += kLanes)
     for (int lane = 0; lane < kLanes; ++lane)
@@ -81,7 +82,8 @@ DAQAKD_INLINE void largest_lanes(const C* __restrict__ x, int64_t n, C* __restri
 
 // Blocks first, so that long rows keep their digits.
 template <class C>
-DAQAKD_INLINE void sum_lanes(const C* __restrict__ x, int64_t n, C* __restrict__ sum) {  // [n] -> [16]
+DAQAKD_INLINE void sum_lanes(  // [n] -> [16]
+    const C* __restrict__ x, int64_t n, C* __restrict__ sum) {
   for (int lane = 0; lane < kLanes; ++lane) sum[lane] = C(0);
   for (int64_t first = 0; first < n; first += kBlock) {
     C part[kLanes] = {};
@@ -93,12 +95,14 @@ DAQAKD_INLINE void sum_lanes(const C* __restrict__ x, int64_t n, C* __restrict__
 }
 
 // z and t become e^(z / T) and e^(t / T); hard is e^z and cross what adds up to the divergence.
-template <class C>
+// kPower is T where that is 1, 2 or 4, else 0.
+template <int kPower, class C>
 DAQAKD_INLINE void exponentials(
     int64_t n, C inverse, C* __restrict__ z, C* __restrict__ t, C* __restrict__ hard,
     C* __restrict__ cross) {  // [n] each
   for (int64_t i = 0; i < n; ++i) {
-    const KDClass<C> e = kd_class(z[i], t[i], inverse);
+    const KDClass<C> e = kPower == 0 ? kd_class(z[i], t[i], inverse)
+                                     : kd_class_by_power<kPower>(z[i], t[i], inverse);
     cross[i] = kd_cross(e.teacher, z[i], t[i], inverse);
     hard[i] = e.hard, z[i] = e.soft, t[i] = e.teacher;
   }
@@ -223,7 +227,15 @@ struct Block {
     read_logits(batch.teacher, t);
     find_target(lanes);
     C* cross = row + batch.classes;
-    exponentials(size, C(1) / batch.settings.temperature, z, t, hard, cross);
+    const C heat = batch.settings.temperature, inverse = C(1) / heat;
+    if (heat == C(4))
+      exponentials<4>(size, inverse, z, t, hard, cross);
+    else if (heat == C(2))
+      exponentials<2>(size, inverse, z, t, hard, cross);
+    else if (heat == C(1))
+      exponentials<1>(size, inverse, z, t, hard, cross);
+    else
+      exponentials<0>(size, inverse, z, t, hard, cross);
     sum(hard, lanes.hard), sum(z, lanes.soft), sum(t, lanes.teacher), sum(cross, lanes.cross);
     lanes.finish(batch.hard, batch.settings);
     if (batch.ce) std::copy_n(lanes.ce, count, batch.ce + first);

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "../common/kd_arguments.h"
 #include "../ops.h"
 #include "kd_rows.cuh"
 

@@ -1,7 +1,8 @@
 """Who implements the ops: one module per backend, and the choice among them."""
 
-from . import native, reference, reference_cmi, triton
+from . import native, reference, reference_cmi, reference_many, triton, triton_kd_loss, triton_many
 from .select import can_run, choose, forced_backend, use_backend
+from .table import together_below
 
 __all__ = [
     "can_run",
@@ -10,6 +11,10 @@ __all__ = [
     "native",
     "reference",
     "reference_cmi",
+    "reference_many",
+    "together_below",
     "triton",
+    "triton_kd_loss",
+    "triton_many",
     "use_backend",
 ]

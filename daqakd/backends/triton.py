@@ -1,6 +1,7 @@
 """The Triton backend: adapters from the ops to ``daqakd.kernels``."""
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._ops import LIBRARY, REDUCTION_CODES
+from .._ops import LIBRARY, MANY
 from ._layout import dense, in_strides_of, memory_view
 
 # the ops daqakd.kernels has kernels for
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "kd_loss"})
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "kd_loss"}) | MANY
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton, too, reads it once
@@ -32,14 +33,15 @@ def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _kernels(stem: str) -> ModuleType:
+def kernels(stem: str) -> ModuleType:
     """Import kernels at their first call: importing Triton takes a while."""
     from importlib import import_module
 
     return import_module(f"daqakd.kernels.{stem}")
 
 
-def _launch(x: Tensor, launcher: Any, *arguments: Any) -> None:
+def launch(x: Tensor, launcher: Any, *arguments: Any) -> None:
+    """Call a launcher of ``daqakd.kernels`` on the device of ``x``."""
     if x.device.type != "cuda":
         return launcher(*arguments)
     with torch.cuda.device(x.device):
@@ -51,7 +53,7 @@ def _lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None
     y = torch.empty_like(x)
     if x.numel():
         view, steps = memory_view(x, axis), step.float().contiguous()
-        _launch(x, _kernels("lsq").lsq_forward, x, steps, y, view, qmin, qmax)
+        launch(x, kernels("lsq").lsq_forward, x, steps, y, view, qmin, qmax)
     return y
 
 
@@ -71,7 +73,7 @@ def _lsq_backward(
     if x.numel():
         view, steps = memory_view(x, axis), step.float().contiguous()
         arguments = grad, x, steps, dx, ds, view, qmin, qmax, ste, grad_scale
-        _launch(x, _kernels("lsq").lsq_backward, *arguments)
+        launch(x, kernels("lsq").lsq_backward, *arguments)
     return dx, ds
 
 
@@ -86,7 +88,7 @@ def _pact_forward(
     y, mask = torch.empty_like(x), _new_mask(x, 4)
     if x.numel():
         view, levels = memory_view(x, axis), alpha.float().contiguous()
-        _launch(x, _kernels("pact").pact_forward, x, levels, y, mask, view, bits, signed)
+        launch(x, kernels("pact").pact_forward, x, levels, y, mask, view, bits, signed)
     return y, mask
 
 
@@ -97,7 +99,7 @@ def _pact_backward(
     dx, dalpha = torch.empty_like(grad), torch.zeros_like(alpha, dtype=torch.float32)
     if grad.numel():
         arguments = grad, mask, dx, dalpha, memory_view(grad, axis), signed
-        _launch(grad, _kernels("pact").pact_backward, *arguments)
+        launch(grad, kernels("pact").pact_backward, *arguments)
     return dx, dalpha
 
 
@@ -105,7 +107,7 @@ def _dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tens
     x = dense(x)
     y, mask = torch.empty_like(x), _new_mask(x, 8)
     if x.numel():
-        _launch(x, _kernels("dorefa").dorefa_activation_forward, x, y, mask, bits, signed)
+        launch(x, kernels("dorefa").dorefa_activation_forward, x, y, mask, bits, signed)
     return y, mask
 
 
@@ -113,7 +115,7 @@ def _dorefa_activation_backward(grad: Tensor, mask: Tensor) -> Tensor:
     grad = dense(grad)
     dx = torch.empty_like(grad)
     if grad.numel():
-        _launch(grad, _kernels("dorefa").dorefa_activation_backward, grad, mask, dx)
+        launch(grad, kernels("dorefa").dorefa_activation_backward, grad, mask, dx)
     return dx
 
 
@@ -121,7 +123,7 @@ def _dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     w = dense(w)
     y, scale = torch.empty_like(w), torch.zeros((), dtype=torch.float32, device=w.device)
     if w.numel():
-        _launch(w, _kernels("dorefa").dorefa_weight_forward, w, y, scale, bits)
+        launch(w, kernels("dorefa").dorefa_weight_forward, w, y, scale, bits)
     return y, scale
 
 
@@ -132,7 +134,7 @@ def _dorefa_weight_backward(
     grad, dw = in_strides_of(grad, w), torch.empty_like(w)
     if w.numel():
         arguments = grad, w, maximum.float(), dw, bits, detach_max
-        _launch(w, _kernels("dorefa").dorefa_weight_backward, *arguments)
+        launch(w, kernels("dorefa").dorefa_weight_backward, *arguments)
     return dw
 
 
@@ -140,7 +142,7 @@ def _ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     x = dense(x)
     y = torch.empty_like(x)
     if x.numel():
-        _launch(x, _kernels("ewgs").ewgs_forward, x, lower.float(), upper.float(), y, bits)
+        launch(x, kernels("ewgs").ewgs_forward, x, lower.float(), upper.float(), y, bits)
     return y
 
 
@@ -159,80 +161,11 @@ def _ewgs_backward(
     if x.numel():
         scale = None if delta_tensor is None else delta_tensor.float()
         arguments = grad, x, lower.float(), upper.float(), dx, dlower, dupper, bits, delta, scale
-        _launch(x, _kernels("ewgs").ewgs_backward, *arguments)
+        launch(x, kernels("ewgs").ewgs_backward, *arguments)
     return dx, dlower, dupper
 
 
-_COUNTERS: dict[tuple[int, int], Tensor] = {}
-COUNTED_IN_PLACE = 2**21  # labels that the programs of one launch may read to count them
-
-
-def _counter(x: Tensor) -> Tensor:
-    """Return a zero that every launch leaves at zero: the stream's, or a captured graph's own."""
-    if x.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
-        return torch.zeros((), dtype=torch.int32, device=x.device)
-    key = x.device.index, torch.cuda.current_stream(x.device).cuda_stream
-    if key not in _COUNTERS:
-        _COUNTERS[key] = torch.zeros((), dtype=torch.int32, device=x.device)
-    return _COUNTERS[key]
-
-
-def _kd_loss(
-    student: Tensor,
-    teacher: Tensor,
-    labels: Tensor | None,
-    arguments: tuple[Any, ...],
-    upstream: Tensor | None,
-    outputs: tuple[Tensor | None, ...],
-) -> None:
-    """Launch on what both directions share; ``outputs`` are loss, parts, ce, kl and grad."""
-    temperature, ce_weight, kd_weight, *settings, smoothing, ignore, reduction = arguments
-    hard = labels is not None and not labels.is_floating_point()
-    given = None if labels is None else labels.contiguous()
-    launches = _kernels("kd_loss").programs(*student.shape)
-    counted = None
-    if hard and reduction == REDUCTION_CODES["mean"] and launches * len(student) > COUNTED_IN_PLACE:
-        counted = (labels != ignore).sum()
-    row_sums = torch.empty(launches, 2, dtype=torch.float64, device=student.device)
-    tensors = (
-        *(student.contiguous(), teacher.contiguous()),
-        *((given, None) if hard else (None, given)),
-        *(*settings, counted, upstream, row_sums, _counter(student), *outputs),
-    )
-    scale = 1.0 / len(student) if reduction == REDUCTION_CODES["mean"] else 1.0
-    numbers = temperature, ce_weight, kd_weight, smoothing, scale, ignore
-    _launch(student, _kernels("kd_loss").kd_loss, tensors, numbers, reduction)
-
-
-def _kd_loss_forward(
-    student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *rest, with_grad = arguments
-    each = rest[-1] == REDUCTION_CODES["none"]
-    rows, classes = student.shape
-    new = torch.empty if rows else torch.zeros
-    loss, parts, ce, kl = (
-        new(shape, dtype=torch.float32, device=student.device)
-        for shape in ((rows,) if each else (), 0 if each else 2, rows, rows)
-    )
-    grad = student.new_empty(rows if with_grad else 0, classes)
-    if rows:
-        outputs = loss, parts, ce, kl, grad if with_grad else None
-        _kd_loss(student, teacher, labels, tuple(rest), None, outputs)
-    return loss, parts, ce, kl, grad
-
-
-def _kd_loss_backward(
-    grad: Tensor, student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
-) -> Tensor:
-    result = student.new_empty(student.shape)
-    if len(student):
-        outputs = None, None, None, None, result
-        _kd_loss(student, teacher, labels, arguments, grad.contiguous(), outputs)
-    return result
-
-
-IMPLEMENTATIONS = {
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "lsq_forward": _lsq_forward,
     "lsq_backward": _lsq_backward,
     "pact_forward": _pact_forward,
@@ -243,12 +176,15 @@ IMPLEMENTATIONS = {
     "dorefa_weight_backward": _dorefa_weight_backward,
     "ewgs_forward": _ewgs_forward,
     "ewgs_backward": _ewgs_backward,
-    "kd_loss_forward": _kd_loss_forward,
-    "kd_loss_backward": _kd_loss_backward,
 }
 
-if INSTALLED:
-    for name, function in IMPLEMENTATIONS.items():
+
+def register(implementations: dict[str, Callable[..., Any]]) -> None:
+    """Make these the ``triton`` overloads, where there is a Triton."""
+    for name, function in implementations.items() if INSTALLED else ():
         LIBRARY.impl(f"{name}.triton", function, "CUDA")
         if INTERPRETED:
             LIBRARY.impl(f"{name}.triton", function, "CPU")
+
+
+register(IMPLEMENTATIONS)
