@@ -16,7 +16,7 @@ from pathlib import Path
 
 BUDGET = 9 * 60  # seconds for everything
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-STEMS = ("lsq", "pact", "dorefa", "ewgs", "kd_loss")
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "kd_loss")
 SIZES = "1024,16384,262144,4194304,16777216,67108864"
 
 
@@ -24,7 +24,7 @@ def steps(out: Path, dry: bool) -> dict[str, list[str]]:
     """Return the commands, by name, in order."""
     sanitizer = shutil.which("compute-sanitizer")
     marked = ["-m", "not gpu and not slow" if dry else "gpu"]
-    tests = [*PYTEST, "tests/test_gpu.py", *marked]
+    tests = [*PYTEST, *sorted(str(p) for p in Path("tests").glob("test_gpu*.py")), *marked]
     commands = {
         "build": [sys.executable, "setup.py", "build_ext", "--inplace"],
         "tests": tests,

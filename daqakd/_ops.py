@@ -17,6 +17,22 @@ BACKENDS = ("reference", "triton", "native")
 MANY = frozenset({"lsq_many", "dorefa_weight_many", "ewgs_many"})  # all weights in one launch
 STE_CODES = {"closed": 0, "open": 1, "rounded": 2}
 REDUCTION_CODES = {"none": 0, "mean": 1, "sum": 2}
+AUGMENT_KINDS = {
+    "identity": 0,
+    "lut": 1,
+    "equalize": 2,
+    "fixed": 3,
+    "nearest": 4,
+    "bilinear": 5,
+    "autocontrast_pil": 6,
+    "contrast_pil": 7,
+    "color_pil": 8,
+    "sharpness_pil": 9,
+    "autocontrast": 10,
+    "contrast": 11,
+    "color": 12,
+    "sharpness": 13,
+}
 
 LIBRARY = torch.library.Library("daqakd", "DEF")
 OPS: dict[str, str] = {}
@@ -267,3 +283,30 @@ def _(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
 )
 def _(grad: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
     return torch.empty_like(logits)
+
+
+@_define(
+    "augment(Tensor pixels, Tensor index, Tensor crop, Tensor flip, Tensor setting,"
+    " Tensor kind, Tensor lut, Tensor integer, Tensor real, Tensor? share, Tensor? erase,"
+    " Tensor? partner, Tensor? box, Tensor? weight, Tensor? values, ScalarType dtype) -> Tensor"
+)
+def _(
+    pixels: Tensor,
+    index: Tensor,
+    crop: Tensor,
+    flip: Tensor,
+    setting: Tensor,
+    kind: Tensor,
+    lut: Tensor,
+    integer: Tensor,
+    real: Tensor,
+    share: Tensor | None,
+    erase: Tensor | None,
+    partner: Tensor | None,
+    box: Tensor | None,
+    weight: Tensor | None,
+    values: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    rows = index.shape[0] if partner is None else partner.shape[0]
+    return pixels.new_empty((rows, *pixels.shape[1:]), dtype=dtype)

@@ -17,7 +17,17 @@ def _optional(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-BenchOp = Literal["lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "kd_loss", "step"]
+BenchOp = Literal[
+    "lsq",
+    "pact",
+    "dorefa_activation",
+    "dorefa_weight",
+    "ewgs",
+    "kd_loss",
+    "many",
+    "resnet20",
+    "step",
+]
 Channels = Annotated[tuple[float, float, float] | None, _optional("R G B")]
 OptionalInt = Annotated[int | None, _optional("INT")]
 OptionalFloat = Annotated[float | None, _optional("FLOAT")]
@@ -195,7 +205,11 @@ class Bench:
     """Time the ops against eager PyTorch, torch.compile and PyTorch's own op; needs no data."""
 
     op: tuple[BenchOp, ...] = ("lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs")
-    """Ops to measure, forward and backward; step is a training step of a W2A2 ResNet-20."""
+    """Ops to measure, forward and backward.
+
+    many is eight weights in one call, resnet20 that model's weights, step a training step of it at
+    W2A2.
+    """
     size: tuple[int, ...] = SIZES
     """Elements of the input."""
     images: int = IMAGES

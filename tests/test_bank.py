@@ -145,6 +145,21 @@ def test_weights_changed_by_the_models_forward_pass():
         assert torch.equal(model(images()), alone(images()))
 
 
+def test_weights_replaced_within_the_forward_pass():
+    model = student()
+    other = nn.Parameter(0.5 * model.conv2.weight.detach())
+    assert other._version == model.conv2.weight._version
+
+    def replace(module, args):
+        model.conv2.weight = other
+
+    model.bn1.register_forward_pre_hook(replace)
+    found = model(images())
+    assert torch.equal(found, without_bank(model)(images()))
+    found.sum().backward()
+    assert other.grad is not None
+
+
 def test_functional_call_uses_the_weights_it_is_given():
     model = student()
     other = {n: p.detach() * 1.5 for n, p in model.named_parameters()}
@@ -254,6 +269,8 @@ def test_checkpointing(method, reentrant):
         step(model, x)
     many = MANY["dorefa" if method == "pact" else method]
     assert calls.of[f"{many}_forward"] == 1, "the rest is still quantized together"
+    (hook,) = model._forward_pre_hooks.values()
+    assert hook.__self__.layers == [model.blocks[1][0], model.tail]
 
 
 def test_offloading_saved_tensors():

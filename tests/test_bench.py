@@ -11,6 +11,7 @@ from daqakd import options
 from daqakd.cli import main
 from daqakd.report import bench, floor, measure
 from daqakd.report.contestants import Quantizer, shape_of
+from daqakd.report.contestants_many import resnet20_shapes
 
 QUANTIZERS = {name: op for name, op in bench.OPS.items() if isinstance(op, Quantizer)}
 ROWS = [(name, form) for name, op in QUANTIZERS.items() for form in op.forms]
@@ -96,6 +97,27 @@ def test_everybody_has_the_same_loss(form):
     for who, contestant in op.contestants("cpu").items():
         if who != "compile":
             assert measure.problem(case, case.bind(contestant)) is None, who
+
+
+@pytest.mark.parametrize("form", bench.OPS["many"].forms)
+def test_many_weights_are_checked_one_by_one(form):
+    op = bench.OPS["many"]
+    case = op.case(128, torch.float32, form, "cpu")
+    found = op.contestants("cpu")
+    for who in found.keys() - {"compile"}:
+        assert measure.problem(case, case.bind(found[who])) is None, who
+    run = case.bind(found["eager"])
+
+    def wrong(*inputs):
+        y, grads = run(*inputs)
+        return [*y[:-1], y[-1] + 0.1], grads
+
+    assert measure.problem(case, wrong) == "tensor 7: its values are wrong"
+
+
+def test_the_weights_of_resnet20():
+    assert sum(torch.Size(shape).numel() for shape in resnet20_shapes()) == 268336
+    assert bench.OPS["resnet20"].case(0, torch.float32, "lsq", "cpu").numel == 268336
 
 
 def test_a_step_is_timed_when_its_loss_is_right():

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from daqakd.functional.cmi import new_state
 
 from . import cases
 from .cases import each_backend
+from .plans import example_plan, op_arguments, random_pixels
 
 
 def scalar(value: float) -> Tensor:
@@ -133,6 +135,12 @@ SAMPLES = {
     "cmi_divergence_backward": lambda: [
         (torch.rand(3).double(), columns(), HARD, centroids()),
         (torch.rand(3).double(), columns(HALF), SOFT, centroids()),
+    ],
+    "augment": lambda: [
+        op_arguments(example_plan(4), random_pixels(4)),
+        op_arguments(example_plan(5, 3, 3, "cutmix"), random_pixels(5), HALF),
+        op_arguments(example_plan(5, 1, 0, "mixup"), random_pixels(5)),
+        op_arguments(replace(example_plan(4), values=None), random_pixels(4), torch.uint8),
     ],
 }
 each_op = pytest.mark.parametrize("name", _ops.OPS)

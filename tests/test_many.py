@@ -9,6 +9,7 @@ from daqakd import InputError, functional
 from . import cases
 from .cases import DENSE, EMPTY, FLAT, SPARSE, each_backend, each_dtype
 
+pytestmark = pytest.mark.usefixtures("poisoned_empty")
 LAYOUTS = (*FLAT[::3], *DENSE, *SPARSE)
 FEW = (FLAT[6], *DENSE[4:6], SPARSE[2])  # Triton's interpreter walks the list in every program
 LARGE = {

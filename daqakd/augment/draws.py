@@ -12,7 +12,9 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 ROUNDS = 10
 
-ORDER, AUGMENT, BOX = 0, 1, 2  # slots: epoch order, per-image transform, CutMix and MixUp
+# slots, what a draw is for: the epoch's order, a registered transform, CutMix and MixUp, crop and
+# flip, AugMix's depths and weights; from ERASE and OPERATION on one per attempt and per operation
+ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, ERASE, OPERATION = 0, 1, 2, 3, 4, 5, 16, 32
 
 
 def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
@@ -22,18 +24,20 @@ def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     return high >> 16, ((high & 0xFFFF) << 16) | (low & 0xFFFF)
 
 
-def philox(seed: int, epoch: int, index: Tensor, slot: int) -> Tensor:
+def philox(seed: int, epoch: int, index: Tensor, slot: int | Tensor) -> Tensor:
     """Return four 32-bit words per index: int64 ``[..., 4]`` in [0, 2^32).
 
     Args:
         seed: 32 bits are used.
         epoch: 32 bits are used.
         index: int64, any shape, non-negative.
-        slot: what the draw is for.
+        slot: what the draw is for; a tensor of slots is broadcast against ``index``.
     """
+    slots = slot if isinstance(slot, Tensor) else torch.full_like(index, slot)
+    index, slots = torch.broadcast_tensors(index, slots)
     key = (seed & MASK, epoch & MASK)
     a, b = index & MASK, index >> 32
-    c, d = torch.full_like(index, slot & MASK), torch.zeros_like(index)
+    c, d = slots & MASK, torch.zeros_like(index)
     for _ in range(ROUNDS):
         high_a, low_a = _multiply(a, MULTIPLIERS[0])
         high_c, low_c = _multiply(c, MULTIPLIERS[1])
@@ -45,6 +49,11 @@ def philox(seed: int, epoch: int, index: Tensor, slot: int) -> Tensor:
 def uniform(words: Tensor) -> Tensor:
     """Map 32-bit words to float64 in [0, 1)."""
     return words.to(torch.float64) * 2.0**-32
+
+
+def choose(words: Tensor, count: int | Tensor) -> Tensor:
+    """Map 32-bit words to integers below ``count``, equally likely to within 2^-32."""
+    return (words * count) >> 32
 
 
 def image_seeds(seed: int, epoch: int, index: Tensor) -> Tensor:

@@ -1,44 +1,65 @@
-"""CutMix (Yun et al., ICCV 2019) and MixUp (Zhang et al., ICLR 2018), one draw per image."""
+"""Boxes: CutMix (Yun et al., ICCV 2019) and RandomErasing (Zhong et al., AAAI 2020)."""
+
+import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from .draws import BOX, philox, uniform
+from . import draws
+
+ATTEMPTS = 10  # at an erased box that fits
+SCALE, RATIO = (0.02, 0.33), (0.3, 3.3)  # share of the area, height / width
+RATIO_BINS = 4096  # log-uniform by a table: exponentials differ between devices
 
 
-def boxes(seed: int, epoch: int, index: Tensor, size: int) -> Tensor:
-    """Return clipped boxes (left, top, right, bottom): int64 ``[B, 4]``.
+def boxes(seed: int, epoch: int, index: Tensor, height: int, width: int) -> Tensor:
+    """Return clipped CutMix boxes (left, top, right, bottom): int32 ``[B, 4]``.
 
     The uncut share is uniform (Beta(1, 1)), the centre is uniform over the pixels.
     """
-    u = uniform(philox(seed, epoch, index, BOX))
-    half = (0.5 * torch.sqrt(1 - u[:, 0]) * size).long()
-    x, y = (u[:, 1] * size).long(), (u[:, 2] * size).long()
-    return torch.stack([x - half, y - half, x + half, y + half], 1).clamp(0, size)
+    words = draws.philox(seed, epoch, index, draws.BOX)
+    side = 0.5 * torch.sqrt(1 - draws.uniform(words[:, 0]))
+    half_x, half_y = (side * width).long(), (side * height).long()
+    x, y = draws.choose(words[:, 1], width), draws.choose(words[:, 2], height)
+    left, right = (x - half_x).clamp(min=0), (x + half_x).clamp(max=width)
+    top, bottom = (y - half_y).clamp(min=0), (y + half_y).clamp(max=height)
+    return torch.stack([left, top, right, bottom], 1).int()
 
 
-def cutmix(images: Tensor, partners: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-    """Paste each partner's box; return the images and the label weight kept by the original.
-
-    Args:
-        images: ``[B, C, H, W]``; not written.
-        partners: like ``images``.
-        box: from :func:`boxes`.
-
-    Returns:
-        Mixed images, and float32 ``[B]``: one minus the box's share of the area.
-    """
-    height, width = images.shape[-2:]
-    x = torch.arange(width, device=images.device)
-    y = torch.arange(height, device=images.device)
-    in_x = (x >= box[:, 0:1]) & (x < box[:, 2:3])
-    in_y = (y >= box[:, 1:2]) & (y < box[:, 3:4])
-    inside = in_y[:, None, :, None] & in_x[:, None, None, :]
+def kept_share(box: Tensor, height: int, width: int) -> Tensor:
+    """Return the share of an image outside its box: float32 ``[B]``."""
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    return torch.where(inside, partners, images), 1 - area.float() / (height * width)
+    whole = torch.full_like(area, height * width)  # CUDA divides by a number inexactly
+    return (whole - area).float() / whole.float()
 
 
-def mixup(images: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
-    """Return ``weight * images + (1 - weight) * partners`` for float images."""
-    share = weight[:, None, None, None]
-    return share * images + (1 - share) * partners
+@cache
+def _ratios(device: torch.device) -> Tensor:
+    """Return the square roots of log-uniform aspect ratios: float64 ``[RATIO_BINS]``."""
+    low, high = (math.log(end) for end in RATIO)
+    step = (high - low) / RATIO_BINS
+    roots = [math.exp((low + (i + 0.5) * step) / 2) for i in range(RATIO_BINS)]
+    return torch.tensor(roots, dtype=torch.float64, device=device)
+
+
+def erased(seed: int, epoch: int, index: Tensor, height: int, width: int) -> Tensor:
+    """Return RandomErasing's boxes (left, top, right, bottom): int32 ``[R, 4]``, half are empty.
+
+    As torchvision draws them: area and aspect ratio again until the box is smaller than the image.
+    """
+    slots = draws.ERASE + torch.arange(ATTEMPTS, device=index.device)
+    words = draws.philox(seed, epoch, index[:, None], slots)
+    u = draws.uniform(words[..., 0]) * (SCALE[1] - SCALE[0]) + SCALE[0]
+    side = torch.sqrt(u * (height * width))
+    root = _ratios(index.device)[draws.choose(words[..., 1], RATIO_BINS)]
+    tall, wide = torch.round(side * root).long(), torch.round(side / root).long()
+    fits = (tall < height) & (wide < width)
+    chosen = fits.int().argmax(1, keepdim=True)
+    drawn = draws.philox(seed, epoch, index, draws.CROP)[:, 3] < 2**31
+    some = drawn & fits.any(1)
+    tall, wide = (v.gather(1, chosen)[:, 0] * some for v in (tall, wide))
+    place = words.gather(1, chosen[..., None].expand(-1, -1, 4))[:, 0]
+    top = draws.choose(place[:, 2], height - tall + 1)
+    left = draws.choose(place[:, 3], width - wide + 1)
+    return torch.stack([left, top, left + wide, top + tall], 1).int()

@@ -1,7 +1,7 @@
 """The candidates: named augmentations applied after crop and flip, and before normalisation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._errors import InputError, unknown
@@ -22,58 +22,32 @@ Transform = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named augmentation: how to build its image transform, and what mixes the batch.
+    """A named augmentation: what happens to each image, and what mixes the batch.
 
-    ``build()`` returns a callable on PIL images, or None for nothing beyond crop and flip.
-    ``mixing`` is None, ``"cutmix"`` or ``"mixup"``.
+    ``policy`` names a built-in policy, unless ``transform`` takes its place: a callable on PIL
+    images. ``mixing`` is None, ``"cutmix"`` or ``"mixup"``; ``erasing`` adds RandomErasing.
     """
 
     name: str
-    build: Callable[[], Transform | None]
+    policy: str = "nothing"
+    transform: Transform | None = None
     mixing: str | None = None
-
-
-def _autoaugment(policy: str) -> Callable[[], Transform]:
-    def build() -> Transform:
-        from torchvision.transforms import AutoAugment, AutoAugmentPolicy
-
-        return AutoAugment(AutoAugmentPolicy[policy])
-
-    return build
-
-
-def _named(name: str) -> Callable[[], Transform]:
-    def build() -> Transform:
-        import torchvision.transforms
-
-        return getattr(torchvision.transforms, name)()
-
-    return build
-
-
-def _random_erasing() -> Transform:
-    from torchvision.transforms import Compose, PILToTensor, RandomErasing
-
-    return Compose([PILToTensor(), RandomErasing(0.5, (0.02, 0.33), (0.3, 3.3), 0)])
-
-
-def _nothing() -> None:
-    return None
+    erasing: bool = False
 
 
 _STRATEGIES = {
     s.name: s
     for s in (
-        Strategy("autoaugment-cifar", _autoaugment("CIFAR10")),
-        Strategy("autoaugment-imagenet", _autoaugment("IMAGENET")),
-        Strategy("autoaugment-svhn", _autoaugment("SVHN")),
-        Strategy("augmix", _named("AugMix")),
-        Strategy("cutmix", _nothing, "cutmix"),
-        Strategy("minimal", _nothing),
-        Strategy("mixup", _nothing, "mixup"),
-        Strategy("randaugment", _named("RandAugment")),
-        Strategy("random-erasing", _random_erasing),
-        Strategy("trivialaugment", _named("TrivialAugmentWide")),
+        Strategy("autoaugment-cifar", "autoaugment-cifar"),
+        Strategy("autoaugment-imagenet", "autoaugment-imagenet"),
+        Strategy("autoaugment-svhn", "autoaugment-svhn"),
+        Strategy("augmix", "augmix"),
+        Strategy("cutmix", mixing="cutmix"),
+        Strategy("minimal"),
+        Strategy("mixup", mixing="mixup"),
+        Strategy("randaugment", "randaugment"),
+        Strategy("random-erasing", erasing=True),
+        Strategy("trivialaugment", "trivialaugment"),
     )
 }
 
@@ -96,7 +70,7 @@ def register_strategy(name: str, transform: Transform) -> None:
         raise InputError(f"name: {name!r} is taken or not allowed ('+' is for '+cutmix')")
     if not callable(transform):
         raise InputError(f"transform: expected a callable, got {type(transform).__name__}")
-    _STRATEGIES[name] = Strategy(name, lambda: transform)
+    _STRATEGIES[name] = Strategy(name, transform=transform)
 
 
 def get_strategy(name: str) -> Strategy:
@@ -113,4 +87,4 @@ def get_strategy(name: str) -> Strategy:
         return strategy
     if strategy.mixing is not None:
         raise InputError(f"strategy {name!r}: {base} mixes images already; use {base!r} alone")
-    return Strategy(name, strategy.build, "cutmix")
+    return replace(strategy, name=name, mixing="cutmix")

@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from ..functional.augment import Plan, augment
 from . import draws
-from .mixing import boxes, cutmix, mixup
+from .plan import Planner, normalised_values
+from .policies import policy
 from .strategies import Strategy, Transform
+
+CROP_SHARE = 8  # a random crop has room for an eighth of the side: 4 pixels of 32
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,16 @@ class Batch:
         return rows.scatter_add_(1, self.partner_labels[:, None], 1 - self.weight[:, None])
 
 
-@contextmanager
-def _borrowed_generators() -> Iterator[None]:
-    """Leave all global generators as they were; one thread, since the images are small."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+def _and_partners(chunk: Tensor, partners: Tensor) -> Tensor:
+    """Return a batch's images, then those of their partners that are not among them."""
+    wanted = partners[chunk].unique()
+    return torch.cat([chunk, wanted[~torch.isin(wanted, chunk)]])
+
+
+def _places(index: Tensor, wanted: Tensor) -> Tensor:
+    """Return where in ``index`` each value of ``wanted`` stands."""
+    values, order = index.sort()
+    return order[torch.searchsorted(values, wanted)]
 
 
 class _Augmented(TorchDataset[Tensor]):
@@ -86,7 +87,7 @@ class Stream:
     """Batches of one strategy over a fixed pool of images.
 
     Args:
-        pixels: ``uint8 [N, 3, H, W]`` on the CPU.
+        pixels: ``uint8 [N, 3, H, W]``; kept on ``device`` unless a registered transform runs.
         labels: ``int64 [N]``.
         strategy: what to apply.
         mean: per-channel mean of inputs in [0, 1].
@@ -95,7 +96,8 @@ class Stream:
         pool: the indices an epoch consists of, and CutMix partners come from; None for all.
         flip: whether to mirror half of the images.
         box: ``"image"`` draws a CutMix box per image; ``"batch"`` one per batch, as the papers do.
-        workers: processes that augment; 0 augments in this one.
+        semantics: ``"pil"`` or ``"torchvision"``, whose pixels the built-in operations equal.
+        workers: processes that run a registered transform; 0 runs it in this one.
         device: of the batches.
     """
 
@@ -111,24 +113,27 @@ class Stream:
         pool: Tensor | None = None,
         flip: bool = True,
         box: str = "image",
+        semantics: str = "pil",
         workers: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.pixels, self.labels, self.strategy = pixels, labels, strategy
-        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
-        self.std = torch.tensor(std, device=device).view(-1, 1, 1)
-        self.seed, self.box, self.workers, self.device = seed, box, workers, device
+        self.labels, self.strategy, self.device = labels, strategy, device
+        self.pixels = pixels if strategy.transform else pixels.to(device)
+        self.seed, self.workers, self.flip = seed, workers, flip
         self.pool = torch.arange(len(labels)) if pool is None else pool
-        self.transforms = self._transforms(flip)
-
-    def _transforms(self, flip: bool) -> list[Transform]:
-        from torchvision.transforms import RandomCrop, RandomHorizontalFlip
-
-        size = self.pixels.shape[-1]
-        chain: list[Transform] = [RandomCrop(size, padding=size // 8)]
-        chain += [RandomHorizontalFlip()] if flip else []
-        own = self.strategy.build()
-        return chain if own is None else [*chain, own]
+        height, width = pixels.shape[-2:]
+        self.planner = Planner(
+            policy(strategy.policy, height, width, semantics).to(device),
+            height=height,
+            width=width,
+            pad=width // CROP_SHARE,
+            flip=flip,
+            erasing=strategy.erasing,
+            mixing=strategy.mixing,
+            box=box,
+            values=normalised_values(mean, std).to(device),
+            seed=seed,
+        )
 
     def steps(self, batch_size: int) -> int:
         """Return the number of training batches in an epoch; an incomplete last one is dropped."""
@@ -142,23 +147,14 @@ class Stream:
 
     def batches(self, epoch: int, chunks: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield one batch per tensor of image indices."""
-        mixing = self.strategy.mixing is not None
-        partners = self._partners(epoch) if mixing else None
-        needed = [c if partners is None else torch.cat([c, partners[c]]).unique() for c in chunks]
-        augmented = _Augmented(self.pixels, self.transforms, self.seed, epoch)
-        loader: Any = DataLoader(
-            augmented,
-            sampler=needed,
-            batch_size=None,
-            num_workers=self.workers,
-            generator=torch.Generator(),  # or the loader draws from the global one
-            multiprocessing_context="fork" if self.workers else None,
-        )
-        for chunk, have, pixels in zip(chunks, needed, loader, strict=True):
-            if partners is None:
-                yield self._batch(chunk, self._normalise(pixels))
-            else:
-                yield self._mixed(epoch, chunk, partners[chunk], have, self._normalise(pixels))
+        partners = None if self.strategy.mixing is None else self._partners(epoch)
+        rows = [c if partners is None else _and_partners(c, partners) for c in chunks]
+        transformed = self._transformed(epoch, rows) if self.strategy.transform else repeat(None)
+        for chunk, index, images in zip(chunks, rows, transformed, strict=False):
+            row_of = None if partners is None else _places(index, partners[chunk]).to(self.device)
+            plan = self._plan(epoch, index, row_of, images)
+            source = self.pixels if images is None else images
+            yield self._batch(chunk, augment(source, plan), partners, plan.weight)
 
     def _partners(self, epoch: int) -> Tensor:
         """Return each image's partner: the next one in the epoch's order."""
@@ -167,24 +163,43 @@ class Stream:
         partners[order] = order.roll(-1)
         return partners
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        return (pixels.to(self.device).float() / 255 - self.mean) / self.std
+    def _plan(
+        self, epoch: int, index: Tensor, partner: Tensor | None, images: Tensor | None
+    ) -> Plan:
+        """Return the plan of a batch; transformed images need only to be mixed and normalised."""
+        rows = index.to(self.device)
+        if images is None:
+            return self.planner.plan(epoch, rows, partner)
+        height, width = images.shape[-2:]
+        planner = replace(self.planner, height=height, width=width, pad=0, flip=False)
+        plan = planner.plan(epoch, rows, partner)
+        return replace(plan, index=torch.arange(len(rows), device=rows.device))
 
-    def _batch(self, chunk: Tensor, images: Tensor) -> Batch:
-        return Batch(images, self.labels[chunk].to(self.device), chunk)
+    def _transformed(self, epoch: int, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the images of ``rows`` as the registered transform makes them, in workers."""
+        loader: Any = DataLoader(
+            _Augmented(self.pixels, self._transforms(), self.seed, epoch),
+            sampler=rows,
+            batch_size=None,
+            num_workers=self.workers,
+            generator=torch.Generator(),  # or the loader draws from the global one
+            multiprocessing_context="fork" if self.workers else None,
+        )
+        for images in loader:
+            yield images.to(self.device)
 
-    def _mixed(
-        self, epoch: int, chunk: Tensor, partners: Tensor, have: Tensor, images: Tensor
+    def _transforms(self) -> list[Transform]:
+        from torchvision.transforms import RandomCrop, RandomHorizontalFlip
+
+        size = self.pixels.shape[-1]
+        chain: list[Transform] = [RandomCrop(size, padding=size // CROP_SHARE)]
+        chain += [RandomHorizontalFlip()] if self.flip else []
+        return chain if self.strategy.transform is None else [*chain, self.strategy.transform]
+
+    def _batch(
+        self, chunk: Tensor, images: Tensor, partners: Tensor | None, weight: Tensor | None
     ) -> Batch:
-        own = images[torch.searchsorted(have, chunk).to(self.device)]
-        other = images[torch.searchsorted(have, partners).to(self.device)]
-        drawn_by = chunk if self.box == "image" else chunk[:1].expand_as(chunk)
-        if self.strategy.mixing == "cutmix":
-            box = boxes(self.seed, epoch, drawn_by, images.shape[-1]).to(self.device)
-            mixed, weight = cutmix(own, other, box)
-        else:
-            words = draws.philox(self.seed, epoch, drawn_by, draws.BOX)
-            weight = draws.uniform(words)[:, 0].float().to(self.device)
-            mixed = mixup(own, other, weight)
-        labels, partner_labels = self.labels[chunk], self.labels[partners]
-        return Batch(mixed, labels.to(self.device), chunk, partner_labels.to(self.device), weight)
+        labels = self.labels[chunk].to(self.device)
+        if partners is None:
+            return Batch(images, labels, chunk)
+        return Batch(images, labels, chunk, self.labels[partners[chunk]].to(self.device), weight)

@@ -1,6 +1,15 @@
 """Who implements the ops: one module per backend, and the choice among them."""
 
-from . import native, reference, reference_cmi, reference_many, triton, triton_kd_loss, triton_many
+from . import (
+    native,
+    reference,
+    reference_augment,
+    reference_cmi,
+    reference_many,
+    triton,
+    triton_kd_loss,
+    triton_many,
+)
 from .select import can_run, choose, forced_backend, use_backend
 from .table import together_below
 
@@ -10,6 +19,7 @@ __all__ = [
     "forced_backend",
     "native",
     "reference",
+    "reference_augment",
     "reference_cmi",
     "reference_many",
     "together_below",

@@ -1,5 +1,6 @@
 """Public functions with gradients: validate, choose a backend, apply."""
 
+from .augment import augment
 from .cmi import cmi, cmi_update
 from .dorefa import dorefa_activation, dorefa_weight
 from .ewgs import ewgs
@@ -9,6 +10,7 @@ from .many import dorefa_weight_many, ewgs_many, lsq_many
 from .pact import pact
 
 __all__ = [
+    "augment",
     "cmi",
     "cmi_update",
     "dorefa_activation",

@@ -16,6 +16,7 @@ from .contestants_dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
 from .contestants_ewgs import EWGS
 from .contestants_kd_loss import KD_LOSS
 from .contestants_lsq import LSQ
+from .contestants_many import MANY, RESNET20
 from .contestants_pact import PACT
 from .contestants_step import STEP
 from .measure import Case, Contestant, Row, compare
@@ -46,6 +47,8 @@ OPS: dict[str, Op] = {
     "dorefa_weight": DOREFA_WEIGHT,
     "ewgs": EWGS,
     "kd_loss": KD_LOSS,  # its forms are classes
+    "many": MANY,
+    "resnet20": RESNET20,  # its size is the model's
     "step": STEP,  # its size is images
 }
 HEADS = ("op", "elements", "dtype", "form", "contestant", "us", "x compile", "of floor")
@@ -77,7 +80,7 @@ def bench(
     cases = [
         (OPS[op], size, DTYPES[name], form)
         for op in ops
-        for size in ((images,) if op == "step" else sizes)
+        for size in {"step": (images,), "resnet20": (0,)}.get(op, tuple(sizes))
         for name in dtypes
         for form in OPS[op].forms
     ]
@@ -110,5 +113,5 @@ def _cells(row: Row, case: list[Row]) -> tuple[str, ...]:
 
 
 def _line(cells: Iterable[str]) -> str:
-    widths = (17, 9, 9, 8, 10, 10, 10, 9)
+    widths = (17, 9, 9, 8, 14, 10, 10, 9)
     return "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
