@@ -258,7 +258,7 @@ def cmi_divergence_rows_kernel(
 
 @triton.jit
 def cmi_divergence_backward_rows_kernel(
-    upstream,  # [B]
+    row_grad,  # [B]
     logits,  # [B, C]
     hard,  # [B], or None
     soft,  # [B, C], or None
@@ -277,7 +277,7 @@ def cmi_divergence_backward_rows_kernel(
     result, label, own, peak, reciprocal, log_total = _divergence(
         logits, hard, soft, centroids, row, alive, classes, stride, SOFT, WHOLE, ROWS, BLOCK
     )
-    g = tl.load(upstream + row, mask=alive, other=0.0)
+    g = tl.load(row_grad + row, mask=alive, other=0.0)
     for first in range(0, classes, BLOCK):
         p, gap = _shares_and_gaps(
             logits, soft, centroids, row, alive, label, own, peak, reciprocal, log_total,
@@ -325,13 +325,13 @@ def cmi_divergence(logits: Tensor, labels: Tensor, centroids: Tensor, divergence
 
 
 def cmi_divergence_backward(
-    upstream: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor, dx: Tensor
+    row_grad: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor, dx: Tensor
 ) -> None:
-    """Write ``dx`` of contiguous ``logits`` for the float64 gradient ``upstream`` of each row."""
+    """Write ``dx`` of contiguous ``logits`` for the float64 gradient ``row_grad`` of each row."""
     rows, classes = logits.shape
     hard, soft = _labels(labels)
     plan = _plan(logits)
     cmi_divergence_backward_rows_kernel[(triton.cdiv(rows, plan["ROWS"]),)](
-        upstream, logits, hard, soft, centroids, dx, rows, classes, centroids.stride(0),
+        row_grad, logits, hard, soft, centroids, dx, rows, classes, centroids.stride(0),
         SOFT=soft is not None, **plan, **OPTIONS,
     )  # fmt: skip

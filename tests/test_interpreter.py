@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "cmi")
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "cmi", "kd_loss")
 QUICK = "triton and not opcheck and not float64 and not n1023"
 
 

@@ -101,6 +101,24 @@ def run_cmi(
     return results
 
 
+def run_kd_loss(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x, classes = inputs(name, dtype, device)[0].reshape(-1), KD_CLASSES[name]
+    z = x[: x.numel() // classes * classes].reshape(-1, classes)
+    t, y = 3 * z.flip(0), torch.arange(len(z), device=device) % classes - 1
+    settings, g = (4.0, 1.0, 2.0, None, None, None), y.to(cases.parameter_dtype(dtype)) / classes
+    forward, backward = (overload(f"kd_loss_{way}", backend) for way in ("forward", "backward"))
+    return [
+        *forward(z, t, y, *settings, 0.0, -1, 1, True),
+        *forward(z, t, t.float().softmax(1), *settings, 0.1, -1, 0, True),
+        backward(g[0], z, t, None, *settings, 0.0, -1, 2),
+        backward(g, z, t, y, *settings, 0.1, -1, 0),
+    ]
+
+
+# each way a row is cut; 30,000 rows of "tensor" have their labels counted by a launch of its own
+KD_CLASSES = dict(zip(SHAPES, (10, 40_000, 1500, 70, 3, 1000, 5003), strict=True))
 RUNS = {
     "lsq": run,
     "pact": run_pact,
@@ -108,6 +126,7 @@ RUNS = {
     "dorefa_weight": run_weight,
     "ewgs": run_ewgs,
     "cmi": run_cmi,
+    "kd_loss": run_kd_loss,
 }
 each_op = pytest.mark.parametrize("op", RUNS)
 

@@ -28,6 +28,8 @@ CUDA_KERNELS = {
     "pact_backward_runs": ("false", "true"),
     "pact_backward_columns": (),
     "flat_backward_kernel": ("ActivationBackward", "WeightBackward", "BinaryBackward", "EWGS"),
+    "kd_rows": ("4,8", "32,8", "32,32", "256,8", "256,32"),
+    "kd_long": (),
 }
 CUDA_READING_KERNELS = {  # they write a sum per block
     "largest_kernel": (),
@@ -41,7 +43,7 @@ CUDA_MANY_READING_KERNELS = {
     "magnitude_many_kernel": (),
     "backward_many_kernel": ("MaximumGradient",),
 }
-CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel"}
+CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel", "kd_count"}
 # up to 16, 128, 1024 and more classes: lanes of a row, its items per lane, all in registers or not
 ROW_SHAPES = ("16,1,true", "32,4,true", "32,32,true", "32,8,false")
 CUDA_ROW_KERNELS = {
@@ -68,6 +70,8 @@ TRITON_KERNELS = {
     "dorefa_weight_backward_flat_kernel",
     "ewgs_forward_flat_kernel",
     "ewgs_backward_flat_kernel",
+    "kd_loss_tile_kernel",
+    "kd_loss_long_kernel",
     "lsq_many_forward_kernel",
     "lsq_many_backward_kernel",
     "dorefa_weight_many_forward_kernel",

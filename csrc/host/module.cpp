@@ -9,6 +9,7 @@
 #include <sstream>
 #include <string>
 
+#include "../common/exp.h"
 #include "../common/explog64.h"
 #include "../common/math.h"
 #include "facts.h"
@@ -92,14 +93,23 @@ Floats quotient(const Floats& x, float step) {
   return result;
 }
 
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+// The CPU kernels' own functions, for the tests.
+template <class T, class F>
+void define(py::module_& m, const char* name, const F& function) {
+  using Values = py::array_t<T, py::array::c_style>;
+  const auto each = [function](const Values& x) {
+    Values result(x.size());
+    for (py::ssize_t i = 0; i < x.size(); ++i)
+      result.mutable_data()[i] = function(x.data()[i]);
+    return result;
+  };
+  m.def(name, each, py::arg("x").noconvert());
+}
 
-// The functions of explog64.h, which every native kernel shares, for the tests.
-template <double (*function)(double)>
-Doubles each(const Doubles& x) {
-  Doubles result(x.size());
-  for (py::ssize_t i = 0; i < x.size(); ++i) result.mutable_data()[i] = function(x.data()[i]);
-  return result;
+template <class T>
+void define_functions(py::module_& m) {
+  define<T>(m, "exp", [](T x) { return daqakd::exp_of(x); });
+  define<T>(m, "log", [](T x) { return daqakd::log_of(x); });
 }
 
 }  // namespace
@@ -111,7 +121,9 @@ PYBIND11_MODULE(_host, m) {
   m.def("build_facts", &build_facts);
   m.def("kernel_facts", &kernel_facts);
   m.def("quotient", &quotient, py::arg("x"), py::arg("step"));
-  m.def("exp", &each<daqakd::exp64>, py::arg("x"));
-  m.def("log", &each<daqakd::log64>, py::arg("x"));
-  m.def("log1p", &each<daqakd::log1p64>, py::arg("x"));
+  define_functions<float>(m);
+  define_functions<double>(m);
+  define<double>(m, "exp64", [](double x) { return daqakd::exp64(x); });
+  define<double>(m, "log64", [](double x) { return daqakd::log64(x); });
+  define<double>(m, "log1p", [](double x) { return daqakd::log1p64(x); });
 }

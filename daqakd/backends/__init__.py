@@ -8,6 +8,7 @@ from . import (
     reference_many,
     triton,
     triton_cmi,
+    triton_kd_loss,
     triton_many,
 )
 from .select import can_run, choose, forced_backend, use_backend
@@ -25,6 +26,7 @@ __all__ = [
     "together_below",
     "triton",
     "triton_cmi",
+    "triton_kd_loss",
     "triton_many",
     "use_backend",
 ]
