@@ -35,7 +35,19 @@
   std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor> ewgs_backward( \
       const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
       const torch::stable::Tensor& lower, const torch::stable::Tensor& upper, int64_t bits,      \
-      double delta, std::optional<torch::stable::Tensor> delta_tensor);
+      double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
+  torch::stable::Tensor augment(                                                                 \
+      const torch::stable::Tensor& pixels, const torch::stable::Tensor& index,                   \
+      const torch::stable::Tensor& crop, const torch::stable::Tensor& flip,                      \
+      const torch::stable::Tensor& setting, const torch::stable::Tensor& kind,                   \
+      const torch::stable::Tensor& lut, const torch::stable::Tensor& integer,                    \
+      const torch::stable::Tensor& real, const std::optional<torch::stable::Tensor>& share,      \
+      const std::optional<torch::stable::Tensor>& erase,                                         \
+      const std::optional<torch::stable::Tensor>& partner,                                       \
+      const std::optional<torch::stable::Tensor>& box,                                           \
+      const std::optional<torch::stable::Tensor>& weight,                                        \
+      const std::optional<torch::stable::Tensor>& values, torch::headeronly::ScalarType dtype,   \
+      bool channels_last);
 
 namespace daqakd::cpu {
 DAQAKD_DECLARE_OPS
