@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 from daqakd import InputError
+from daqakd.augment.plan import Planner
+from daqakd.augment.policies import POLICIES, policy
 from daqakd.backends.reference_augment import follow
 from daqakd.functional import augment
 
@@ -23,6 +27,27 @@ each_plan = pytest.mark.parametrize(
 def test_grouped_equals_dense(chains, slots, mix, size):
     arguments = op_arguments(example_plan(40, chains, slots, mix), random_pixels(40, *size))
     assert torch.equal(follow(*arguments, dense=False), follow(*arguments, dense=True))
+
+
+@each_plan
+def test_dense_never_waits_for_a_value(chains, slots, mix):
+    """Fake tensors have no values: reading one, as a host sync does, would raise."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        arguments = op_arguments(example_plan(9, chains, slots, mix), random_pixels(9))
+        fakes = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
+        assert follow(*fakes, dense=True).shape[1:] == (3, 7, 5)
+        if slots:
+            with pytest.raises(DynamicOutputShapeException):
+                follow(*fakes, dense=False)
+
+
+@pytest.mark.parametrize("name", ["augmix", "autoaugment-cifar", "trivialaugment"])
+def test_planning_never_waits_for_a_value(name):
+    planner = Planner(policy(name, 8, 8), 8, 8, 1, True, True, "cutmix", "image", None, 0)
+    planner.plan(0, torch.arange(1))  # makes the table of ratios
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        plan = planner.plan(0, torch.arange(7), torch.arange(3))
+    assert plan.box.shape == (3, 4)
 
 
 def alone(plan, row):
@@ -100,3 +125,37 @@ def test_what_does_not_fit_is_named(change, dtype, message):
 def test_pixels_are_three_channels_of_bytes():
     with pytest.raises(InputError, match="pixels: expected uint8"):
         augment(random_pixels(4).float(), example_plan(4))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*POLICIES[1:], "erasing-cutmix"])
+def test_a_gpu_plans_and_augments_the_same_bits(name):
+    pixels, index, partner = (
+        random_pixels(200, 32, 32),
+        torch.arange(200),
+        torch.arange(200).roll(1),
+    )
+    extra = name == "erasing-cutmix"
+    made = policy("nothing" if extra else name, 32, 32)
+    values = torch.randn(3, 256)
+    results = []
+    for device in ("cpu", "cuda"):
+        fixed = made.to(device), 32, 32, 4, True, extra, "cutmix", "image", values.to(device), 0
+        plan = Planner(*fixed).plan(3, index.to(device), partner.to(device) if extra else None)
+        results.append(augment(pixels.to(device), plan, backend="reference").cpu())
+    assert torch.equal(*results)
+
+
+@pytest.mark.gpu
+def test_a_graph_follows_a_plan_that_changes_under_it():
+    plans = [example_plan(9, 3, 3, "cutmix").to("cuda") for _ in range(2)]
+    pixels = random_pixels(9).cuda()
+    plans[1].setting.copy_(plans[1].setting.flip(0))
+    wanted = [augment(pixels, plan, backend="reference") for plan in plans]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = augment(pixels, plans[0], backend="reference")
+    plans[0].setting.copy_(plans[1].setting)
+    graph.replay()
+    assert torch.equal(result, wanted[1])
+    assert not torch.equal(*wanted)

@@ -303,6 +303,16 @@ def place_law(free: Tensor, count: int) -> dict[int, float]:
     return {k: v / len(free) for k, v in law.items()}
 
 
+def test_boxes_follow_the_law():
+    """int(0.5 * sqrt(1 - u) * 32) for the half side; all centres; seen where nothing is clipped."""
+    box = boxes(1, 0, torch.arange(IMAGES), 32, 32)
+    for low, high in ((box[:, 0], box[:, 2]), (box[:, 1], box[:, 3])):
+        inner = (low > 0) & (high < 32)
+        sides = {half: (2 * half + 1) * (31 - 2 * half) for half in range(16)}
+        law = {2 * half: ways / sum(sides.values()) for half, ways in sides.items()}
+        fits(Counter((high - low)[inner].tolist()), law)
+
+
 def test_the_label_weight_is_the_area_outside_the_box():
     box = boxes(0, 0, torch.arange(500), 24, 32)
     outside = torch.ones(500, 24, 32)

@@ -33,7 +33,8 @@ def philox(seed: int, epoch: int, index: Tensor, slot: int | Tensor) -> Tensor:
         index: int64, any shape, non-negative.
         slot: what the draw is for; a tensor of slots is broadcast against ``index``.
     """
-    index, slots = torch.broadcast_tensors(index, torch.as_tensor(slot, device=index.device))
+    slots = slot if isinstance(slot, Tensor) else torch.full_like(index, slot)
+    index, slots = torch.broadcast_tensors(index, slots)
     key = (seed & MASK, epoch & MASK)
     a, b = index & MASK, index >> 32
     c, d = slots & MASK, torch.zeros_like(index)

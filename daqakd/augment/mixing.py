@@ -22,9 +22,9 @@ def boxes(seed: int, epoch: int, index: Tensor, height: int, width: int) -> Tens
     side = 0.5 * torch.sqrt(1 - draws.uniform(words[:, 0]))
     half_x, half_y = (side * width).long(), (side * height).long()
     x, y = draws.choose(words[:, 1], width), draws.choose(words[:, 2], height)
-    ends = torch.tensor([width, height, width, height], device=index.device)
-    box = torch.stack([x - half_x, y - half_y, x + half_x, y + half_y], 1)
-    return torch.minimum(box.clamp(min=0), ends).int()
+    left, right = (x - half_x).clamp(min=0), (x + half_x).clamp(max=width)
+    top, bottom = (y - half_y).clamp(min=0), (y + half_y).clamp(max=height)
+    return torch.stack([left, top, right, bottom], 1).int()
 
 
 def kept_share(box: Tensor, height: int, width: int) -> Tensor:

@@ -107,26 +107,14 @@ def _translate(right: int, down: int, on: Canvas) -> Row:
     return _affine((1.0, 0.0, -float(right), 0.0, 1.0, -float(down)), on)
 
 
-def _quarter_turns(count: int, on: Canvas) -> Row:
-    """Return an exact counterclockwise turn by ``count`` right angles."""
-    right, bottom = float(on.width), float(on.height)
-    turns: dict[int, Matrix] = {
-        0: (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
-        1: (0.0, -1.0, right, 1.0, 0.0, 0.0),
-        2: (-1.0, 0.0, right, 0.0, -1.0, bottom),
-        3: (0.0, 1.0, 0.0, -1.0, 0.0, bottom),
-    }
-    return _fixed(turns[count])
-
-
 def _rotate(degrees: float, on: Canvas) -> Row:
-    """Turn counterclockwise about the centre; Pillow turns by right angles without arithmetic."""
+    """Turn counterclockwise about the centre.
+
+    Pillow rounds sines to 15 digits, which makes turns by right angles exact.
+    """
     if not on.pil:
         return _grid(_inverse_rotation(degrees), on)
-    turn = degrees % 360.0
-    if turn % 180.0 == 0 or (turn % 90.0 == 0 and on.width == on.height):
-        return _quarter_turns(int(turn // 90), on)
-    angle = -math.radians(turn)
+    angle = -math.radians(degrees % 360.0)
     a, b, d = round(math.cos(angle), 15), round(math.sin(angle), 15), round(-math.sin(angle), 15)
     x, y = on.width / 2, on.height / 2
     return _fixed((a, b, a * -x + b * -y + x, d, a, d * -x + a * -y + y))

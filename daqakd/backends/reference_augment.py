@@ -10,7 +10,7 @@ from torch import Tensor
 from .reference import _implement
 from .reference_pixels import OPERATIONS, Rows, sample
 
-CACHED_PIXELS = 2**17  # taken at once on a CPU: their float64 intermediates stay in its cache
+CACHED_PIXELS = 2**16  # taken at once on a CPU: their float64 intermediates stay in its cache
 
 
 def _cropped(images: Tensor, crop: Tensor, flip: Tensor) -> Tensor:

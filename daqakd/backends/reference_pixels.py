@@ -83,8 +83,8 @@ def _axes(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fixed(images: Tensor, rows: Rows) -> Tensor:
-    y, x = _axes(images)
-    i = rows.integer.long().t()[..., None, None]
+    y, x = (axis.int() for axis in _axes(images))
+    i = rows.integer.t()[..., None, None]
     return sample(images, (i[3] * x + i[4] * y + i[5]) >> 16, (i[0] * x + i[1] * y + i[2]) >> 16)
 
 
@@ -109,12 +109,14 @@ def _bilinear(images: Tensor, rows: Rows) -> Tensor:
     top, left = torch.floor(py), torch.floor(px)
     s, w = py - top, px - left
     n, e = 1 - s, 1 - w
-    place, rimmed = _places(images, top, left).expand(-1, 3, -1), _edged(images)
+    place, rimmed = _places(images, top, left), _edged(images)
     down = images.shape[-1] + 2 * EDGE
-    total = rimmed.gather(2, place) * (n * e).flatten(1)[:, None]
+    total = rimmed.gather(2, place.expand(-1, 3, -1)) * (n * e).flatten(1)[:, None]
     for step, share in ((1, n * w), (down, s * e), (down + 1, s * w)):
-        exact = rimmed.gather(2, place + step) * share.double().flatten(1)[:, None]
-        total = exact.add_(total).float()  # one rounding: fma(pixel, share, total)
+        pixels = rimmed.gather(2, (place + step).expand(-1, 3, -1))
+        # fma(pixel, share, total): the product is exact in float64, so the sum alone rounds
+        exact = pixels.double().mul_(share.double().flatten(1)[:, None])
+        total = exact.add_(total.double()).float()
     return total.round_().to(torch.uint8).view_as(images)
 
 
@@ -124,11 +126,12 @@ def _extremes(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _autocontrast_pil(images: Tensor, rows: Rows) -> Tensor:
-    low, high = _extremes(images)
+    low, high = (end.flatten(2) for end in _extremes(images))
     spread = (high - low).clamp(min=1).double()
     scale = torch.full_like(spread, 255.0) / spread  # 255 / tensor would round twice
-    stretched = _truncated(images.double() * scale + -low * scale)
-    return torch.where(high > low, stretched, images)
+    levels = torch.arange(256, device=images.device)
+    stretched = _truncated(levels * scale + -low * scale)
+    return look_up(images, torch.where(high > low, stretched, levels.to(torch.uint8)))
 
 
 def _autocontrast(images: Tensor, rows: Rows) -> Tensor:
@@ -138,8 +141,8 @@ def _autocontrast(images: Tensor, rows: Rows) -> Tensor:
 
 
 def _luma(images: Tensor) -> Tensor:
-    """Return Pillow's grey: int64 ``[n, 1, H, W]``."""
-    r, g, b = images.long().unbind(1)
+    """Return Pillow's grey: int32 ``[n, 1, H, W]``."""
+    r, g, b = images.int().unbind(1)
     return ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16)[:, None]
 
 
@@ -182,12 +185,12 @@ def _color(images: Tensor, rows: Rows) -> Tensor:
 
 
 def _smoothed(images: Tensor) -> Tensor:
-    """Return the 3 x 3 mean, 5 in the middle, halves up; the border stays: int32 like images."""
-    v = images.to(torch.int32)
+    """Return the 3 x 3 mean, 5 in the middle, rounded (never a half); the border stays: float32."""
+    v = images.float()
     lines = v[:, :, :-2] + v[:, :, 1:-1] + v[:, :, 2:]
     total = lines[..., :-2] + lines[..., 1:-1] + lines[..., 2:] + 4 * v[:, :, 1:-1, 1:-1]
     smooth = v.clone()
-    smooth[:, :, 1:-1, 1:-1] = torch.div(2 * total + 13, 26, rounding_mode="floor")
+    smooth[:, :, 1:-1, 1:-1] = torch.round(total / 13)
     return smooth
 
 
