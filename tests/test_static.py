@@ -34,6 +34,11 @@ CUDA_READING_KERNELS = {  # they write a sum per block
     "flat_backward_kernel": ("MaximumGradient", "SignedSum"),
 }
 CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel"}
+CUDA_SCALAR_KERNELS |= {  # pixels are bytes, moved and looked up one by one
+    f"{name}<{element}>"
+    for name in ("augment_kernel", "augment_mix_kernel")
+    for element in ("unsignedchar", "double", *ELEMENTS)
+}
 TRITON_KERNELS = {
     "lsq_forward_runs_kernel",
     "lsq_forward_columns_kernel",
