@@ -23,16 +23,20 @@ import sass
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
-SIZES += ["copies", "group"]
+SIZES += ["copies", "group", "height", "width", "chains", "slots", "channel_step", "pixel_step"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
-OTHERS = {"mask": "*u8", "largest": "*i32"}
+FLOATS += ("real", "share", "values", "weight", "total")
+OTHERS = {"mask": "*u8", "largest": "*i32", "pixels": "*u8", "lut": "*u8", "scratch": "*u8"}
+OTHERS |= {"bytes": "*u8", "flip": "*i1", "kind": "*i8", "setting": "*i16", "crop": "*i32"}
+OTHERS |= {"integer": "*i32", "erase": "*i32", "box": "*i32", "index": "*i64", "partner": "*i64"}
 TILES = {
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
     "fold": [{"BLOCK": 1024}],
+    "augment": [{"BLOCK": 1024}],
 }
 
 

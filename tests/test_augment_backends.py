@@ -97,14 +97,25 @@ def test_every_setting_at_224_natively(kernels):
     compare(pixels, replace(plan, **part), "native", dtype=torch.uint8)
 
 
-@each_kernel
-def test_every_setting_by_triton(kernels):
+def by_triton(kernels: str, step: int) -> None:
+    """Compare every ``step``-th setting."""
     runs_on("triton")
     pixels = adversarial(8)[[2, 4, 6]]
     plan = every_row(all_settings(kernels, 8, 8), len(pixels))
-    rows = torch.arange(0, len(plan.index), 5)
+    rows = torch.arange(0, len(plan.index), step)
     part = {name: getattr(plan, name)[rows] for name in ("index", "crop", "flip", "setting")}
     compare(pixels, replace(plan, **part), "triton", dtype=torch.uint8)
+
+
+@each_kernel
+def test_settings_by_triton(kernels):
+    by_triton(kernels, 29)
+
+
+@pytest.mark.slow
+@each_kernel
+def test_every_setting_by_triton(kernels):
+    by_triton(kernels, 1)
 
 
 def many(count: int) -> Tensor:

@@ -60,6 +60,7 @@ TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_maximum_backward_flat_kernel",
 }
 TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel"}
+TRITON_SCALAR_KERNELS |= {"augment_rows_kernel", "augment_mix_kernel"}
 
 
 def variants(kernels: dict[str, tuple[str, ...]], vectorized: bool) -> set[str]:

@@ -12,8 +12,9 @@ from .._ops import LIBRARY
 from ._layout import dense, in_strides_of, memory_view
 
 # the ops daqakd.kernels has kernels for
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "augment"})
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+PIXELS = {"augment": (torch.uint8,)}  # ops whose input is no floating-point tensor
 INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton, too, reads it once
 
@@ -26,8 +27,9 @@ def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
         return "triton is not installed"
     if device != "cuda" and not (device == "cpu" and INTERPRETED):
         return f"the tensors are on {device}, Triton runs on cuda"
-    if dtype not in DTYPES:
-        known = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+    accepted = PIXELS.get(op, DTYPES)
+    if dtype not in accepted:
+        known = ", ".join(str(known).removeprefix("torch.") for known in accepted)
         return f"the Triton kernels take {known}, not {dtype}"
     return None
 
@@ -163,6 +165,45 @@ def _ewgs_backward(
     return dx, dlower, dupper
 
 
+def _augment(
+    pixels: Tensor,
+    index: Tensor,
+    crop: Tensor,
+    flip: Tensor,
+    setting: Tensor,
+    kind: Tensor,
+    lut: Tensor,
+    integer: Tensor,
+    real: Tensor,
+    share: Tensor | None,
+    erase: Tensor | None,
+    partner: Tensor | None,
+    box: Tensor | None,
+    weight: Tensor | None,
+    values: Tensor | None,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:
+    tensors = pixels, index, crop, flip, setting, kind, lut, integer, real
+    plan = tuple(t.contiguous() for t in tensors)
+    extra = (share, erase, partner, box, weight, values)
+    share, erase, partner, box, weight, values = (
+        None if t is None else t.contiguous() for t in extra
+    )
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (len(index if partner is None else partner), *pixels.shape[1:])
+    y = torch.empty(shape, dtype=dtype, device=pixels.device, memory_format=order)
+    if not y.numel():
+        return y
+    rows = y if partner is None else pixels.new_empty((len(index), *pixels.shape[1:]))
+    through = values if partner is None else None
+    _launch(pixels, _kernels("augment").augment_rows, plan, share, erase, through, rows)
+    if partner is not None:
+        mixed = rows, partner, box, weight, values, y
+        _launch(pixels, _kernels("augment").augment_mix, *mixed)
+    return y
+
+
 IMPLEMENTATIONS = {
     "lsq_forward": _lsq_forward,
     "lsq_backward": _lsq_backward,
@@ -174,6 +215,7 @@ IMPLEMENTATIONS = {
     "dorefa_weight_backward": _dorefa_weight_backward,
     "ewgs_forward": _ewgs_forward,
     "ewgs_backward": _ewgs_backward,
+    "augment": _augment,
 }
 
 if INSTALLED:
