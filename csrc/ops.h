@@ -4,6 +4,12 @@
 
 #include <optional>
 #include <tuple>
+#include <vector>
+
+namespace daqakd {
+// Lists of one call: the tensors of a model, and for each its parameters.
+using Tensors = std::vector<torch::stable::Tensor>;
+}
 
 // The implementations, once per device; schemas and shapes are daqakd/_ops.py's.
 #define DAQAKD_DECLARE_OPS                                                                       \
@@ -35,6 +41,21 @@
   std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor> ewgs_backward( \
       const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
       const torch::stable::Tensor& lower, const torch::stable::Tensor& upper, int64_t bits,      \
+      double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
+  Tensors lsq_many_forward(                                                                      \
+      Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax);            \
+  std::tuple<Tensors, Tensors> lsq_many_backward(                                                \
+      Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,\
+      int64_t ste, std::vector<double> grad_scale);                                              \
+  std::tuple<Tensors, torch::stable::Tensor> dorefa_weight_many_forward(                         \
+      Tensors w, std::vector<int64_t> bits);                                                     \
+  Tensors dorefa_weight_many_backward(                                                           \
+      Tensors grad, Tensors w, const torch::stable::Tensor& maximum, std::vector<int64_t> bits,  \
+      bool detach_max);                                                                          \
+  Tensors ewgs_many_forward(                                                                     \
+      Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits);                       \
+  std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(                                      \
+      Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,          \
       double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
   torch::stable::Tensor augment(                                                                 \
       const torch::stable::Tensor& pixels, const torch::stable::Tensor& index,                   \

@@ -22,5 +22,11 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("dorefa_weight_backward.native", TORCH_BOX(&device::dorefa_weight_backward));
   m.impl("ewgs_forward.native", TORCH_BOX(&device::ewgs_forward));
   m.impl("ewgs_backward.native", TORCH_BOX(&device::ewgs_backward));
+  m.impl("lsq_many_forward.native", TORCH_BOX(&device::lsq_many_forward));
+  m.impl("lsq_many_backward.native", TORCH_BOX(&device::lsq_many_backward));
+  m.impl("dorefa_weight_many_forward.native", TORCH_BOX(&device::dorefa_weight_many_forward));
+  m.impl("dorefa_weight_many_backward.native", TORCH_BOX(&device::dorefa_weight_many_backward));
+  m.impl("ewgs_many_forward.native", TORCH_BOX(&device::ewgs_many_forward));
+  m.impl("ewgs_many_backward.native", TORCH_BOX(&device::ewgs_many_backward));
   m.impl("augment.native", TORCH_BOX(&device::augment));
 }

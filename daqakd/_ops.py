@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 BACKENDS = ("reference", "triton", "native")
+MANY = frozenset({"lsq_many", "dorefa_weight_many", "ewgs_many"})  # all weights in one launch
 STE_CODES = {"closed": 0, "open": 1, "rounded": 2}
 REDUCTION_CODES = {"none": 0, "mean": 1, "sum": 2}
 AUGMENT_KINDS = {
@@ -63,6 +64,10 @@ def overload(name: str, backend: str) -> Callable[..., Any]:
 
 def _parameter_gradient(parameter: Tensor, x: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=accumulation_dtype(x.dtype))
+
+
+def _parameter_gradients(parameters: Sequence[Tensor], x: Sequence[Tensor]) -> list[Tensor]:
+    return [_parameter_gradient(p, one) for p, one in zip(parameters, x, strict=True)]
 
 
 def _packed(x: Tensor, per_byte: int) -> Tensor:
@@ -150,6 +155,73 @@ def _(
     delta_tensor: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), _parameter_gradient(lower, x), _parameter_gradient(upper, x)
+
+
+@_define("lsq_many_forward(Tensor[] x, Tensor[] step, int[] qmin, int[] qmax) -> Tensor[]")
+def _(
+    x: Sequence[Tensor], step: Sequence[Tensor], qmin: Sequence[int], qmax: Sequence[int]
+) -> list[Tensor]:
+    return [torch.empty_like(one) for one in x]
+
+
+@_define(
+    "lsq_many_backward(Tensor[] grad, Tensor[] x, Tensor[] step, int[] qmin, int[] qmax, int ste,"
+    " float[] grad_scale) -> (Tensor[], Tensor[])"
+)
+def _(
+    grad: Sequence[Tensor],
+    x: Sequence[Tensor],
+    step: Sequence[Tensor],
+    qmin: Sequence[int],
+    qmax: Sequence[int],
+    ste: int,
+    grad_scale: Sequence[float],
+) -> tuple[list[Tensor], list[Tensor]]:
+    return [torch.empty_like(one) for one in x], _parameter_gradients(step, x)
+
+
+@_define("dorefa_weight_many_forward(Tensor[] w, int[] bits) -> (Tensor[], Tensor)")
+def _(w: Sequence[Tensor], bits: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    maximum = w[0].new_empty((len(w),), dtype=accumulation_dtype(w[0].dtype))
+    return [torch.empty_like(one) for one in w], maximum
+
+
+@_define(
+    "dorefa_weight_many_backward(Tensor[] grad, Tensor[] w, Tensor maximum, int[] bits,"
+    " bool detach_max) -> Tensor[]"
+)
+def _(
+    grad: Sequence[Tensor],
+    w: Sequence[Tensor],
+    maximum: Tensor,
+    bits: Sequence[int],
+    detach_max: bool,
+) -> list[Tensor]:
+    return [torch.empty_like(one) for one in w]
+
+
+@_define("ewgs_many_forward(Tensor[] x, Tensor[] lower, Tensor[] upper, int[] bits) -> Tensor[]")
+def _(
+    x: Sequence[Tensor], lower: Sequence[Tensor], upper: Sequence[Tensor], bits: Sequence[int]
+) -> list[Tensor]:
+    return [torch.empty_like(one) for one in x]
+
+
+@_define(
+    "ewgs_many_backward(Tensor[] grad, Tensor[] x, Tensor[] lower, Tensor[] upper, int[] bits,"
+    " float delta, Tensor? delta_tensor) -> (Tensor[], Tensor[], Tensor[])"
+)
+def _(
+    grad: Sequence[Tensor],
+    x: Sequence[Tensor],
+    lower: Sequence[Tensor],
+    upper: Sequence[Tensor],
+    bits: Sequence[int],
+    delta: float,
+    delta_tensor: Tensor | None,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    dx = [torch.empty_like(one) for one in x]
+    return dx, _parameter_gradients(lower, x), _parameter_gradients(upper, x)
 
 
 @_define(

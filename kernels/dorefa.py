@@ -44,9 +44,33 @@ def dorefa_activation_backward_flat_kernel(
 
 
 @triton.jit
-def _sign(w):
+def dorefa_sign(w):
     """Return the sign with sign(0) = +1; NaN stays NaN."""
     return tl.where(w < 0, -1.0, tl.where(w >= 0, 1.0, w))
+
+
+@triton.jit
+def dorefa_value(w, maximum, levels):
+    """Return w quantized, given max|tanh(w)|."""
+    # the tanh of zeros is 0: any other divisor gives them the code nearest 0
+    unit = tl.div_rn(tanh(w), tl.where(maximum == 0.0, 1.0, 2.0 * maximum)) + 0.5
+    return 2.0 * tl.div_rn(half_even(unit * levels), levels) - 1.0
+
+
+@triton.jit
+def dorefa_share(sum, count, maximum):
+    """Return what each of the largest weights gets of the maximum's gradient."""
+    divisor = tl.where(maximum == 0.0, 1.0, maximum)
+    return tl.div_rn(tl.div_rn(-sum, divisor * divisor), count)
+
+
+@triton.jit
+def dorefa_gradient(g, w, maximum, share):
+    """Return dw; the largest weights also get ``share``, 0 when the maximum is detached."""
+    t = tanh(w)
+    slope = tl.div_rn(g, tl.where(maximum == 0.0, 1.0, maximum))
+    slope += tl.where(tl.abs(t) == maximum, dorefa_sign(t) * share, 0.0)
+    return tl.where(maximum == 0.0, 0.0, slope * (1.0 - t * t))
 
 
 @triton.jit
@@ -90,7 +114,7 @@ def dorefa_signed_sum_flat_kernel(
     at = flat_tile(BLOCK)
     g = tl.load(grad + at, mask=at < numel, other=0.0).to(tl.float32)
     v = tl.load(w + at, mask=at < numel, other=0.0).to(tl.float32)
-    tl.store(partials + tl.program_id(0), tl.sum(g * _sign(v), 0))
+    tl.store(partials + tl.program_id(0), tl.sum(g * dorefa_sign(v), 0))
 
 
 @triton.jit
@@ -107,12 +131,7 @@ def dorefa_weight_forward_flat_kernel(
     at = flat_tile(BLOCK)
     v = tl.load(w + at, mask=at < numel, other=0.0).to(tl.float32)
     size = tl.load(maximum)
-    if BINARY:
-        value = _sign(v) * size
-    else:
-        # the tanh of zeros is 0: any other divisor gives them the code nearest 0
-        unit = tl.div_rn(tanh(v), tl.where(size == 0.0, 1.0, 2.0 * size)) + 0.5
-        value = 2.0 * tl.div_rn(half_even(unit * levels), levels) - 1.0
+    value = dorefa_sign(v) * size if BINARY else dorefa_value(v, size, levels)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=at < numel)
 
 
@@ -156,15 +175,12 @@ def dorefa_weight_backward_flat_kernel(
     if sums is not None:
         share = tl.load(sums)
     if BINARY:
-        gradient = g + _sign(v) * share
+        gradient = g + dorefa_sign(v) * share
     else:
-        size, t = tl.load(maximum), tanh(v)
-        divisor = tl.where(size == 0.0, 1.0, size)
-        slope = tl.div_rn(g, divisor)
+        size = tl.load(maximum)
         if sums is not None:
-            share = tl.div_rn(tl.div_rn(-share, divisor * divisor), tl.load(counts))
-            slope += tl.where(tl.abs(t) == size, _sign(t) * share, 0.0)
-        gradient = tl.where(size == 0.0, 0.0, slope * (1.0 - t * t))
+            share = dorefa_share(share, tl.load(counts), size)
+        gradient = dorefa_gradient(g, v, size, share)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=at < numel)
 
 

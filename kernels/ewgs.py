@@ -9,16 +9,26 @@ from ._partition import OPTIONS, TILE, Flat, View, flat_tile, fold
 
 
 @triton.jit
-def _place(x, lower, upper):
-    """Return where ``x`` lies in the range, and the width of the range."""
-    low = tl.load(lower)
-    width = at_least_smallest(tl.load(upper) - low)
-    return tl.div_rn(x - low, width), width
+def _level(unit, levels):
+    return tl.div_rn(half_even(unit * levels), levels)
 
 
 @triton.jit
-def _level(unit, levels):
-    return tl.div_rn(half_even(unit * levels), levels)
+def ewgs_value(x, low, high, levels):
+    """Return x quantized to [0, 1]."""
+    return _level(clip(tl.div_rn(x - low, at_least_smallest(high - low)), 0.0, 1.0), levels)
+
+
+@triton.jit
+def ewgs_gradient(g, x, low, high, levels, delta):
+    """Return dx and each element's shares of dlower and dupper."""
+    width = at_least_smallest(high - low)
+    place = tl.div_rn(x - low, width)
+    unit = clip(place, 0.0, 1.0)
+    error = unit - _level(unit, levels)
+    through = tl.div_rn(g + delta * tl.abs(g) * error, width)
+    gradient = tl.where((place >= 0.0) & (place <= 1.0), through, 0.0)
+    return gradient, gradient * (unit - 1.0), -gradient * unit
 
 
 @triton.jit
@@ -34,8 +44,8 @@ def ewgs_forward_flat_kernel(
     """One program: BLOCK elements."""
     at = flat_tile(BLOCK)
     inside = at < numel
-    place, _ = _place(tl.load(x + at, mask=inside, other=0.0).to(tl.float32), lower, upper)
-    value = _level(clip(place, 0.0, 1.0), levels)
+    v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    value = ewgs_value(v, tl.load(lower), tl.load(upper), levels)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
 
 
@@ -61,14 +71,10 @@ def ewgs_backward_flat_kernel(
     v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     if delta_tensor is not None:
         delta = tl.load(delta_tensor)
-    place, width = _place(v, lower, upper)
-    unit = clip(place, 0.0, 1.0)
-    error = unit - _level(unit, levels)
-    through = tl.div_rn(g + delta * tl.abs(g) * error, width)
-    gradient = tl.where((place >= 0.0) & (place <= 1.0), through, 0.0)
+    gradient, low, high = ewgs_gradient(g, v, tl.load(lower), tl.load(upper), levels, delta)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
-    tl.store(lower_partials + tl.program_id(0), tl.sum(gradient * (unit - 1.0), 0))
-    tl.store(upper_partials + tl.program_id(0), tl.sum(-gradient * unit, 0))
+    tl.store(lower_partials + tl.program_id(0), tl.sum(low, 0))
+    tl.store(upper_partials + tl.program_id(0), tl.sum(high, 0))
 
 
 def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, y: Tensor, bits: int) -> None:

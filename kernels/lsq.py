@@ -17,12 +17,14 @@ def _code(v, qmin, qmax):
 
 
 @triton.jit
-def _quantize(x, s, qmin, qmax):
+def lsq_value(x, s, qmin, qmax):
+    """Return x quantized with the step s."""
     return _code(tl.div_rn(x, s), qmin, qmax) * s
 
 
 @triton.jit
-def _gradient(g, x, s, qmin, qmax, pass_low, pass_high):
+def lsq_gradient(g, x, s, qmin, qmax, pass_low, pass_high):
+    """Return dx and each element's share of ds."""
     v = tl.div_rn(x, s)
     inside = (v >= pass_low) & (v <= pass_high)
     return tl.where(inside, g, 0.0), g * (_code(v, qmin, qmax) - tl.where(inside, v, 0.0))
@@ -45,7 +47,7 @@ def lsq_forward_runs_kernel(
     """One program: RUNS x BLOCK elements of one channel."""
     channel, at, mask = run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
     s = at_least_smallest(tl.load(step + channel))
-    value = _quantize(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
+    value = lsq_value(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
 
 
@@ -73,7 +75,7 @@ def lsq_backward_runs_kernel(
     s = at_least_smallest(tl.load(step + channel))
     g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-    gradient, terms = _gradient(g, v, s, qmin, qmax, pass_low, pass_high)
+    gradient, terms = lsq_gradient(g, v, s, qmin, qmax, pass_low, pass_high)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
     tl.store(partials + tl.program_id(0), tl.sum(tl.sum(terms, 1), 0) * scale)
 
@@ -97,7 +99,7 @@ def lsq_forward_columns_kernel(
     column, channel, _, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     mask = (column[None, :] < width) & (at < numel)
     s = at_least_smallest(tl.load(step + channel))[None, :]
-    value = _quantize(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
+    value = lsq_value(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
 
 
@@ -126,7 +128,7 @@ def lsq_backward_columns_kernel(
     s = at_least_smallest(tl.load(step + channel))[None, :]
     g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-    gradient, terms = _gradient(g, v, s, qmin, qmax, pass_low, pass_high)
+    gradient, terms = lsq_gradient(g, v, s, qmin, qmax, pass_low, pass_high)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
     tl.store(partials + tile * width + column, tl.sum(terms, 0), mask=column < width)
 

@@ -23,18 +23,29 @@ import sass
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
-SIZES += ["copies", "group", "height", "width", "chains", "slots", "channel_step", "pixel_step"]
+SIZES += ["copies", "group", "firsts", "starts", "programs"]
+SIZES += ["height", "chains", "slots", "channel_step", "pixel_step"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
-FLOATS += ("real", "share", "values", "weight", "total")
+FLOATS += ("outs", "real", "share", "values", "weight", "total")
 OTHERS = {"mask": "*u8", "largest": "*i32", "pixels": "*u8", "lut": "*u8", "scratch": "*u8"}
 OTHERS |= {"bytes": "*u8", "flip": "*i1", "kind": "*i8", "setting": "*i16", "crop": "*i32"}
 OTHERS |= {"integer": "*i32", "erase": "*i32", "box": "*i32", "index": "*i64", "partner": "*i64"}
+LISTED = 8  # tensors of a *_many launch; its arguments are tuples but for these
+OPTIONAL = {  # what a launch may pass None for
+    "dorefa_weight_backward_flat_kernel": ("sums", "counts"),
+    "dorefa_weight_many_backward_kernel": ("partials",),
+    "ewgs_backward_flat_kernel": ("delta_tensor",),
+    "ewgs_many_backward_kernel": ("delta_tensor",),
+}
+ALONE = ("partials", "delta", "delta_tensor", "programs")
 TILES = {
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
+    "fold_many": [{"COUNT": LISTED, "BLOCK": 128}],
+    "many": [{"COUNT": LISTED, "BLOCK": 1024}],
     "fold": [{"BLOCK": 1024}],
     "augment": [{"BLOCK": 1024}],
 }
@@ -59,14 +70,15 @@ def kind(argument: str, dtype: str) -> str:
 
 
 def constants(kernel, family: str) -> list[dict[str, int]]:
-    """Return every tile with every choice of the kernel's flags."""
+    """Return every tile with every choice of the kernel's flags and of what may be None."""
     found = []
+    names = [parameter.name for parameter in kernel.params]
     for tile in TILES[family]:
-        names = [parameter.name for parameter in kernel.params]
         flags = [name for name in names if name.isupper() and name not in tile]
         for values in itertools.product((False, True), repeat=len(flags)):
             found.append(tile | dict(zip(flags, values, strict=True)))
-    return found
+    lacking = OPTIONAL.get(kernel.__name__, ())
+    return found + [one | dict.fromkeys(lacking) for one in found if lacking]
 
 
 def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
@@ -77,8 +89,14 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
         i for i, n in enumerate(names) if signature[n][0] == "*" or n in ("inner", "numel", "width")
     ]
     hints = {(i,): [["tt.divisibility", 16]] for i in even}
+    if "COUNT" in tile:
+        listed = [i for i, n in enumerate(names) if n not in tile and n not in ALONE]
+        for i in listed:
+            signature[names[i]] = (signature[names[i]],) * tile["COUNT"]
+        paths = [(i, k) if i in listed else (i,) for i in even for k in range(tile["COUNT"])]
+        hints = {path: [["tt.divisibility", 16]] for path in paths}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
-    warps = 4 if kernel.__name__.endswith("fold_kernel") else 8
+    warps = 4 if kernel.__name__.endswith("fold_kernel") or "COUNT" in tile else 8
     options = {"num_warps": warps, "enable_fp_fusion": False}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +111,7 @@ def variants(name: str, kernel):
     """Yield dtype, short name, constants, architecture; without --every-tile one choice each."""
     family = next(family for family in TILES if family in name)
     choices = constants(kernel, family)
-    dtypes = {"float": "fp32"} if family == "fold" else DTYPES
+    dtypes = {"float": "fp32"} if family.startswith("fold") else DTYPES
     pairs = itertools.product(dtypes.items(), ARCHITECTURES)
     for turn, ((shown, dtype), architecture) in enumerate(pairs):
         # two architectures: every other dtype starts with the next choice, so all pairs are met

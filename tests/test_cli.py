@@ -16,7 +16,9 @@ from .small import write_images
 ROOT = Path(__file__).parent.parent
 DATA = os.environ.get("DAQAKD_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="DAQAKD_DATA names no folder with cifar10/")
-FAST = ("--teacher-epochs", "1", "--epochs", "1", "--strategies", "minimal", "cutmix")
+# batches of 32: with one step per epoch a teacher may stay at chance, which is an error
+FAST = ("--batch-size", "32", "--teacher-epochs", "1", "--epochs", "1")
+FAST += ("--strategies", "minimal", "cutmix")
 
 
 def command(*arguments: str) -> list[str]:

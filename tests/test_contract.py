@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 import daqakd
 from daqakd import _ops, functional
@@ -83,6 +84,37 @@ SAMPLES = {
         (images(), images(), scalar(-1.0), scalar(1.0), 4, 0.1, None),
         (columns(HALF), columns(HALF), scalar(-1.0), scalar(1.0), 4, 0.0, scalar(0.1)),
     ],
+    "lsq_many_forward": lambda: [
+        ([images(), columns()], [scalar(0.3), torch.rand(3)], [-4, -2], [3, 1]),
+        ([columns(HALF), torch.zeros(0).to(HALF)], [torch.rand(3), scalar(0.3)], [0, 0], [15, 3]),
+    ],
+    "lsq_many_backward": lambda: [
+        (
+            [images(), columns()],
+            [images(), columns()],
+            [scalar(0.3), torch.rand(3)],
+            *([-4, -2], [3, 1], 0, [1.0, 0.5]),
+        ),
+    ],
+    "dorefa_weight_many_forward": lambda: [
+        ([images(), columns()], [4, 1]),
+        ([columns(HALF), torch.zeros(0).to(HALF)], [1, 2]),
+    ],
+    "dorefa_weight_many_backward": lambda: [
+        ([images(), columns()], [images(), columns()], torch.rand(2), [4, 1], True),
+        ([columns(HALF)], [columns(HALF)], torch.rand(1), [4], False),
+    ],
+    "ewgs_many_forward": lambda: [
+        ([images(), columns()], [scalar(-1.0)] * 2, [scalar(1.0)] * 2, [4, 1]),
+    ],
+    "ewgs_many_backward": lambda: [
+        (
+            [images(), columns()],
+            [images(), columns()],
+            *([scalar(-1.0), scalar(-0.5)], [scalar(1.0), scalar(0.5)], [4, 1], 0.1, None),
+        ),
+        ([columns(HALF)],) * 2 + ([scalar(-1.0)], [scalar(1.0)], [4], 0.0, scalar(0.1)),
+    ],
     "kd_loss_forward": lambda: [
         (columns(), columns(), HARD, *NUMBERS, *NO_TENSORS, 0.1, -100, 1, True),
         (columns(HALF), columns(), SOFT, *NUMBERS, *TENSORS, 0.0, -100, 0, True),
@@ -125,14 +157,15 @@ def samples(name: str, backend: str) -> list:
     found = [
         arguments
         for arguments in SAMPLES[name]()
-        if can_run(stem(name), backend, "cpu", arguments[0].dtype) is None
+        if can_run(stem(name), backend, "cpu", tensors(arguments)[0].dtype) is None
     ]
     assert found
     return found
 
 
-def tensors(results) -> list[Tensor]:
-    return [results] if isinstance(results, Tensor) else list(results or [])
+def tensors(values) -> list[Tensor]:
+    """Return the tensors in a tree of arguments or results, in order."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def test_every_op_has_samples():
@@ -153,7 +186,7 @@ def test_shape_function_tells_the_truth(name, backend):
     op = runnable(name, backend)
     for arguments in samples(name, backend):
         with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            fakes = [mode.from_tensor(a) if isinstance(a, Tensor) else a for a in arguments]
+            fakes = tree_map_only(Tensor, mode.from_tensor, arguments)
             promised = tensors(op(*fakes))
         for result, promise in zip(tensors(op(*arguments)), promised, strict=True):
             assert result.dtype == promise.dtype
@@ -176,7 +209,7 @@ def test_same_inputs_give_the_same_bits(name, backend):
 def test_inputs_are_not_written(name, backend):
     op = runnable(name, backend)
     for arguments in samples(name, backend):
-        given = [a for a in arguments if isinstance(a, Tensor)]
+        given = tensors(arguments)
         kept = [a.clone() for a in given]
         op(*arguments)
         written = slice(1, None) if name == "cmi_update" else slice(None)
@@ -201,6 +234,15 @@ FUNCTIONS = {
     "dorefa_weight": lambda x, p: functional.dorefa_weight(x * p, bits=3),
     "dorefa_activation": lambda x, p: functional.dorefa_activation(x * p, bits=3),
     "ewgs": lambda x, p: functional.ewgs(x, -p, p, bits=3, delta=0.1),
+    "lsq_many": lambda x, p: torch.stack(
+        functional.lsq_many([x, 2 * x], [p, p / 2], bits=3, signed=True)
+    ),
+    "dorefa_weight_many": lambda x, p: torch.stack(
+        functional.dorefa_weight_many([x * p, x], bits=3)
+    ),
+    "ewgs_many": lambda x, p: torch.stack(
+        functional.ewgs_many([x, 2 * x], [-p, -2 * p], [p, 2 * p], bits=3, delta=0.1)
+    ),
     "kd_loss": lambda x, p: functional.kd_loss(x * p, x.detach().flip(1), HARD),
     "kd_loss-tensors": lambda x, p: functional.kd_loss(
         x * p, x.detach().flip(1), HARD, temperature=p.detach(), reduction="none"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-STEMS = ("lsq", "pact", "dorefa", "ewgs", "augment")
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "augment")
 FILES = {"augment": "test_augment_backends"}
 QUICK = "triton and not opcheck and not float64 and not n1023"
 

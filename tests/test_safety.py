@@ -15,7 +15,9 @@ from daqakd.cli import main
 from .small import write_images
 
 ROOT = Path(__file__).parent.parent
-SHORT = ("--teacher-epochs", "4", "--epochs", "1", "--strategies", "minimal", "cutmix")
+# batches of 32: with one step per epoch a teacher may stay at chance, which is an error
+SHORT = ("--batch-size", "32", "--teacher-epochs", "4", "--epochs", "1")
+SHORT += ("--strategies", "minimal", "cutmix")
 
 # replaces the n-th os.replace, which publishes a finished file, by a kill
 KILL_AT_REPLACE = """

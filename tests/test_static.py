@@ -33,7 +33,15 @@ CUDA_READING_KERNELS = {  # they write a sum per block
     "largest_kernel": (),
     "flat_backward_kernel": ("MaximumGradient", "SignedSum"),
 }
-CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel"}
+CUDA_MANY_KERNELS = {  # a tensor that is not aligned takes the other branch of the same kernel
+    "map_many_kernel": ("LSQ", "Weight", "EWGS"),
+    "backward_many_kernel": ("LSQ", "WeightBackward", "EWGS"),
+}
+CUDA_MANY_READING_KERNELS = {
+    "magnitude_many_kernel": (),
+    "backward_many_kernel": ("MaximumGradient",),
+}
+CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel"}
 CUDA_SCALAR_KERNELS |= {  # pixels are bytes, moved and looked up one by one
     f"{name}<{element}>"
     for name in ("augment_kernel", "augment_mix_kernel")
@@ -53,13 +61,21 @@ TRITON_KERNELS = {
     "dorefa_weight_backward_flat_kernel",
     "ewgs_forward_flat_kernel",
     "ewgs_backward_flat_kernel",
+    "lsq_many_forward_kernel",
+    "lsq_many_backward_kernel",
+    "dorefa_weight_many_forward_kernel",
+    "dorefa_weight_many_backward_kernel",
+    "ewgs_many_forward_kernel",
+    "ewgs_many_backward_kernel",
 }
 TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_largest_flat_kernel",
     "dorefa_signed_sum_flat_kernel",
     "dorefa_maximum_backward_flat_kernel",
+    "dorefa_weight_many_magnitude_kernel",
+    "dorefa_weight_many_maximum_backward_kernel",
 }
-TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel"}
+TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel", "fold_many_kernel"}
 TRITON_SCALAR_KERNELS |= {"augment_rows_kernel", "augment_mix_kernel"}
 
 
@@ -72,8 +88,17 @@ def variants(kernels: dict[str, tuple[str, ...]], vectorized: bool) -> set[str]:
     }
 
 
-CUDA_READING = variants(CUDA_READING_KERNELS, True)
-CUDA_VECTOR = variants(CUDA_KERNELS, True) | CUDA_READING
+def unvectored(kernels: dict[str, tuple[str, ...]]) -> set[str]:
+    return {
+        f"{stem}<{element}{',' * bool(ending)}{ending}>"
+        for stem, endings in kernels.items()
+        for ending in endings or ("",)
+        for element in ELEMENTS
+    }
+
+
+CUDA_READING = variants(CUDA_READING_KERNELS, True) | unvectored(CUDA_MANY_READING_KERNELS)
+CUDA_VECTOR = variants(CUDA_KERNELS, True) | unvectored(CUDA_MANY_KERNELS) | CUDA_READING
 CUDA_SCALAR = CUDA_SCALAR_KERNELS | variants(CUDA_KERNELS, False)
 CUDA_SCALAR |= variants(CUDA_READING_KERNELS, False)
 needs_tools = pytest.mark.skipif(sass.tool("cuobjdump") is None, reason="triton has no cuobjdump")

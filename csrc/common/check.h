@@ -3,6 +3,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include "../ops.h"
 #include "layout.h"
 
 namespace daqakd {
@@ -46,6 +47,26 @@ inline void check_bits(int64_t bits, bool is_signed) {
   STD_TORCH_CHECK(
       (is_signed ? 2 : 1) <= bits && bits <= 8, "bits: expected ", is_signed ? 2 : 1,
       " to 8, got ", bits);
+}
+
+inline void check_lengths(size_t tensors, std::initializer_list<size_t> others) {
+  for (const size_t other : others)
+    STD_TORCH_CHECK(
+        other == tensors, "expected one of each per tensor: ", tensors, " tensors, but ", other);
+}
+
+inline int64_t check_some(const Tensors& tensors) {
+  STD_TORCH_CHECK(!tensors.empty(), "expected at least one tensor");
+  for (const Tensor& tensor : tensors)
+    STD_TORCH_CHECK(
+        tensor.scalar_type() == tensors[0].scalar_type() && tensor.device() == tensors[0].device(),
+        "expected tensors of one dtype on one device");
+  return int64_t(tensors.size());
+}
+
+// A parameter list is one value for its tensor, or one per row.
+inline std::optional<int64_t> row_axis(const Tensor& parameter) {
+  return parameter.numel() == 1 ? std::nullopt : std::make_optional<int64_t>(0);
 }
 
 inline ScalarType accumulation_type(const Tensor& x) {

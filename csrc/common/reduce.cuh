@@ -4,7 +4,7 @@
 
 namespace daqakd::cuda {
 
-// Sum over a block of Threads threads, for thread 0; the same order on every run.
+// Sum over a block of Threads threads, for all of them; the same order on every run.
 template <int Threads, class T>
 __device__ __forceinline__ T block_sum(T value) {
   __shared__ T warps[Threads / 32];
@@ -17,6 +17,19 @@ __device__ __forceinline__ T block_sum(T value) {
 #pragma unroll
   for (int warp = 1; warp < Threads / 32; ++warp) sum += warps[warp];
   return sum;
+}
+
+// As block_sum, the largest.
+template <int Threads>
+__device__ __forceinline__ unsigned block_max(unsigned value) {
+  __shared__ unsigned warps[Threads / 32];
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2)
+    value = max(value, __shfl_down_sync(0xffffffffu, value, offset));
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  for (int warp = 0; warp < Threads / 32; ++warp) value = max(value, warps[warp]);
+  return value;
 }
 
 // partials [down, copies, channels, group] -> out [channels].

@@ -4,6 +4,7 @@
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
+#include "many.h"
 
 namespace daqakd::cpu {
 namespace {
@@ -26,9 +27,7 @@ struct EWGS {
 
 template <class C>
 EWGS<C> op_of(const Tensor& lower, const Tensor& upper, int64_t bits, C delta) {
-  constexpr ScalarType type = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
-  const C low = *data<C>(as_parameter(lower, type)), high = *data<C>(as_parameter(upper, type));
-  return {EWGSRange<C>(low, high, bits), delta};
+  return {EWGSRange<C>(*data<C>(lower), *data<C>(upper), bits), delta};
 }
 
 void check_range(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
@@ -37,42 +36,98 @@ void check_range(const Tensor& x, const Tensor& lower, const Tensor& upper, int6
   check_bits(bits, false);
 }
 
-}  // namespace
-
-Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
-  check_range(x, lower, upper, bits);
-  const Tensor input = dense(x);
-  Tensor y = empty_as(input);
+void forward_one(
+    const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits, const Tensor& y) {
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     const C unused = 0;
     map<T>(
-        view_of(input, std::nullopt), data<T>(input), &unused, mutable_data<T>(y), nullptr,
+        view_of(x, std::nullopt), data<T>(x), &unused, mutable_data<T>(y), nullptr,
         op_of<C>(lower, upper, bits, 0));
   });
+}
+
+// delta_tensor: null where delta holds.
+void backward_one(
+    const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
+    double delta, const Tensor* delta_tensor, const Tensor& dx, const Tensor& dlower,
+    const Tensor& dupper) {
+  by_dtype(x, [&](auto element) {
+    using T = decltype(element);
+    using C = Compute<T>;
+    const C unused = 0, scale = delta_tensor ? *data<C>(*delta_tensor) : C(delta);
+    backward<T>(
+        view_of(x, std::nullopt), data<T>(grad), Values<T>{data<T>(x)}, &unused,
+        mutable_data<T>(dx), {mutable_data<C>(dlower), mutable_data<C>(dupper)}, 1.0,
+        op_of<C>(lower, upper, bits, scale));
+  });
+}
+
+std::optional<Tensor> scale_of(const std::optional<Tensor>& delta_tensor, const Tensor& x) {
+  if (!delta_tensor) return std::nullopt;
+  check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);
+  return as_parameter(*delta_tensor, accumulation_type(x));
+}
+
+}  // namespace
+
+Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
+  check_range(x, lower, upper, bits);
+  const Tensor input = dense(x);
+  const ScalarType type = accumulation_type(x);
+  Tensor y = empty_as(input);
+  forward_one(input, as_parameter(lower, type), as_parameter(upper, type), bits, y);
   return y;
 }
 
 std::tuple<Tensor, Tensor, Tensor> ewgs_backward(
     const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
     double delta, std::optional<Tensor> delta_tensor) {
-  check_range(x, lower, upper, bits);
-  check_same("grad", grad, x);
-  if (delta_tensor) check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);
-  const Tensor input = dense(x), g = in_strides_of(grad, input);
-  Tensor dx = empty_as(input), dlower = empty_contiguous(lower, accumulation_type(x));
-  Tensor dupper = empty_contiguous(upper, accumulation_type(x));
-  by_dtype(x, [&](auto element) {
-    using T = decltype(element);
-    using C = Compute<T>;
-    const C unused = 0;
-    const C scale =
-        delta_tensor ? *data<C>(as_parameter(*delta_tensor, accumulation_type(x))) : C(delta);
-    backward<T>(
-        view_of(input, std::nullopt), data<T>(g), Values<T>{data<T>(input)}, &unused,
-        mutable_data<T>(dx), {mutable_data<C>(dlower), mutable_data<C>(dupper)}, 1.0,
-        op_of<C>(lower, upper, bits, scale));
+  auto [dx, dlower, dupper] =
+      ewgs_many_backward({grad}, {x}, {lower}, {upper}, {bits}, delta, delta_tensor);
+  return {dx[0], dlower[0], dupper[0]};
+}
+
+Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits) {
+  check_some(x);
+  check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
+  Tensors y;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_range(x[i], lower[i], upper[i], bits[i]);
+    const ScalarType type = accumulation_type(x[i]);
+    lower[i] = as_parameter(lower[i], type);
+    upper[i] = as_parameter(upper[i], type);
+    x[i] = dense(x[i]);
+    y.push_back(empty_as(x[i]));
+  }
+  each_tensor(x, [&](int64_t i) { forward_one(x[i], lower[i], upper[i], bits[i], y[i]); });
+  return y;
+}
+
+std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
+    Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,
+    double delta, std::optional<Tensor> delta_tensor) {
+  check_some(x);
+  check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
+  const std::optional<Tensor> scale = scale_of(delta_tensor, x[0]);
+  Tensors dx, dlower, dupper;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_range(x[i], lower[i], upper[i], bits[i]);
+    check_same("grad", grad[i], x[i]);
+    const ScalarType type = accumulation_type(x[i]);
+    dlower.push_back(empty_contiguous(lower[i], type));
+    dupper.push_back(empty_contiguous(upper[i], type));
+    lower[i] = as_parameter(lower[i], type);
+    upper[i] = as_parameter(upper[i], type);
+    x[i] = dense(x[i]);
+    grad[i] = in_strides_of(grad[i], x[i]);
+    dx.push_back(empty_as(x[i]));
+  }
+  each_tensor(x, [&](int64_t i) {
+    backward_one(
+        grad[i], x[i], lower[i], upper[i], bits[i], delta, scale ? &*scale : nullptr, dx[i],
+        dlower[i], dupper[i]);
   });
   return {dx, dlower, dupper};
 }

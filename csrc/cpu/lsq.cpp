@@ -4,6 +4,7 @@
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
+#include "many.h"
 
 namespace daqakd::cpu {
 namespace {
@@ -23,6 +24,33 @@ struct LSQ {
   LSQRange<C> range;
 };
 
+void forward_one(
+    const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax, std::optional<int64_t> axis,
+    const Tensor& y) {
+  if (x.numel() == 0) return;
+  by_dtype(x, [&](auto element) {
+    using T = decltype(element);
+    using C = Compute<T>;
+    map<T>(
+        view_of(x, axis), data<T>(x), data<C>(steps), mutable_data<T>(y), nullptr,
+        LSQ<C>{lsq_range<C>(qmin, qmax, STE::closed)});
+  });
+}
+
+void backward_one(
+    const Tensor& grad, const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax,
+    std::optional<int64_t> axis, STE ste, double grad_scale, const Tensor& dx, const Tensor& ds) {
+  by_dtype(x, [&](auto element) {
+    using T = decltype(element);
+    using C = Compute<T>;
+    if (x.numel() == 0) return void(std::fill_n(mutable_data<C>(ds), ds.numel(), C(0)));
+    backward<T>(
+        view_of(x, axis), data<T>(grad), Values<T>{data<T>(x)}, data<C>(steps),
+        mutable_data<T>(dx), {mutable_data<C>(ds)}, grad_scale,
+        LSQ<C>{lsq_range<C>(qmin, qmax, ste)});
+  });
+}
+
 }  // namespace
 
 Tensor lsq_forward(
@@ -30,14 +58,7 @@ Tensor lsq_forward(
   check_parameter("step", step, x, axis);
   const Tensor input = dense(x), steps = as_parameter(step, accumulation_type(x));
   Tensor y = empty_as(input);
-  if (x.numel() == 0) return y;
-  by_dtype(x, [&](auto element) {
-    using T = decltype(element);
-    using C = Compute<T>;
-    map<T>(
-        view_of(input, axis), data<T>(input), data<C>(steps), mutable_data<T>(y), nullptr,
-        LSQ<C>{lsq_range<C>(qmin, qmax, STE::closed)});
-  });
+  forward_one(input, steps, qmin, qmax, axis, y);
   return y;
 }
 
@@ -49,14 +70,47 @@ std::tuple<Tensor, Tensor> lsq_backward(
   const Tensor input = dense(x), g = in_strides_of(grad, input);
   const Tensor steps = as_parameter(step, accumulation_type(x));
   Tensor dx = empty_as(input), ds = empty_contiguous(step, accumulation_type(x));
-  if (x.numel() == 0) return {dx, torch::stable::zero_(ds)};
-  by_dtype(x, [&](auto element) {
-    using T = decltype(element);
-    using C = Compute<T>;
-    backward<T>(
-        view_of(input, axis), data<T>(g), Values<T>{data<T>(input)}, data<C>(steps),
-        mutable_data<T>(dx), {mutable_data<C>(ds)}, grad_scale,
-        LSQ<C>{lsq_range<C>(qmin, qmax, STE(ste))});
+  backward_one(g, input, steps, qmin, qmax, axis, STE(ste), grad_scale, dx, ds);
+  return {dx, ds};
+}
+
+Tensors lsq_many_forward(
+    Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax) {
+  check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
+  check_some(x);
+  Tensors y;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_parameter("step", step[i], x[i], row_axis(step[i]));
+    x[i] = dense(x[i]);
+    step[i] = as_parameter(step[i], accumulation_type(x[i]));
+    y.push_back(empty_as(x[i]));
+  }
+  each_tensor(x, [&](int64_t i) {
+    forward_one(x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), y[i]);
+  });
+  return y;
+}
+
+std::tuple<Tensors, Tensors> lsq_many_backward(
+    Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,
+    int64_t ste, std::vector<double> grad_scale) {
+  check_lengths(
+      x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
+  check_some(x);
+  Tensors dx, ds;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_parameter("step", step[i], x[i], row_axis(step[i]));
+    check_same("grad", grad[i], x[i]);
+    x[i] = dense(x[i]);
+    grad[i] = in_strides_of(grad[i], x[i]);
+    ds.push_back(empty_contiguous(step[i], accumulation_type(x[i])));
+    step[i] = as_parameter(step[i], accumulation_type(x[i]));
+    dx.push_back(empty_as(x[i]));
+  }
+  each_tensor(x, [&](int64_t i) {
+    backward_one(
+        grad[i], x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), STE(ste), grad_scale[i],
+        dx[i], ds[i]);
   });
   return {dx, ds};
 }

@@ -107,18 +107,6 @@ struct SignedSum {
   }
 };
 
-template <int Threads>
-__device__ __forceinline__ unsigned block_max(unsigned value) {
-  __shared__ unsigned warps[Threads / 32];
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2)
-    value = max(value, __shfl_down_sync(0xffffffffu, value, offset));
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
-  __syncthreads();
-  for (int warp = 0; warp < Threads / 32; ++warp) value = max(value, warps[warp]);
-  return value;
-}
-
 // Bits of |w| are ordered like |w|, with NaN above everything.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads) largest_kernel(

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import torch
 
+from .._ops import MANY
+
 # the ops the libraries implement
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "augment"})
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "augment"}) | MANY
 FILES = {"cpu": "_C.so", "cuda": "_C_cuda.so"}
 DTYPES = {
     "cpu": (torch.float16, torch.bfloat16, torch.float32, torch.float64),

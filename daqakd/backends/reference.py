@@ -16,7 +16,7 @@ SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least th
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 
 
-def _implement(function: Callable[..., Any]) -> Callable[..., Any]:
+def implement(function: Callable[..., Any]) -> Callable[..., Any]:
     name = function.__name__
     IMPLEMENTATIONS[name] = function
     LIBRARY.impl(f"{name}.reference", function, "CompositeExplicitAutograd")
@@ -38,13 +38,13 @@ def _positive(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
     return broadcast(torch.where(wide < SMALLEST, SMALLEST, wide), x, axis)
 
 
-@_implement
+@implement
 def lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None) -> Tensor:
     s = _positive(step, x, axis)
     return like(_round(torch.clamp(_wide(x) / s, qmin, qmax)) * s, x)
 
 
-@_implement
+@implement
 def lsq_backward(
     grad: Tensor,
     x: Tensor,
@@ -72,7 +72,7 @@ def lsq_backward(
 BELOW, INSIDE, ABOVE, NOT_A_NUMBER = 0, 1, 2, 3  # the 2-bit codes of an unsigned PACT mask
 
 
-@_implement
+@implement
 def pact_forward(
     x: Tensor, alpha: Tensor, bits: int, signed: bool, axis: int | None
 ) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ def pact_forward(
     return like(y, x), pack(codes, x, 2)
 
 
-@_implement
+@implement
 def pact_backward(
     grad: Tensor, mask: Tensor, alpha: Tensor, signed: bool, axis: int | None
 ) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ def pact_backward(
     return like(torch.where(codes == INSIDE, g, 0.0), grad), reduce_to(terms, alpha, axis)
 
 
-@_implement
+@implement
 def dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     wide, low = _wide(x), -1.0 if signed else 0.0
     levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
@@ -108,7 +108,7 @@ def dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tenso
     return like(y, x), pack(inside, x, 1)
 
 
-@_implement
+@implement
 def dorefa_activation_backward(grad: Tensor, mask: Tensor) -> Tensor:
     inside = unflat(unpack(mask, 1, grad.numel()), grad) != 0
     return like(torch.where(inside, grad, 0.0), grad)
@@ -119,7 +119,7 @@ def _sign(w: Tensor) -> Tensor:
     return torch.where(w < 0, -1.0, torch.where(w >= 0, 1.0, w))
 
 
-@_implement
+@implement
 def dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     wide = _wide(w)
     if w.numel() == 0:
@@ -133,7 +133,7 @@ def dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return like(2 * (torch.round(unit * levels) / levels) - 1, w), maximum
 
 
-@_implement
+@implement
 def dorefa_weight_backward(
     grad: Tensor, w: Tensor, maximum: Tensor, bits: int, detach_max: bool
 ) -> Tensor:
@@ -150,7 +150,7 @@ def dorefa_weight_backward(
     return like(torch.where(maximum == 0, 0.0, dt * (1 - t * t)), w)
 
 
-@_implement
+@implement
 def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     wide, levels = _wide(x), 2**bits - 1
     low = broadcast(lower.to(wide.dtype), x, None)
@@ -158,7 +158,7 @@ def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     return like(_round(torch.clamp((wide - low) / width, 0.0, 1.0) * levels) / levels, x)
 
 
-@_implement
+@implement
 def ewgs_backward(
     grad: Tensor,
     x: Tensor,
@@ -198,7 +198,7 @@ def _expect(weights: Tensor, values: Tensor) -> Tensor:
     return torch.where(weights == 0, 0.0, weights * values).sum(1)
 
 
-@_implement
+@implement
 def kd_loss_forward(
     student: Tensor,
     teacher: Tensor,

@@ -7,7 +7,7 @@ CPU), dense runs every kind on every image (no sync, so it can be captured in a 
 import torch
 from torch import Tensor
 
-from .reference import _implement
+from .reference import implement
 from .reference_pixels import OPERATIONS, Rows, sample
 
 CACHED_PIXELS = 2**16  # taken at once on a CPU: their float64 intermediates stay in its cache
@@ -124,7 +124,7 @@ def follow(
     return result.to(dtype, memory_format=order)
 
 
-@_implement
+@implement
 def augment(
     pixels: Tensor,
     index: Tensor,

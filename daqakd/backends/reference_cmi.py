@@ -7,7 +7,7 @@ add in any order, so batches, folds and ranks merge bit for bit.
 import torch
 from torch import Tensor
 
-from .reference import _implement
+from .reference import implement
 
 LIMB_BITS = 36
 EXTRA_COLUMNS = 5  # after the C off-label columns: mass, entropy, cross-entropy, correct, invalid
@@ -60,7 +60,7 @@ def _add(state: Tensor, rows: Tensor, index: Tensor) -> None:
     state.view(-1, rows.shape[1] * 2).index_add_(0, index, to_limbs(rows).flatten(1))
 
 
-@_implement
+@implement
 def cmi_update(
     state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, group: Tensor | None
 ) -> None:
@@ -93,14 +93,14 @@ def _log_reference(labels: Tensor, centroids: Tensor) -> Tensor:
     return log_rows[labels]
 
 
-@_implement
+@implement
 def cmi_divergence(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
     p, log_p, _ = _rows(logits)
     gap = log_p - _log_reference(labels, centroids)
     return torch.where(p == 0, 0.0, p * gap).sum(1)
 
 
-@_implement
+@implement
 def cmi_divergence_backward(
     grad: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor
 ) -> Tensor:

@@ -1,6 +1,7 @@
 """The Triton backend: adapters from the ops to ``daqakd.kernels``."""
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._ops import LIBRARY
+from .._ops import LIBRARY, MANY
 from ._layout import dense, in_strides_of, memory_view
 
 # the ops daqakd.kernels has kernels for
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "augment"})
+STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "augment"}) | MANY
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 PIXELS = {"augment": (torch.uint8,)}  # ops whose input is no floating-point tensor
 INSTALLED = find_spec("triton") is not None
@@ -34,14 +35,15 @@ def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _kernels(stem: str) -> ModuleType:
+def kernels(stem: str) -> ModuleType:
     """Import kernels at their first call: importing Triton takes a while."""
     from importlib import import_module
 
     return import_module(f"daqakd.kernels.{stem}")
 
 
-def _launch(x: Tensor, launcher: Any, *arguments: Any) -> None:
+def launch(x: Tensor, launcher: Any, *arguments: Any) -> None:
+    """Call a launcher of ``daqakd.kernels`` on the device of ``x``."""
     if x.device.type != "cuda":
         return launcher(*arguments)
     with torch.cuda.device(x.device):
@@ -53,7 +55,7 @@ def _lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None
     y = torch.empty_like(x)
     if x.numel():
         view, steps = memory_view(x, axis), step.float().contiguous()
-        _launch(x, _kernels("lsq").lsq_forward, x, steps, y, view, qmin, qmax)
+        launch(x, kernels("lsq").lsq_forward, x, steps, y, view, qmin, qmax)
     return y
 
 
@@ -73,7 +75,7 @@ def _lsq_backward(
     if x.numel():
         view, steps = memory_view(x, axis), step.float().contiguous()
         arguments = grad, x, steps, dx, ds, view, qmin, qmax, ste, grad_scale
-        _launch(x, _kernels("lsq").lsq_backward, *arguments)
+        launch(x, kernels("lsq").lsq_backward, *arguments)
     return dx, ds
 
 
@@ -88,7 +90,7 @@ def _pact_forward(
     y, mask = torch.empty_like(x), _new_mask(x, 4)
     if x.numel():
         view, levels = memory_view(x, axis), alpha.float().contiguous()
-        _launch(x, _kernels("pact").pact_forward, x, levels, y, mask, view, bits, signed)
+        launch(x, kernels("pact").pact_forward, x, levels, y, mask, view, bits, signed)
     return y, mask
 
 
@@ -99,7 +101,7 @@ def _pact_backward(
     dx, dalpha = torch.empty_like(grad), torch.zeros_like(alpha, dtype=torch.float32)
     if grad.numel():
         arguments = grad, mask, dx, dalpha, memory_view(grad, axis), signed
-        _launch(grad, _kernels("pact").pact_backward, *arguments)
+        launch(grad, kernels("pact").pact_backward, *arguments)
     return dx, dalpha
 
 
@@ -107,7 +109,7 @@ def _dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tens
     x = dense(x)
     y, mask = torch.empty_like(x), _new_mask(x, 8)
     if x.numel():
-        _launch(x, _kernels("dorefa").dorefa_activation_forward, x, y, mask, bits, signed)
+        launch(x, kernels("dorefa").dorefa_activation_forward, x, y, mask, bits, signed)
     return y, mask
 
 
@@ -115,7 +117,7 @@ def _dorefa_activation_backward(grad: Tensor, mask: Tensor) -> Tensor:
     grad = dense(grad)
     dx = torch.empty_like(grad)
     if grad.numel():
-        _launch(grad, _kernels("dorefa").dorefa_activation_backward, grad, mask, dx)
+        launch(grad, kernels("dorefa").dorefa_activation_backward, grad, mask, dx)
     return dx
 
 
@@ -123,7 +125,7 @@ def _dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     w = dense(w)
     y, scale = torch.empty_like(w), torch.zeros((), dtype=torch.float32, device=w.device)
     if w.numel():
-        _launch(w, _kernels("dorefa").dorefa_weight_forward, w, y, scale, bits)
+        launch(w, kernels("dorefa").dorefa_weight_forward, w, y, scale, bits)
     return y, scale
 
 
@@ -134,7 +136,7 @@ def _dorefa_weight_backward(
     grad, dw = in_strides_of(grad, w), torch.empty_like(w)
     if w.numel():
         arguments = grad, w, maximum.float(), dw, bits, detach_max
-        _launch(w, _kernels("dorefa").dorefa_weight_backward, *arguments)
+        launch(w, kernels("dorefa").dorefa_weight_backward, *arguments)
     return dw
 
 
@@ -142,7 +144,7 @@ def _ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     x = dense(x)
     y = torch.empty_like(x)
     if x.numel():
-        _launch(x, _kernels("ewgs").ewgs_forward, x, lower.float(), upper.float(), y, bits)
+        launch(x, kernels("ewgs").ewgs_forward, x, lower.float(), upper.float(), y, bits)
     return y
 
 
@@ -161,50 +163,11 @@ def _ewgs_backward(
     if x.numel():
         scale = None if delta_tensor is None else delta_tensor.float()
         arguments = grad, x, lower.float(), upper.float(), dx, dlower, dupper, bits, delta, scale
-        _launch(x, _kernels("ewgs").ewgs_backward, *arguments)
+        launch(x, kernels("ewgs").ewgs_backward, *arguments)
     return dx, dlower, dupper
 
 
-def _augment(
-    pixels: Tensor,
-    index: Tensor,
-    crop: Tensor,
-    flip: Tensor,
-    setting: Tensor,
-    kind: Tensor,
-    lut: Tensor,
-    integer: Tensor,
-    real: Tensor,
-    share: Tensor | None,
-    erase: Tensor | None,
-    partner: Tensor | None,
-    box: Tensor | None,
-    weight: Tensor | None,
-    values: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    tensors = pixels, index, crop, flip, setting, kind, lut, integer, real
-    plan = tuple(t.contiguous() for t in tensors)
-    extra = (share, erase, partner, box, weight, values)
-    share, erase, partner, box, weight, values = (
-        None if t is None else t.contiguous() for t in extra
-    )
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    shape = (len(index if partner is None else partner), *pixels.shape[1:])
-    y = torch.empty(shape, dtype=dtype, device=pixels.device, memory_format=order)
-    if not y.numel():
-        return y
-    rows = y if partner is None else pixels.new_empty((len(index), *pixels.shape[1:]))
-    through = values if partner is None else None
-    _launch(pixels, _kernels("augment").augment_rows, plan, share, erase, through, rows)
-    if partner is not None:
-        mixed = rows, partner, box, weight, values, y
-        _launch(pixels, _kernels("augment").augment_mix, *mixed)
-    return y
-
-
-IMPLEMENTATIONS = {
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "lsq_forward": _lsq_forward,
     "lsq_backward": _lsq_backward,
     "pact_forward": _pact_forward,
@@ -215,11 +178,15 @@ IMPLEMENTATIONS = {
     "dorefa_weight_backward": _dorefa_weight_backward,
     "ewgs_forward": _ewgs_forward,
     "ewgs_backward": _ewgs_backward,
-    "augment": _augment,
 }
 
-if INSTALLED:
-    for name, function in IMPLEMENTATIONS.items():
+
+def register(implementations: dict[str, Callable[..., Any]]) -> None:
+    """Make these the ``triton`` overloads, where there is a Triton."""
+    for name, function in implementations.items() if INSTALLED else ():
         LIBRARY.impl(f"{name}.triton", function, "CUDA")
         if INTERPRETED:
             LIBRARY.impl(f"{name}.triton", function, "CPU")
+
+
+register(IMPLEMENTATIONS)

@@ -6,6 +6,7 @@ from .dorefa import dorefa_activation, dorefa_weight
 from .ewgs import ewgs
 from .kd_loss import kd_loss
 from .lsq import lsq
+from .many import dorefa_weight_many, ewgs_many, lsq_many
 from .pact import pact
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "cmi_update",
     "dorefa_activation",
     "dorefa_weight",
+    "dorefa_weight_many",
     "ewgs",
+    "ewgs_many",
     "kd_loss",
     "lsq",
+    "lsq_many",
     "pact",
 ]

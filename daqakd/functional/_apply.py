@@ -50,7 +50,8 @@ def first_order(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[
             return backward(ctx, *grads)
         with torch.no_grad():
             results = backward(ctx, *grads)
-        anchor = grads[0].new_zeros((), requires_grad=True)
+        present = next(grad for grad in grads if grad is not None)
+        anchor = present.new_zeros((), requires_grad=True)
         return tuple(r if r is None else _SecondDerivative.apply(r, anchor) for r in results)
 
     return wrapper

@@ -1,40 +1,18 @@
 #include "../formulas/dorefa.h"
 
-#include <limits>
+#include <algorithm>
 
 #include "../common/check.h"
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
+#include "many.h"
 
 namespace daqakd::cpu {
 namespace {
 
 template <class C>
 struct None {};
-
-template <class C>
-struct Activation {
-  static constexpr int kBits = 1;
-
-  DAQAKD_INLINE None<C> prepare(C) const { return {}; }
-  DAQAKD_INLINE C value(C x, None<C>) const { return dorefa_quantize(x, range); }
-  DAQAKD_INLINE uint8_t code(C x, None<C>) const { return dorefa_code(x, range); }
-
-  DoReFaRange<C> range;
-};
-
-template <class C>
-struct ActivationBackward {
-  static constexpr int kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  DAQAKD_INLINE None<C> prepare(C) const { return {}; }
-  template <class Code>
-  DAQAKD_INLINE Shares<C, 0> gradient(C g, Code code, None<C>) const {
-    return {code != 0 ? g : C(0), {}};
-  }
-};
 
 template <class C>
 struct Weight {
@@ -165,56 +143,64 @@ Compute<T> share_of_maximum(
   return -sum / (maximum * maximum) / count;
 }
 
+template <class T>
+void forward_of(const Tensor& w, int64_t bits, const Tensor& y, Compute<T>& all) {
+  using C = Compute<T>;
+  const View view = view_of(w, std::nullopt);
+  const T* from = data<T>(w);
+  all = bits == 1 ? signed_mean<T>(view, from, from) : largest_tanh<T>(from, view.numel());
+  if (bits == 1)
+    map<T>(view, from, &all, mutable_data<T>(y), nullptr, Binary<C>{});
+  else
+    map<T>(view, from, &all, mutable_data<T>(y), nullptr, Weight<C>{bits});
+}
+
+template <class T>
+void backward_of(
+    const Tensor& grad, const Tensor& w, Compute<T> all, int64_t bits, bool detach_max,
+    const Tensor& dw) {
+  using C = Compute<T>;
+  const View view = view_of(w, std::nullopt);
+  const T *from = data<T>(w), *g = data<T>(grad);
+  const auto run = [&](const C& parameter, const auto& op) {
+    backward<T>(view, g, Values<T>{from}, &parameter, mutable_data<T>(dw), {}, 1.0, op);
+  };
+  if (bits == 1)
+    run(detach_max ? C(0) : signed_mean<T>(view, g, from), BinaryBackward<C>{});
+  else
+    run(all, WeightBackward<C>{detach_max ? C(0) : share_of_maximum<T>(view, g, from, all)});
+}
+
+// maximum: scalars in a row, the i-th of this tensor.
+void forward_one(
+    const Tensor& w, int64_t bits, const Tensor& y, const Tensor& maximum, int64_t i) {
+  by_dtype(w, [&](auto element) {
+    using T = decltype(element);
+    Compute<T>& all = mutable_data<Compute<T>>(maximum)[i];
+    if (w.numel() == 0)
+      all = 0;
+    else
+      forward_of<T>(w, bits, y, all);
+  });
+}
+
+void backward_one(
+    const Tensor& grad, const Tensor& w, const Tensor& maximum, int64_t i, int64_t bits,
+    bool detach_max, const Tensor& dw) {
+  if (w.numel() == 0) return;
+  by_dtype(w, [&](auto element) {
+    using T = decltype(element);
+    backward_of<T>(grad, w, data<Compute<T>>(maximum)[i], bits, detach_max, dw);
+  });
+}
+
 }  // namespace
-
-std::tuple<Tensor, Tensor> dorefa_activation_forward(
-    const Tensor& x, int64_t bits, bool is_signed) {
-  check_bits(bits, is_signed);
-  const Tensor input = dense(x);
-  Tensor y = empty_as(input), mask = empty_mask(x, 1);
-  by_dtype(x, [&](auto element) {
-    using T = decltype(element);
-    using C = Compute<T>;
-    const C unused = 0;
-    map<T>(
-        view_of(input, std::nullopt), data<T>(input), &unused, mutable_data<T>(y),
-        mutable_data<uint8_t>(mask), Activation<C>{DoReFaRange<C>(bits, is_signed)});
-  });
-  return {y, mask};
-}
-
-Tensor dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
-  check_mask(mask, grad, 1);
-  const Tensor g = dense(grad);
-  Tensor dx = empty_as(g);
-  by_dtype(grad, [&](auto element) {
-    using T = decltype(element);
-    using C = Compute<T>;
-    const C unused = 0;
-    backward<T>(
-        view_of(g, std::nullopt), data<T>(g), Codes<1, C>{data<uint8_t>(mask), 0}, &unused,
-        mutable_data<T>(dx), {}, 1.0, ActivationBackward<C>{});
-  });
-  return dx;
-}
 
 std::tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
   check_bits(bits, false);
   const Tensor input = dense(w);
   Tensor y = empty_as(input), scale = empty_scalar(w, accumulation_type(w));
-  if (w.numel() == 0) return {y, torch::stable::zero_(scale)};
-  by_dtype(w, [&](auto element) {
-    using T = decltype(element);
-    using C = Compute<T>;
-    const View view = view_of(input, std::nullopt);
-    const T* from = data<T>(input);
-    C& all = *mutable_data<C>(scale);
-    all = bits == 1 ? signed_mean<T>(view, from, from) : largest_tanh<T>(from, view.numel());
-    if (bits == 1)
-      map<T>(view, from, &all, mutable_data<T>(y), nullptr, Binary<C>{});
-    else
-      map<T>(view, from, &all, mutable_data<T>(y), nullptr, Weight<C>{bits});
-  });
+  forward_one(input, bits, y, scale, 0);
   return {y, scale};
 }
 
@@ -224,25 +210,39 @@ Tensor dorefa_weight_backward(
   check_parameter("maximum", maximum, w, std::nullopt);
   check_bits(bits, false);
   const Tensor input = dense(w), g = in_strides_of(grad, input);
-  const Tensor scale = as_parameter(maximum, accumulation_type(w));
   Tensor dw = empty_as(input);
-  if (w.numel() == 0) return dw;
-  by_dtype(w, [&](auto element) {
-    using T = decltype(element);
-    using C = Compute<T>;
-    const View view = view_of(input, std::nullopt);
-    const T *from = data<T>(input), *gradient = data<T>(g);
-    const auto run = [&](const C& parameter, const auto& op) {
-      backward<T>(
-          view, gradient, Values<T>{from}, &parameter, mutable_data<T>(dw), {}, 1.0, op);
-    };
-    const C all = *data<C>(scale);
-    if (bits == 1)
-      run(detach_max ? C(0) : signed_mean<T>(view, gradient, from), BinaryBackward<C>{});
-    else
-      run(all, WeightBackward<C>{
-                   detach_max ? C(0) : share_of_maximum<T>(view, gradient, from, all)});
-  });
+  backward_one(g, input, as_parameter(maximum, accumulation_type(w)), 0, bits, detach_max, dw);
+  return dw;
+}
+
+std::tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, std::vector<int64_t> bits) {
+  const int64_t count = check_some(w);
+  check_lengths(w.size(), {bits.size()});
+  Tensors y;
+  for (size_t i = 0; i < w.size(); ++i) {
+    check_bits(bits[i], false);
+    w[i] = dense(w[i]);
+    y.push_back(empty_as(w[i]));
+  }
+  const Tensor maximum = empty(w[0], &count, 1, accumulation_type(w[0]));
+  each_tensor(w, [&](int64_t i) { forward_one(w[i], bits[i], y[i], maximum, i); });
+  return {y, maximum};
+}
+
+Tensors dorefa_weight_many_backward(
+    Tensors grad, Tensors w, const Tensor& maximum, std::vector<int64_t> bits, bool detach_max) {
+  check_some(w);
+  check_lengths(w.size(), {grad.size(), bits.size(), size_t(maximum.numel())});
+  const Tensor all = as_parameter(maximum, accumulation_type(w[0]));
+  Tensors dw;
+  for (size_t i = 0; i < w.size(); ++i) {
+    check_same("grad", grad[i], w[i]);
+    check_bits(bits[i], false);
+    w[i] = dense(w[i]);
+    grad[i] = in_strides_of(grad[i], w[i]);
+    dw.push_back(empty_as(w[i]));
+  }
+  each_tensor(w, [&](int64_t i) { backward_one(grad[i], w[i], all, i, bits[i], detach_max, dw[i]); });
   return dw;
 }
 

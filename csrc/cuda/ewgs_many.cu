@@ -1,0 +1,62 @@
+#include "../ops.h"
+#include "ewgs.cuh"
+#include "many.cuh"
+
+namespace daqakd::cuda {
+
+Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits) {
+  check_some(x);
+  check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
+  const Launch launch(x[0]);
+  Tensors y;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_range(x[i], lower[i], upper[i], bits[i]);
+    x[i] = dense(x[i]);
+    lower[i] = as_parameter(lower[i], ScalarType::Float);
+    upper[i] = as_parameter(upper[i], ScalarType::Float);
+    y.push_back(empty_as(x[i]));
+  }
+  by_dtype(x[0], [&](auto element) {
+    using T = decltype(element);
+    map_many<T, EWGS>(launch, x, y, [&](size_t i) {
+      return OfRows<EWGS>{
+          {data<float>(lower[i]), data<float>(upper[i]), nullptr, bits[i], 0.0f}, 1};
+    });
+  });
+  return y;
+}
+
+std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
+    Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,
+    double delta, std::optional<Tensor> delta_tensor) {
+  check_some(x);
+  check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
+  const Launch launch(x[0]);
+  if (delta_tensor) check_parameter("delta_tensor", *delta_tensor, x[0], std::nullopt);
+  if (delta_tensor) delta_tensor = as_parameter(*delta_tensor, ScalarType::Float);
+  const float* scale = delta_tensor ? data<float>(*delta_tensor) : nullptr;
+  Tensors dx, dlower, dupper;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_range(x[i], lower[i], upper[i], bits[i]);
+    check_same("grad", grad[i], x[i]);
+    x[i] = dense(x[i]);
+    grad[i] = in_strides_of(grad[i], x[i]);
+    dlower.push_back(empty_contiguous(lower[i], ScalarType::Float));
+    dupper.push_back(empty_contiguous(upper[i], ScalarType::Float));
+    lower[i] = as_parameter(lower[i], ScalarType::Float);
+    upper[i] = as_parameter(upper[i], ScalarType::Float);
+    dx.push_back(empty_as(x[i]));
+  }
+  by_dtype(x[0], [&](auto element) {
+    using T = decltype(element);
+    const auto op = [&](size_t i) {
+      return OfRows<EWGS>{
+          {data<float>(lower[i]), data<float>(upper[i]), scale, bits[i], float(delta)}, 1};
+    };
+    const Partials partials = backward_many<T, EWGS>(launch, grad, x, dx, op);
+    fold_many(launch, partials, {&dlower, &dupper}, [](size_t) { return 1.0f; });
+  });
+  return {dx, dlower, dupper};
+}
+
+}  // namespace daqakd::cuda

@@ -1,0 +1,80 @@
+#include "../formulas/lsq.h"
+
+#include "../ops.h"
+#include "many.cuh"
+
+namespace daqakd::cuda {
+namespace {
+
+struct LSQ {
+  static constexpr int kBits = 0, kSums = 1;
+  static constexpr bool kHasDx = true;
+
+  __device__ Step<float> prepare(int64_t row) const { return Step(step[row]); }
+  __device__ float value(float x, const Step<float>& s) const { return lsq_quantize(x, s, range); }
+  __device__ Shares<1> gradient(float g, float x, const Step<float>& s) const {
+    const auto one = lsq_gradient(g, x, s, range);
+    return {one.dx, {one.ds}};
+  }
+
+  const float* step;  // [rows]
+  LSQRange<float> range;
+};
+
+}  // namespace
+
+Tensors lsq_many_forward(
+    Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax) {
+  check_some(x);
+  check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
+  const Launch launch(x[0]);
+  Tensors models, y;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_parameter("step", step[i], x[i], row_axis(step[i]));
+    models.push_back(dense(x[i]));
+    x[i] = in_rows(models[i], step[i].numel());
+    step[i] = as_parameter(step[i], ScalarType::Float);
+    y.push_back(empty_as(x[i]));
+  }
+  by_dtype(x[0], [&](auto element) {
+    using T = decltype(element);
+    map_many<T, LSQ>(launch, x, y, [&](size_t i) {
+      return OfRows<LSQ>{
+          {data<float>(step[i]), lsq_range<float>(qmin[i], qmax[i], STE::closed)},
+          step[i].numel()};
+    });
+  });
+  return in_strides_of_each(y, models);
+}
+
+std::tuple<Tensors, Tensors> lsq_many_backward(
+    Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,
+    int64_t ste, std::vector<double> grad_scale) {
+  check_some(x);
+  check_lengths(
+      x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
+  const Launch launch(x[0]);
+  Tensors models, dx, ds;
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_parameter("step", step[i], x[i], row_axis(step[i]));
+    check_same("grad", grad[i], x[i]);
+    models.push_back(dense(x[i]));
+    x[i] = in_rows(models[i], step[i].numel());
+    grad[i] = in_strides_of(grad[i], x[i]);
+    ds.push_back(empty_contiguous(step[i], ScalarType::Float));
+    step[i] = as_parameter(step[i], ScalarType::Float);
+    dx.push_back(empty_as(x[i]));
+  }
+  by_dtype(x[0], [&](auto element) {
+    using T = decltype(element);
+    const auto op = [&](size_t i) {
+      return OfRows<LSQ>{
+          {data<float>(step[i]), lsq_range<float>(qmin[i], qmax[i], STE(ste))}, step[i].numel()};
+    };
+    const Partials partials = backward_many<T, LSQ>(launch, grad, x, dx, op);
+    fold_many(launch, partials, {&ds}, [&](size_t i) { return float(grad_scale[i]); });
+  });
+  return {in_strides_of_each(dx, models), ds};
+}
+
+}  // namespace daqakd::cuda

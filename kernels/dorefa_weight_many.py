@@ -1,0 +1,168 @@
+"""DoReFa on all the weights of a model in two launches; the formulas are ``dorefa``'s."""
+
+from collections.abc import Sequence
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._many import OPTIONS, TILE, chunks, member, new_partials, piece
+from ._maths import tanh
+from .dorefa import dorefa_gradient, dorefa_share, dorefa_sign, dorefa_value
+
+Tensors = Sequence[Tensor]
+
+
+@triton.jit
+def dorefa_weight_many_magnitude_kernel(
+    w,  # each [inner]
+    partials,  # [programs]
+    levels,
+    inner,
+    firsts,
+    COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: the largest |w| of a piece as bits, NaN above everything; at 1 bit sum|w|."""
+    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
+    size = tl.abs(tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32))
+    largest = tl.max(size.to(tl.int32, bitcast=True), 0).to(tl.float32, bitcast=True)
+    binary = member(levels, firsts, COUNT) == 1.0
+    tl.store(partials + tl.program_id(0), tl.where(binary, tl.sum(size, 0), largest))
+
+
+@triton.jit
+def _sum_and_largest(partials, start, count, BLOCK: tl.constexpr):
+    """Return the fp64 sum of ``count`` partials and the largest by their bits."""
+    total, most = tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.int32)
+    for first in range(0, count, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        some = tl.load(partials + start + i, mask=i < count, other=0.0)
+        total += some.to(tl.float64)
+        most = tl.maximum(most, some.to(tl.int32, bitcast=True))
+    return tl.sum(total, 0), tl.max(most, 0).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def dorefa_weight_many_forward_kernel(
+    w,  # each [inner]
+    partials,  # [programs]: of the magnitude kernel
+    y,  # each [inner]
+    maximum,  # each []: max|tanh(w)|, or mean|w|
+    levels,
+    pieces,
+    inner,
+    firsts,
+    COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: a piece of one tensor; its first program keeps the maximum."""
+    _, at, mask, unit = piece(inner, firsts, COUNT, BLOCK)
+    target, count = member(y, firsts, COUNT), member(levels, firsts, COUNT)
+    start, blocks = member(firsts, firsts, COUNT), member(pieces, firsts, COUNT)
+    total, largest = _sum_and_largest(partials, start, blocks, 128)
+    mean = (total / tl.maximum(member(inner, firsts, COUNT), 1)).to(tl.float32)
+    size = tl.where(count == 1.0, mean, tanh(largest))
+    tl.store(member(maximum, firsts, COUNT), size, mask=unit == 0)
+    v = tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    value = tl.where(count == 1.0, dorefa_sign(v) * size, dorefa_value(v, size, count))
+    tl.store(target + at, value.to(target.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def dorefa_weight_many_maximum_backward_kernel(
+    grad,  # each [inner]
+    w,  # each [inner]
+    maximum,  # each []
+    partials,  # [2, programs]
+    levels,
+    programs,
+    inner,
+    firsts,
+    COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: shares of sum(grad * tanh(w)) and of the largest weights' number.
+
+    At 1 bit: of sum(grad * sign(w)).
+    """
+    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
+    g = tl.load(member(grad, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    binary, t = member(levels, firsts, COUNT) == 1.0, tanh(v)
+    largest = mask & (tl.abs(t) == tl.load(member(maximum, firsts, COUNT)))
+    terms = g * tl.where(binary, dorefa_sign(v), t)
+    tl.store(partials + tl.program_id(0), tl.sum(terms, 0))
+    tl.store(partials + programs + tl.program_id(0), tl.sum(largest.to(tl.float32), 0))
+
+
+@triton.jit
+def dorefa_weight_many_backward_kernel(
+    grad,  # each [inner]
+    w,  # each [inner]
+    maximum,  # each []
+    partials,  # [2, programs] of the maximum kernel; None when detached
+    dx,  # each [inner]
+    levels,
+    pieces,
+    programs,
+    inner,
+    firsts,
+    COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: dw of a piece of one tensor."""
+    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
+    target, size = member(dx, firsts, COUNT), tl.load(member(maximum, firsts, COUNT))
+    binary = member(levels, firsts, COUNT) == 1.0
+    share = 0.0
+    if partials is not None:
+        start, blocks = member(firsts, firsts, COUNT), member(pieces, firsts, COUNT)
+        total, _ = _sum_and_largest(partials, start, blocks, 128)
+        number, _ = _sum_and_largest(partials, programs + start, blocks, 128)
+        mean = (total / tl.maximum(member(inner, firsts, COUNT), 1)).to(tl.float32)
+        number = tl.where(number == 0.0, 1.0, number)  # not counted at 1 bit
+        each = dorefa_share(total.to(tl.float32), number.to(tl.float32), size)
+        share = tl.where(binary, mean, each)
+    g = tl.load(member(grad, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    plain, graded = g + dorefa_sign(v) * share, dorefa_gradient(g, v, size, share)
+    gradient = tl.where(binary, plain, graded)
+    tl.store(target + at, gradient.to(target.dtype.element_ty), mask=mask)
+
+
+def dorefa_weight_many_forward(
+    w: Tensors, y: Tensors, maximum: Tensor, bits: Sequence[int]
+) -> None:
+    """Write every max|tanh(w)| (1 bit: mean|w|) to ``maximum``, and ``y``, laid out as ``w``."""
+    levels, maxima = [2.0**b - 1 for b in bits], maximum.unbind()
+    for chunk in chunks(w, [1] * len(w)):
+        partials, scales = new_partials(w[0], chunk, 1), chunk.take(levels)
+        sizes = {"COUNT": len(chunk.rows), "BLOCK": TILE}
+        dorefa_weight_many_magnitude_kernel[(chunk.programs,)](
+            chunk.take(w), partials, scales, *chunk.sizes, **sizes, **OPTIONS
+        )
+        dorefa_weight_many_forward_kernel[(chunk.programs,)](
+            chunk.take(w), partials, chunk.take(y), chunk.take(maxima), scales, chunk.pieces,
+            *chunk.sizes, **sizes, **OPTIONS,
+        )  # fmt: skip
+
+
+def dorefa_weight_many_backward(
+    grad: Tensors, w: Tensors, maximum: Tensor, dw: Tensors, bits: Sequence[int], detach_max: bool
+) -> None:
+    """Write every ``dw``, laid out as ``grad`` and ``w``."""
+    levels, maxima = [2.0**b - 1 for b in bits], maximum.unbind()
+    for chunk in chunks(w, [1] * len(w)):
+        partials, scales = None, chunk.take(levels)
+        sizes = {"COUNT": len(chunk.rows), "BLOCK": TILE}
+        inputs = [chunk.take(values) for values in (grad, w, maxima)]
+        if not detach_max:
+            partials = new_partials(w[0], chunk, 2)
+            dorefa_weight_many_maximum_backward_kernel[(chunk.programs,)](
+                *inputs, partials, scales, chunk.programs, *chunk.sizes, **sizes, **OPTIONS
+            )
+        dorefa_weight_many_backward_kernel[(chunk.programs,)](
+            *inputs, partials, chunk.take(dw), scales, chunk.pieces, chunk.programs, *chunk.sizes,
+            **sizes, **OPTIONS,
+        )  # fmt: skip
