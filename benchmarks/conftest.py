@@ -1,14 +1,30 @@
 """Timing by pytest-benchmark of the cases and contestants that ``daqakd bench`` has, too."""
 
 import os
+from functools import reduce
 
 import pytest
 import torch
 
-from daqakd.report.measure import Case, Contestant, problem, rotation
+from daqakd._ops import BACKENDS
+from daqakd.report.bench import DTYPES, SIZES, Op
+from daqakd.report.measure import problem, rotation
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 REPEATS = int(os.environ.get("DAQAKD_BENCH_REPEATS", "3"))
+CHOSEN = [int(s) for s in os.environ.get("DAQAKD_BENCH_SIZES", "").split(",") if s] or SIZES
+
+
+def each_row(op: Op, sizes=CHOSEN):
+    """Parametrize a test by all forms, sizes, dtypes and contestants of ``op``."""
+    factors = {
+        "form": op.forms,
+        "size": sizes,
+        "dtype": ["float32", "bfloat16"],
+        "name": list(op.contestants(DEVICE)),
+    }
+    marks = [pytest.mark.parametrize(*factor) for factor in factors.items()]
+    return lambda test: reduce(lambda marked, mark: mark(marked), marks, test)
 
 
 def pytest_configure(config):
@@ -32,14 +48,17 @@ def pytest_collection_modifyitems(items):
 def time_row(benchmark):
     """Time a contestant on a case, after its result was accepted."""
 
-    def measure(case: Case, contestant: Contestant) -> None:
-        run = case.bind(contestant)
+    def measure(op: Op, name: str, dtype: str, size: int, form: str) -> None:
+        case = op.case(size, DTYPES[dtype], form, DEVICE)
+        run = case.bind(op.contestants(DEVICE)[name])
         wrong = problem(case, run)
+        if wrong is not None and name not in BACKENDS:
+            pytest.skip(f"{name}: {wrong}")
         assert wrong is None, wrong
         inputs = rotation(case)
-        rounds = 5 if case.numel >= 2**22 else 50
-        benchmark.pedantic(run, setup=lambda: (next(inputs), {}), rounds=rounds, warmup_rounds=2)
         seconds = case.floor_seconds()
+        rounds = 5 if seconds is None or case.numel >= 2**22 else 50
+        benchmark.pedantic(run, setup=lambda: (next(inputs), {}), rounds=rounds, warmup_rounds=2)
         benchmark.extra_info |= {
             "op": case.op,
             "numel": case.numel,
@@ -48,7 +67,7 @@ def time_row(benchmark):
             "gpu": torch.cuda.get_device_name() if case.device == "cuda" else None,
             "torch": torch.__version__,
             "floor_seconds": seconds,
-            "fraction_of_floor": seconds / benchmark.stats.stats.median,
+            "fraction_of_floor": seconds and seconds / benchmark.stats.stats.median,
         }
 
     return measure

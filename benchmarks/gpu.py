@@ -16,6 +16,7 @@ from pathlib import Path
 
 BUDGET = 9 * 60  # seconds for everything
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "many")
 SIZES = "1024,16384,262144,4194304,16777216,67108864"
 
 
@@ -23,14 +24,17 @@ def steps(out: Path, dry: bool) -> dict[str, list[str]]:
     """Return the commands, by name, in order."""
     sanitizer = shutil.which("compute-sanitizer")
     marked = ["-m", "not gpu and not slow" if dry else "gpu"]
-    rows = ["benchmarks/bench_lsq.py", f"--benchmark-json={out / 'bench.json'}"]
-    tests = [*PYTEST, "tests/test_gpu.py", *marked]
+    tests = [*PYTEST, *sorted(str(p) for p in Path("tests").glob("test_gpu*.py")), *marked]
     commands = {
         "build": [sys.executable, "setup.py", "build_ext", "--inplace"],
         "tests": tests,
         "sanitizer": [sanitizer or "compute-sanitizer", *tests, "-k", "small"],
-        "benchmarks": [*PYTEST, *rows, "-m", "", "-k", "1024 and tensor" if dry else ""],
     }
+    for stem in STEMS:
+        rows = [f"benchmarks/bench_{stem}.py", f"--benchmark-json={out / stem}.json"]
+        commands[stem] = [*PYTEST, *rows, "-m", "", "-k", "1024 and tensor" if dry else ""]
+    shares = [sys.executable, "-m", "benchmarks.bench_cmi", "--out", str(out)]
+    commands["ranking"] = [*shares, *(["--turns", "1", "--classes", "10"] if dry else [])]
     if sanitizer is None:
         del commands["sanitizer"]
     return commands
@@ -58,14 +62,14 @@ def table(file: Path) -> list[dict[str, object]]:
     rows = defaultdict(list)
     for entry in json.loads(file.read_text())["benchmarks"]:
         p, extra = entry["params"], entry["extra_info"]
-        key = (p["size"], p["dtype"], p["per"], p["name"])
+        key = (extra["op"], p["size"], p["dtype"], p["form"], p["name"])
         rows[key].append((entry["stats"]["median"], extra["floor_seconds"]))
     found = []
-    for (size, dtype, steps_per, name), measured in sorted(rows.items()):
+    for (op, size, dtype, form, name), measured in sorted(rows.items()):
         median = statistics.median(seconds for seconds, _ in measured)
         floor = statistics.median(seconds for _, seconds in measured)
         found.append(
-            {"size": size, "dtype": dtype, "steps": steps_per, "name": name,
+            {"op": op, "size": size, "dtype": dtype, "form": form, "name": name,
              "microseconds": 1e6 * median, "of_floor": floor / median}
         )  # fmt: skip
     return found
@@ -76,11 +80,11 @@ def page(report: dict) -> str:
     lines = [f"# GPU run, {report['date']}", "", f"Device: {report['device']}", ""]
     lines += ["| step | exit | seconds |", "|---|---|---|"]
     lines += [f"| {n} | {s['code']} | {s['seconds']:.0f} |" for n, s in report["steps"].items()]
-    lines += ["", "| elements | dtype | steps per | contestant | us | of floor |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += ["", "| op | elements | dtype | form | contestant | us | of floor |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for row in report["rows"]:
         lines.append(
-            f"| {row['size']} | {row['dtype']} | {row['steps']} | {row['name']}"
+            f"| {row['op']} | {row['size']} | {row['dtype']} | {row['form']} | {row['name']}"
             f" | {row['microseconds']:.1f} | {row['of_floor']:.2f} |"
         )
     return "\n".join([*lines, ""])
@@ -119,7 +123,7 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "device": device,
         "steps": results,
-        "rows": table(options.out / "bench.json"),
+        "rows": [row for stem in STEMS for row in table(options.out / f"{stem}.json")],
     }
     (options.out / "gpu.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "gpu.md").write_text(page(report))

@@ -42,6 +42,16 @@ using Tensors = std::vector<torch::stable::Tensor>;
       const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
       const torch::stable::Tensor& lower, const torch::stable::Tensor& upper, int64_t bits,      \
       double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
+  void cmi_update(                                                                               \
+      torch::stable::Tensor state, const torch::stable::Tensor& logits,                          \
+      const torch::stable::Tensor& labels, std::optional<torch::stable::Tensor> weight,          \
+      std::optional<torch::stable::Tensor> group);                                               \
+  torch::stable::Tensor cmi_divergence(                                                          \
+      const torch::stable::Tensor& logits, const torch::stable::Tensor& labels,                  \
+      const torch::stable::Tensor& centroids);                                                   \
+  torch::stable::Tensor cmi_divergence_backward(                                                 \
+      const torch::stable::Tensor& grad, const torch::stable::Tensor& logits,                    \
+      const torch::stable::Tensor& labels, const torch::stable::Tensor& centroids);                \
   Tensors lsq_many_forward(                                                                      \
       Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax);            \
   std::tuple<Tensors, Tensors> lsq_many_backward(                                                \

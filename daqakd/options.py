@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .report.bench import SIZES
+from .report.bench import IMAGES, SIZES
 from .train import TrainConfig
 
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
@@ -17,6 +17,9 @@ def _optional(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
+BenchOp = Literal[
+    "lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "many", "resnet20", "step"
+]
 Channels = Annotated[tuple[float, float, float] | None, _optional("R G B")]
 OptionalInt = Annotated[int | None, _optional("INT")]
 OptionalFloat = Annotated[float | None, _optional("FLOAT")]
@@ -193,10 +196,16 @@ class Run(Teacher, Quantization, Student, Ranking, Common):
 class Bench:
     """Time the ops against eager PyTorch, torch.compile and PyTorch's own op; needs no data."""
 
-    op: tuple[Literal["lsq"], ...] = ("lsq",)
-    """Ops to measure, forward and backward."""
+    op: tuple[BenchOp, ...] = ("lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs")
+    """Ops to measure, forward and backward.
+
+    many is eight weights in one call, resnet20 that model's weights, step a training step of it at
+    W2A2.
+    """
     size: tuple[int, ...] = SIZES
     """Elements of the input."""
+    images: int = IMAGES
+    """Images of a batch, for step."""
     dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
     """Dtypes of the input."""
     turns: int = 9

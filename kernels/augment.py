@@ -141,7 +141,7 @@ def augment_mix_kernel(
     bytes,  # [rows, 3, height, width]
     partner,  # [outputs]
     box,  # [outputs, 4]
-    weight,  # [outputs]
+    kept,  # [outputs], the share of the own image
     values,  # [3, 256]
     y,  # [outputs, 3, height, width], any order of the last three
     height,
@@ -164,7 +164,7 @@ def augment_mix_kernel(
             v = tl.where(_within(box + 4 * image, at // width, at % width), theirs, mine)
             _write(y, values, v, c, at, mask, channel_step, pixel_step)
         else:
-            share = tl.load(weight + image)
+            share = tl.load(kept + image)
             first = share * tl.load(values + c * 256 + mine.to(tl.int32))
             second = (1.0 - share) * tl.load(values + c * 256 + theirs.to(tl.int32))
             address = y + c * channel_step + at * pixel_step

@@ -25,11 +25,15 @@ DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group", "firsts", "starts", "programs"]
 SIZES += ["height", "chains", "slots", "channel_step", "pixel_step"]
-ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
+SIZES += ["rows", "classes", "groups", "stride"]
+ELEMENTS = ("x", "w", "y", "grad", "dx", "logits")  # pointers to the tensor's own dtype
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
-FLOATS += ("outs", "real", "share", "values", "weight", "total")
-OTHERS = {"mask": "*u8", "largest": "*i32", "pixels": "*u8", "lut": "*u8", "scratch": "*u8"}
+FLOATS += ("outs", "real", "share", "values", "kept", "total")
+DOUBLES = ("soft", "weight", "centroids", "divergence", "upstream")
+OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
+OTHERS |= dict.fromkeys(DOUBLES, "*fp64")
+OTHERS |= {"pixels": "*u8", "lut": "*u8", "scratch": "*u8"}
 OTHERS |= {"bytes": "*u8", "flip": "*i1", "kind": "*i8", "setting": "*i16", "crop": "*i32"}
 OTHERS |= {"integer": "*i32", "erase": "*i32", "box": "*i32", "index": "*i64", "partner": "*i64"}
 LISTED = 8  # tensors of a *_many launch; its arguments are tuples but for these
@@ -44,6 +48,11 @@ TILES = {
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
+    "rows": [
+        {"ROWS": 32, "BLOCK": 16, "WHOLE": True},
+        {"ROWS": 1, "BLOCK": 1024, "WHOLE": True},
+        {"ROWS": 1, "BLOCK": 1024, "WHOLE": False},
+    ],
     "fold_many": [{"COUNT": LISTED, "BLOCK": 128}],
     "many": [{"COUNT": LISTED, "BLOCK": 1024}],
     "fold": [{"BLOCK": 1024}],
@@ -98,6 +107,8 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
     warps = 4 if kernel.__name__.endswith("fold_kernel") or "COUNT" in tile else 8
     options = {"num_warps": warps, "enable_fp_fusion": False}
+    if kernel.__name__.endswith("rows_kernel"):
+        options = sys.modules[kernel.__module__].OPTIONS
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"

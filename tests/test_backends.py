@@ -1,17 +1,19 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from daqakd import _ops
 from daqakd._errors import InputError
-from daqakd.backends import can_run, choose, forced_backend, select, use_backend
+from daqakd.backends import can_run, choose, forced_backend, select, table, use_backend
 from daqakd.functional import lsq
 
 STEMS = ("lsq", "pact", "dorefa_weight", "dorefa_activation", "ewgs", "kd_loss", "cmi")
 X = torch.zeros(3)
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +63,28 @@ def test_the_first_of_the_preference_is_chosen(monkeypatch):
 
 
 def test_the_preference_of_a_device_names_backends():
-    for names in select.PREFERENCE.values():
-        assert set(names) <= set(_ops.BACKENDS)
-        assert names[-1] == "reference"
+    for rows in table.ROWS.values():
+        assert rows[-1].op is rows[-1].dtype is rows[-1].below is None, "the last covers the rest"
+        for row in rows:
+            assert set(row.order) <= set(_ops.BACKENDS)
+            assert row.order[-1] == "reference"
+
+
+def test_every_row_names_a_result_that_exists():
+    sources = [row.source for rows in table.ROWS.values() for row in rows]
+    sources += [source for _, source in table.TOGETHER_BELOW.values()]
+    for source in sources:
+        assert source == table.NOT_MEASURED or (ROOT / source).exists(), source
+
+
+def test_the_first_row_that_covers_a_call_decides(monkeypatch):
+    small = table.Row(("reference",), "", op="lsq", dtype=torch.float32, below=10)
+    monkeypatch.setitem(table.ROWS, "cpu", (small, *table.ROWS["cpu"]))
+    monkeypatch.setattr(select.native, "can_run", lambda *_: None)
+    assert choose("lsq", torch.ones(9)) == "reference"
+    assert choose("lsq", torch.ones(10)) == "native"
+    assert choose("lsq", torch.ones(9).double()) == "native"
+    assert choose("pact", torch.ones(9)) == "native"
 
 
 @pytest.mark.usefixtures("_no_other_backend")

@@ -108,3 +108,45 @@ def test_ddp_gives_the_gradients_of_the_whole_batch(tmp_path: Path):
         seen = torch.load(tmp_path / f"gradients{rank}.pt", weights_only=True)
         for name, grad in whole.items():
             torch.testing.assert_close(seen[name], grad, rtol=1e-4, atol=1e-6)
+
+
+class Partly(torch.nn.Module):
+    """Some weights of the bank are never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.never = (torch.nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+def partly(rank: int) -> tuple[torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    student = daqakd.quantize(Partly(), weight_bits=3, act_bits=None, method="lsq")
+    return student, torch.randn(4, 6, generator=torch.Generator().manual_seed(rank))
+
+
+def bank_on_rank(rank: int, folder: str) -> None:
+    join(rank, folder)
+    student, x = partly(rank)
+    wrapped = torch.nn.parallel.DistributedDataParallel(student, find_unused_parameters=True)
+    for _ in range(2):
+        wrapped.zero_grad()
+        found = gradients(wrapped, x)
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_weights_quantized_together_under_ddp(tmp_path: Path):
+    """One node for all weights, some of them unused: nobody waits, gradients are the mean."""
+    multiprocessing.spawn(bank_on_rank, (str(tmp_path),), RANKS)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    alone = [gradients(*partly(rank)) for rank in range(RANKS)]
+    for name, one in alone[0].items():
+        other = alone[1][name]
+        if one is None or other is None:
+            assert ranks[0][name] is ranks[1][name] is None, name
+            continue
+        torch.testing.assert_close(ranks[0][name], (one + other) / 2)
+        assert torch.equal(ranks[0][name], ranks[1][name]), name

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "augment")
-FILES = {"augment": "test_augment_backends"}
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "cmi", "augment")
+OWN = {"augment": "augment_backends"}  # the other files have real sizes
 QUICK = "triton and not opcheck and not float64 and not n1023"
 
 
-def interpret(stem: str, expression: str, marked: str) -> None:
+def run_tests(files: list[str], expression: str, marked: str) -> tuple[int, list[str]]:
+    """Run tests by the interpreter; return how many passed, and the lines on what was skipped."""
     root = Path(__file__).parents[1]
-    chosen = ["-k", f"{stem} and {expression}", "-m", marked]
-    options = ["-q", "-p", "no:cacheprovider", "-rs", *chosen]
-    files = [f"tests/{FILES.get(stem, f'test_{stem}')}.py", "tests/test_contract.py"]
+    options = ["-q", "-p", "no:cacheprovider", "-rs", "-k", expression, "-m", marked]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
         env=os.environ | {"TRITON_INTERPRET": "1"},
@@ -29,14 +28,27 @@ def interpret(stem: str, expression: str, marked: str) -> None:
     )
     assert done.returncode == 0, done.stdout[-4000:]
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    return int(re.search(r"(\d+) passed", done.stdout)[1]), skipped
+
+
+def interpret(stem: str, expression: str, marked: str) -> None:
+    own = sorted(Path(__file__).parent.glob(f"test_{OWN.get(stem, stem)}*.py"))
+    files = [*map(str, own), "tests/test_contract.py"]
+    passed, skipped = run_tests(files, f"{stem} and {expression}", marked)
     assert all("not torch.float64" in line for line in skipped), skipped
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 25
+    assert passed > 25
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.parametrize("stem", STEMS)
 def test_quick_part(stem):
     interpret(stem, QUICK, "not slow and not gpu")
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_training_steps():
+    passed, skipped = run_tests(["tests/test_models_backends.py"], "slim and triton", "not gpu")
+    assert (passed, skipped) == (4, [])
 
 
 @pytest.mark.slow

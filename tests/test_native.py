@@ -86,12 +86,28 @@ def run_ewgs(
     return [y, *overload("ewgs_backward", backend)(x.flip(0), x, *ends, 4, 0.1, None)]
 
 
+def run_cmi(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    """Take the first rows of 37 classes, with hard labels and with soft ones."""
+    z = inputs(name, dtype, device)[0].reshape(-1)[: 37 * 500].reshape(-1, 37) * 4
+    hard, q = torch.arange(len(z), device=device) % 37, z[:37].double().softmax(1)
+    state = torch.zeros(3, 37, 42, 2, dtype=torch.int64, device=device)
+    results = [state]
+    for labels in (hard, z.flip(0).double().softmax(1)):
+        overload("cmi_update", backend)(state, z, labels, None, hard % 3)
+        rows = overload("cmi_divergence", backend)(z, labels, q)
+        results += [rows, overload("cmi_divergence_backward", backend)(rows, z, labels, q)]
+    return results
+
+
 RUNS = {
     "lsq": run,
     "pact": run_pact,
     "dorefa_activation": run_activation,
     "dorefa_weight": run_weight,
     "ewgs": run_ewgs,
+    "cmi": run_cmi,
 }
 each_op = pytest.mark.parametrize("op", RUNS)
 

@@ -80,6 +80,23 @@ def test_calibrate_finds_signs_and_touches_nothing_else():
             assert torch.equal(value, before[key]), key
 
 
+def test_dorefa_weights_do_not_blow_up_the_starting_values():
+    layers = [(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(6)]
+    model = nn.Sequential(*(part for layer in layers for part in layer))
+    x = torch.randn(4, 8, 8, 8)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.momentum = None
+    model(x)
+    student = daqakd.quantize(model, weight_bits=2, act_bits=2, method="pact")
+    before = copy.deepcopy(dict(student.named_buffers()))
+    daqakd.calibrate(student, x)
+    assert max(p.item() for n, p in student.named_parameters() if n.endswith("alpha")) < 10
+    running = [n for n, _ in student.named_buffers() if "running" in n or "tracked" in n]
+    assert all(torch.equal(student.get_buffer(n), before[n]) for n in running)
+    assert all(m.track_running_stats for m in student.modules() if isinstance(m, nn.BatchNorm2d))
+    daqakd.calibrate(student, x[:1])
+
+
 def test_first_and_last_layers():
     def bits(first_last):
         student = daqakd.quantize(SmallNet(), weight_bits=2, act_bits=2, first_last=first_last)

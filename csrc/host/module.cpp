@@ -9,6 +9,7 @@
 #include <sstream>
 #include <string>
 
+#include "../common/explog64.h"
 #include "../common/math.h"
 #include "facts.h"
 #include "packing.h"
@@ -91,6 +92,16 @@ Floats quotient(const Floats& x, float step) {
   return result;
 }
 
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+// The functions of explog64.h, which every native kernel shares, for the tests.
+template <double (*function)(double)>
+Doubles each(const Doubles& x) {
+  Doubles result(x.size());
+  for (py::ssize_t i = 0; i < x.size(); ++i) result.mutable_data()[i] = function(x.data()[i]);
+  return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_host, m) {
@@ -100,4 +111,7 @@ PYBIND11_MODULE(_host, m) {
   m.def("build_facts", &build_facts);
   m.def("kernel_facts", &kernel_facts);
   m.def("quotient", &quotient, py::arg("x"), py::arg("step"));
+  m.def("exp", &each<daqakd::exp64>, py::arg("x"));
+  m.def("log", &each<daqakd::log64>, py::arg("x"));
+  m.def("log1p", &each<daqakd::log1p64>, py::arg("x"));
 }

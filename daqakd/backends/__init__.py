@@ -8,9 +8,11 @@ from . import (
     reference_many,
     triton,
     triton_augment,
+    triton_cmi,
     triton_many,
 )
 from .select import can_run, choose, forced_backend, use_backend
+from .table import together_below
 
 __all__ = [
     "can_run",
@@ -21,8 +23,10 @@ __all__ = [
     "reference_augment",
     "reference_cmi",
     "reference_many",
+    "together_below",
     "triton",
     "triton_augment",
+    "triton_cmi",
     "triton_many",
     "use_backend",
 ]

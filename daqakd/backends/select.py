@@ -13,8 +13,8 @@ from torch import Tensor
 from .._errors import InputError, unknown
 from .._ops import BACKENDS
 from . import native, triton
+from .table import order_for
 
-PREFERENCE = {"cuda": ("native", "triton", "reference"), "cpu": ("native", "reference")}
 _forced: str | None = None
 
 
@@ -56,7 +56,7 @@ def choose(op: str, x: Tensor, backend: str | None = None) -> str:
         if reason is None:
             return wanted
         raise InputError(f"backend {wanted!r} was asked for but cannot run {op!r}: {reason}")
-    for name in PREFERENCE.get(x.device.type, ("reference",)):
+    for name in order_for(op, x):
         if can_run(op, name, x.device.type, x.dtype) is None:
             return name
     return "reference"

@@ -13,7 +13,10 @@ from .._ops import LIBRARY, MANY
 from ._layout import dense, in_strides_of, memory_view
 
 # the ops daqakd.kernels has kernels for
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "augment"}) | MANY
+STEMS = (
+    frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "augment", "cmi"})
+    | MANY
+)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 PIXELS = {"augment": (torch.uint8,)}  # ops whose input is no floating-point tensor
 INSTALLED = find_spec("triton") is not None

@@ -6,7 +6,7 @@ from torch import Tensor
 from .triton import kernels, launch, register
 
 
-def augment(
+def _augment(
     pixels: Tensor,
     index: Tensor,
     crop: Tensor,
@@ -45,4 +45,4 @@ def augment(
     return y
 
 
-register({"augment": augment})
+register({"augment": _augment})

@@ -124,6 +124,10 @@ class ActivationQuantizer(Quantizer):
         """Fake-quantize with the current parameters."""
         raise NotImplementedError
 
+    def sharing_key(self) -> object:
+        """Return what an equal quantizer also returns; parameters belong to this one alone."""
+        return id(self)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the fake-quantized activations; during ``calibrate``, observe them."""
         if self.phase is not None:

@@ -5,14 +5,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._errors import InputError
 from .base import ActivationQuantizer
+from .weights import DoReFaWeight
 
 
 def _inputs(batch: Any) -> Tensor:
     """Return the images of a batch that may come with labels."""
     return batch[0] if isinstance(batch, Sequence) else batch
+
+
+def _normalise_by_batch(student: nn.Module, images: list[Tensor]) -> list[_BatchNorm]:
+    """Let BatchNorm after DoReFa weights use batch statistics without noting them; return which.
+
+    Those weights lie in [-1, 1] whatever their magnitude was: by the running statistics of the
+    full-precision model, activations and starting values would grow from layer to layer.
+    """
+    weights = [m for m in student.modules() if isinstance(m, DoReFaWeight)]
+    if not weights or any(len(batch) == 1 for batch in images):  # one image has no statistics
+        return []
+    norms = [m for m in student.modules() if isinstance(m, _BatchNorm)]
+    norms = [m for m in norms if m.track_running_stats]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    return norms
 
 
 def _pass(student: nn.Module, quantizers: list[ActivationQuantizer], phase: str, x: Any) -> None:
@@ -27,9 +45,10 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
     """Set signedness and starting parameters of every activation quantizer, in place.
 
     Two passes in eval mode: the first, in full precision, finds which inputs are ever negative;
-    the second starts the parameters layer by layer, so that later layers see quantized inputs.
-    Weights and BatchNorm buffers stay as they are. Reads the device back once. Under
-    ``torch.distributed`` the statistics are averaged, so every rank gets the same result.
+    the second starts the parameters layer by layer, so that later layers see quantized inputs; with
+    DoReFa weights and more than one image, BatchNorm then takes the batch's statistics. Weights and
+    BatchNorm buffers stay as they are. Reads the device back once. Under ``torch.distributed`` the
+    statistics are averaged, so every rank gets the same result.
 
     Args:
         student: what :func:`quantize` returned.
@@ -50,11 +69,15 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
         return student
     modes = [(m, m.training) for m in student.modules()]
     student.eval()
+    norms: list[_BatchNorm] = []
     try:
         _pass(student, quantizers, "observe", images)
         _set_signs(quantizers)
+        norms = _normalise_by_batch(student, images)
         _pass(student, quantizers, "start", images)
     finally:
+        for norm in norms:
+            norm.track_running_stats = True
         for quantizer in quantizers:
             quantizer.enter(None)
         for module, training in modes:

@@ -13,6 +13,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from .._errors import InputError, suggest, unknown
 from ..functional import _checks
 from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
+from .bank import WeightBank
 from .base import ActivationQuantizer
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
@@ -243,7 +244,10 @@ def quantize(
                 quantizer.name = f"{name}.{part}" if name else part
         kind = QUANTIZED[nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear]
         swaps[id(layer)] = kind.adopt(layer, weight, activation)
-    return replace_modules(student, swaps)
+    student = replace_modules(student, swaps)
+    if len(swaps) > 1:
+        WeightBank(swaps.values()).attach(student)
+    return student
 
 
 def replace_modules(model: nn.Module, swaps: Mapping[int, nn.Module]) -> nn.Module:
@@ -268,4 +272,5 @@ def dequantize(student: nn.Module) -> nn.Module:
             " quantized, so its outputs differ from the student's",
             stacklevel=2,
         )
+    WeightBank.detach(plain)
     return replace_modules(plain, {id(layer): layer.to_plain() for layer in layers})

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 
+from .bank import Banked, recording_hooks
 from .base import ActivationQuantizer
+from .sharing import SharedInputs
 from .weights import WeightQuantizer
 
 
@@ -24,6 +26,8 @@ class QuantLayer(nn.Module):
     weight_quantizer: WeightQuantizer | None
     output_scale: Tensor | None
     macs: Tensor
+    banked: Banked | None = None  # these two only during a forward pass of the whole model
+    shared: SharedInputs | None = None
 
     @classmethod
     def adopt(
@@ -49,9 +53,29 @@ class QuantLayer(nn.Module):
         """Whether ``calibrate`` is running."""
         return self.act_quantizer is not None and self.act_quantizer.phase == "start"
 
+    def weight_sources(self) -> tuple[Tensor, ...]:
+        """Return what the quantized weights are made of."""
+        assert self.weight_quantizer is not None
+        return self.weight, *self.weight_quantizer.op_parameters()
+
     def quantized_weight(self) -> Tensor:
         """Return the weights the layer computes with."""
-        return self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+        if self.weight_quantizer is None:
+            return self.weight
+        if not torch.compiler.is_compiling() and self.banked is not None:
+            value = self.banked.take(self.weight_sources())
+            if value is not None:
+                return self.weight_quantizer.finish(value)
+        return self.weight_quantizer(self.weight)
+
+    def quantized_input(self, x: Tensor) -> Tensor:
+        """Return the activations the layer computes with."""
+        quantizer = self.act_quantizer
+        if quantizer is None:
+            return x
+        if torch.compiler.is_compiling() or self.shared is None or quantizer.phase is not None:
+            return quantizer(x)
+        return quantizer(x) if recording_hooks() else self.shared.quantize(quantizer, x)
 
     def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply the layer's operation with the given weights, bias included."""
@@ -59,8 +83,7 @@ class QuantLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize input and weights, apply the layer, scale the output."""
-        quantized = x if self.act_quantizer is None else self.act_quantizer(x)
-        out = self.linear_map(quantized, self.quantized_weight())
+        out = self.linear_map(self.quantized_input(x), self.quantized_weight())
         if self.calibrating:
             self._note(x, out)
         return out if self.output_scale is None else out * self.output_scale.abs().to(out.dtype)
@@ -76,7 +99,14 @@ class QuantLayer(nn.Module):
     def to_plain(self) -> nn.Module:
         """Return the full-precision layer type holding the quantized weights."""
         layer = self.plain.__new__(self.plain)
-        hidden = ("act_quantizer", "weight_quantizer", "output_scale", "macs")
+        hidden = (
+            "act_quantizer",
+            "weight_quantizer",
+            "output_scale",
+            "macs",
+            "banked",
+            "shared",
+        )
         state: dict[str, Any] = dict(self.__dict__)
         for store in ("_parameters", "_buffers", "_modules"):
             state[store] = {k: v for k, v in state[store].items() if k not in hidden}

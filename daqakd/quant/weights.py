@@ -4,6 +4,8 @@ Each also says its values as integer codes, and makes the same values from the c
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,36 @@ from .base import Quantizer
 
 
 class WeightQuantizer(Quantizer):
-    """Base of weight quantizers: values to codes of ``bits`` bits and back."""
+    """Base of weight quantizers: values to codes of ``bits`` bits and back.
+
+    ``forward`` is an op and what the module does with its result; the op also comes as
+    ``quantize_many``, for the weights of several layers at once.
+    """
+
+    def apply_op(self, w: Tensor) -> Tensor:
+        """Return what the method's op makes of ``w``."""
+        raise NotImplementedError
+
+    @staticmethod
+    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return ``apply_op`` of every quantizer on its weights, by one call."""
+        raise NotImplementedError
+
+    def finish(self, y: Tensor) -> Tensor:
+        """Return the weights to compute with, from what the op gave."""
+        return y
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Return the fake-quantized weights."""
+        return self.finish(self.apply_op(w))
+
+    def shared_settings(self) -> object:
+        """Return what the quantizers of one ``quantize_many`` call must have in common."""
+        return None
+
+    def op_parameters(self) -> tuple[Tensor, ...]:
+        """Return the parameters that the op reads."""
+        return ()
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the codes of the float32 weights, ``uint8`` in [0, 2^bits), shape of ``w``."""
@@ -52,11 +83,26 @@ class LSQWeight(WeightQuantizer):
         """Return the mean step."""
         return self.step.detach().mean().item()
 
-    def forward(self, w: Tensor) -> Tensor:
-        """Return the fake-quantized weights."""
+    def apply_op(self, w: Tensor) -> Tensor:
+        """Fake-quantize."""
         return F.lsq(
             w, self.step, bits=self.bits, signed=True, axis=self.axis, grad_scale=self.grad_scale
         )
+
+    @staticmethod
+    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Fake-quantize the weights of several layers."""
+        return F.lsq_many(
+            weights,
+            [q.step for q in quantizers],
+            bits=[q.bits for q in quantizers],
+            signed=True,
+            grad_scale=[q.grad_scale for q in quantizers],
+        )
+
+    def op_parameters(self) -> tuple[Tensor, ...]:
+        """Return the step."""
+        return (self.step,)
 
     def _steps(self, dim: int) -> Tensor:
         """Return the steps as they are used, shaped to broadcast against the weights."""
@@ -89,17 +135,22 @@ class DoReFaWeight(WeightQuantizer):
         factor = 1.0 if self.rescale is None else self.rescale.item()
         return 2 * factor / (2**self.bits - 1)
 
-    def forward(self, w: Tensor) -> Tensor:
-        """Return the quantized weights, in [-1, 1] unless rescaled."""
-        y = F.dorefa_weight(w, bits=self.bits)
-        return self._rescaled(y)
+    def apply_op(self, w: Tensor) -> Tensor:
+        """Quantize to [-1, 1]."""
+        return F.dorefa_weight(w, bits=self.bits)
 
-    def _rescaled(self, y: Tensor) -> Tensor:
+    @staticmethod
+    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Quantize the weights of several layers."""
+        return F.dorefa_weight_many(weights, bits=[q.bits for q in quantizers])
+
+    def finish(self, y: Tensor) -> Tensor:
+        """Give the magnitude back, if it is kept."""
         return y if self.rescale is None else y * self.rescale.to(y.dtype)
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the levels counted from -1, or the signs as 0 and 1."""
-        y = F.dorefa_weight(w, bits=self.bits)
+        y = self.apply_op(w)
         codes = y >= 0 if self.bits == 1 else torch.round((y + 1) * (2**self.bits - 1) / 2)
         return codes.to(torch.uint8)
 
@@ -110,7 +161,7 @@ class DoReFaWeight(WeightQuantizer):
     def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
         """Return the levels, or plus and minus ``magnitude`` at 1 bit."""
         y = 2 * (codes.float() / (2**self.bits - 1)) - 1
-        return self._rescaled(y) if magnitude is None else y * magnitude
+        return self.finish(y) if magnitude is None else y * magnitude
 
 
 class EWGSWeight(WeightQuantizer):
@@ -129,17 +180,33 @@ class EWGSWeight(WeightQuantizer):
         """Return the distance of two levels in units of the input."""
         return (self.upper - self.lower).item() / (2**self.bits - 1)
 
-    def forward(self, w: Tensor) -> Tensor:
-        """Return the quantized weights in [-1, 1]."""
-        return 2 * (self._unit(w) - 0.5)
-
-    def _unit(self, w: Tensor) -> Tensor:
+    def apply_op(self, w: Tensor) -> Tensor:
+        """Quantize to [0, 1]."""
         return F.ewgs(w, self.lower, self.upper, bits=self.bits, delta=self.delta)
+
+    @staticmethod
+    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Quantize the weights of several layers."""
+        lower, upper = [q.lower for q in quantizers], [q.upper for q in quantizers]
+        bits = [q.bits for q in quantizers]
+        return F.ewgs_many(weights, lower, upper, bits=bits, delta=quantizers[0].delta)
+
+    def finish(self, y: Tensor) -> Tensor:
+        """Map to [-1, 1]."""
+        return 2 * (y - 0.5)
+
+    def shared_settings(self) -> object:
+        """Return delta."""
+        return self.delta
+
+    def op_parameters(self) -> tuple[Tensor, ...]:
+        """Return the ends of the range."""
+        return self.lower, self.upper
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the levels counted from the lower end."""
-        return torch.round(self._unit(w) * (2**self.bits - 1)).to(torch.uint8)
+        return torch.round(self.apply_op(w) * (2**self.bits - 1)).to(torch.uint8)
 
     def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
         """Return the levels in [-1, 1]."""
-        return 2 * (codes.float() / (2**self.bits - 1) - 0.5)
+        return self.finish(codes.float() / (2**self.bits - 1))

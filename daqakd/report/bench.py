@@ -1,9 +1,9 @@
 """``daqakd bench``: every contestant of an op on every size and dtype, as a table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -11,46 +11,80 @@ from .. import _console
 from .._errors import InputError
 from .._files import write_json
 from ..train.environment import environment
-from . import contestants_lsq, floor
+from . import floor
+from .contestants_dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
+from .contestants_ewgs import EWGS
+from .contestants_lsq import LSQ
+from .contestants_many import MANY, RESNET20
+from .contestants_pact import PACT
+from .contestants_step import STEP
 from .measure import Case, Contestant, Row, compare
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SIZES = (1024, 65536, 16777216)
-PER = ("tensor", "channel")
-# op -> its cases by size, dtype, granularity and device; its contestants by device
-OPS: dict[str, tuple[Callable[..., Case], Callable[[str], dict[str, Contestant]]]] = {
-    "lsq": (contestants_lsq.case, contestants_lsq.contestants),
+IMAGES = 128
+
+
+class Op(Protocol):
+    """What can be measured: its forms, its cases, and who takes part on a device."""
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """What there is besides sizes and dtypes, such as the granularity."""
+
+    def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
+        """Return a workload."""
+
+    def contestants(self, device: str) -> dict[str, Contestant]:
+        """Return who can run there, by name."""
+
+
+OPS: dict[str, Op] = {
+    "lsq": LSQ,
+    "pact": PACT,
+    "dorefa_activation": DOREFA_ACTIVATION,
+    "dorefa_weight": DOREFA_WEIGHT,
+    "ewgs": EWGS,
+    "many": MANY,
+    "resnet20": RESNET20,  # its size is the model's
+    "step": STEP,  # its size is images
 }
-HEADS = ("op", "elements", "dtype", "per", "contestant", "us", "x compile", "of floor")
+HEADS = ("op", "elements", "dtype", "form", "contestant", "us", "x compile", "of floor")
 
 
-def check(sizes: Iterable[int], turns: int) -> None:
+def check(sizes: Iterable[int], turns: int, images: int) -> None:
     """Raise InputError for what cannot be measured."""
     for size in sizes:
         if size < 64:
             raise InputError(f"size: expected at least 64 elements, got {size}")
-    if turns < 1:
-        raise InputError(f"turns: expected at least 1, got {turns}")
+    for name, count in (("turns", turns), ("images", images)):
+        if count < 1:
+            raise InputError(f"{name}: expected at least 1, got {count}")
 
 
 def bench(
-    ops: Iterable[str], sizes: Iterable[int], dtypes: Iterable[str], device: str, turns: int
+    ops: Iterable[str],
+    sizes: Iterable[int],
+    dtypes: Iterable[str],
+    device: str,
+    turns: int,
+    images: int = IMAGES,
 ) -> dict[str, Any]:
     """Measure, printing each case's rows as they come; return what ``bench.json`` holds."""
-    check(sizes, turns)
+    check(sizes, turns, images)
     copy = floor.copy_speed(device)
     _console.say(f"copy on {device}: {copy / 1e9:.1f} GB/s read and written = 100 % of the floor")
     _console.say(_line(HEADS))
     cases = [
-        (make(size, DTYPES[dtype], per, device), contestants(device))
-        for make, contestants in (OPS[op] for op in ops)
-        for size in sizes
-        for dtype in dtypes
-        for per in PER
+        (OPS[op], size, DTYPES[name], form)
+        for op in ops
+        for size in {"step": (images,), "resnet20": (0,)}.get(op, tuple(sizes))
+        for name in dtypes
+        for form in OPS[op].forms
     ]
     rows: list[Row] = []
-    for case, contestants in cases:
-        found = compare(case, contestants, turns)
+    for op, size, dtype, form in cases:
+        found = compare(op.case(size, dtype, form, device), op.contestants(device), turns)
         rows += found
         for row in found:
             _console.say(_line(_cells(row, found)))
@@ -68,13 +102,14 @@ def bench_into(out: Path, *arguments: Any) -> None:
 def _cells(row: Row, case: list[Row]) -> tuple[str, ...]:
     """Return a row's cells; ``x compile`` says how many times the speed of torch.compile it has."""
     compiled = next((r.seconds for r in case if r.contestant == "compile"), None)
-    start = (row.op, f"{row.elements}", row.dtype, row.per, row.contestant)
-    if row.seconds is None or row.of_floor is None:
+    start = (row.op, f"{row.elements}", row.dtype, row.form, row.contestant)
+    if row.seconds is None:
         return (*start, "-", "-", f"- ({row.note})")
     ratio = f"{compiled / row.seconds:.2f}" if compiled else "-"
-    return (*start, f"{1e6 * row.seconds:.1f}", ratio, f"{row.of_floor:.0%}")
+    share = "-" if row.of_floor is None else f"{row.of_floor:.0%}"
+    return (*start, f"{1e6 * row.seconds:.1f}", ratio, share)
 
 
 def _line(cells: Iterable[str]) -> str:
-    widths = (4, 9, 9, 8, 10, 10, 10, 9)
+    widths = (17, 9, 9, 8, 14, 10, 10, 9)
     return "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()

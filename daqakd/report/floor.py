@@ -1,12 +1,20 @@
 """The floor of an op: the bytes it has to move, at the speed this device copies memory."""
 
+import math
 import time
 from functools import cache
 
 import torch
 
-# Tensors of the input's dtype read and written once; parameters and partial sums are not counted.
-PASSES = {"lsq-forward": 2, "lsq-backward": 3, "lsq": 5}
+# Tensors of the input's dtype read or written, and bytes per element of a mask written and read
+# again; parameters and partial sums are not counted. DoReFa's maximum needs a read of its own.
+BYTES = {
+    "lsq": (5, 0.0),
+    "pact": (4, 0.5),
+    "dorefa_activation": (4, 0.25),
+    "dorefa_weight": (6, 0.0),
+    "ewgs": (5, 0.0),
+}
 
 
 def synchronize(device: str) -> None:
@@ -23,8 +31,9 @@ def timer() -> float:
 
 
 def bytes_moved(op: str, numel: int, dtype: torch.dtype) -> int:
-    """Return the bytes that ``op`` has to read and write."""
-    return PASSES[op] * numel * dtype.itemsize
+    """Return the bytes that ``op``, forward and backward, has to read and write."""
+    passes, mask = BYTES[op]
+    return math.ceil((passes * dtype.itemsize + mask) * numel)
 
 
 @cache

@@ -21,21 +21,27 @@ Contestant = Callable[..., Any]
 class Case:
     """One workload: who is to compute what, on which inputs, and what a right result is.
 
-    ``bind`` turns a contestant into a call on the inputs that ``make`` makes; ``verify`` returns
-    what is wrong with a result, or None.
+    ``form`` tells apart what sizes and dtypes do not, such as the granularity. ``bind`` turns a
+    contestant into a call on the inputs that ``make`` makes; ``verify`` returns what is wrong with
+    a result, or None.
     """
 
     op: str
     numel: int
     dtype: torch.dtype
-    per: str
+    form: str
     device: str
     bind: Callable[[Contestant], Contestant]
     make: Callable[[], Inputs]
     verify: Callable[[Any, Inputs], str | None]
 
-    def floor_seconds(self) -> float:
-        """Return the time in which the device copies as many bytes as the op has to move."""
+    def floor_seconds(self) -> float | None:
+        """Return the time in which the device copies as many bytes as the op has to move.
+
+        None for work that is not bound by memory.
+        """
+        if self.op not in floor.BYTES:
+            return None
         return floor.floor_seconds(self.op, self.numel, self.dtype, self.device)
 
 
@@ -46,7 +52,7 @@ class Row:
     op: str
     elements: int
     dtype: str
-    per: str
+    form: str
     contestant: str
     seconds: float | None
     of_floor: float | None
@@ -96,6 +102,7 @@ def compare(case: Case, contestants: Mapping[str, Contestant], turns: int = 9) -
 
 def _row(case: Case, name: str, times: list[float] | None, note: str | None) -> Row:
     median = statistics.median(times) if times else None
-    share = case.floor_seconds() / median if median else None
+    least = case.floor_seconds()
+    share = least / median if median and least else None
     dtype = str(case.dtype).removeprefix("torch.")
-    return Row(case.op, case.numel, dtype, case.per, name, median, share, note or "")
+    return Row(case.op, case.numel, dtype, case.form, name, median, share, note or "")

@@ -20,7 +20,7 @@ def run_report(verb: options.Report) -> None:
 def run_bench(verb: options.Bench) -> None:
     """Time the ops."""
     device = device_of(verb.device).type
-    bench_into(verb.out, verb.op, verb.size, verb.dtype, device, verb.turns)
+    bench_into(verb.out, verb.op, verb.size, verb.dtype, device, verb.turns, verb.images)
 
 
 ACTIONS: dict[type, Callable[[Any], None]] = {

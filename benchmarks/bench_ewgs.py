@@ -1,0 +1,10 @@
+"""EWGS, forward and backward: ``pytest benchmarks/bench_ewgs.py --benchmark-json=bench.json``."""
+
+from daqakd.report.contestants_ewgs import EWGS
+
+from .conftest import each_row
+
+
+@each_row(EWGS)
+def test_forward_and_backward(name, dtype, size, form, repeat, time_row):
+    time_row(EWGS, name, dtype, size, form)

@@ -1,0 +1,10 @@
+"""PACT, forward and backward: ``pytest benchmarks/bench_pact.py --benchmark-json=bench.json``."""
+
+from daqakd.report.contestants_pact import PACT
+
+from .conftest import each_row
+
+
+@each_row(PACT)
+def test_forward_and_backward(name, dtype, size, form, repeat, time_row):
+    time_row(PACT, name, dtype, size, form)

@@ -1,0 +1,55 @@
+"""Which backend comes first, by op, device, dtype and size; each row says what it was measured by.
+
+The first row that covers a call decides the order; a backend that cannot run is passed over.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An order of backends for some calls; None covers everything."""
+
+    order: tuple[str, ...]
+    source: str  # the result file, or NOT_MEASURED
+    op: str | None = None
+    dtype: torch.dtype | None = None
+    below: int | None = None  # elements
+
+    def covers(self, op: str, x: Tensor) -> bool:
+        """Return whether the row holds for this op and tensor."""
+        if self.op not in (None, op) or self.dtype not in (None, x.dtype):
+            return False
+        return self.below is None or x.numel() < self.below
+
+
+# No measured size or dtype makes PyTorch's own ops the better choice: one row per device.
+ROWS: dict[str, tuple[Row, ...]] = {
+    "cpu": (Row(("native", "reference"), "benchmarks/results/quantizers-cpu.md"),),
+    "cuda": (Row(("native", "triton", "reference"), NOT_MEASURED),),
+}
+
+# Weights of fewer elements are quantized together: one launch saves a call each. Larger ones gain
+# nothing, and one node for all would hold their gradients back from DDP until the end.
+TOGETHER_BELOW: dict[str, tuple[int, str]] = {
+    "cpu": (2**18, "benchmarks/results/many-cpu.md"),
+    "cuda": (2**18, NOT_MEASURED),
+}
+
+
+def order_for(op: str, x: Tensor) -> tuple[str, ...]:
+    """Return the backends for ``op`` on ``x``, best first."""
+    for row in ROWS.get(x.device.type, ()):
+        if row.covers(op, x):
+            return row.order
+    return ("reference",)
+
+
+def together_below(weight: Tensor) -> int:
+    """Return how many elements a weight must stay below for its device's weight bank."""
+    return TOGETHER_BELOW.get(weight.device.type, (0, NOT_MEASURED))[0]
