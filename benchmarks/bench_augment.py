@@ -1,6 +1,7 @@
 """Augmentation against torchvision, image by image, on the same cores: images per second.
 
-``python -m benchmarks.bench_augment --cores 2`` prints a table; ``--out FILE`` leaves it as JSON.
+``python -m benchmarks.bench_augment --cores 2`` prints a table; ``--out FILE`` leaves it as JSON;
+``--device cuda`` has ours on a GPU, torchvision on the cores.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from daqakd.augment.plan import Planner, normalised_values
 from daqakd.augment.policies import policy
 from daqakd.backends import can_run
 from daqakd.functional import augment
+from daqakd.report.floor import synchronize
 from daqakd.train.environment import environment
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -32,7 +34,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "autoaugment-cifar": lambda: transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10),
     "augmix": transforms.AugMix,
 }
-HEADS = ("policy", "side", "torchvision", "reference", "native", "against torchvision")
+OURS = ("reference", "triton", "native")
+HEADS = ("policy", "side", "torchvision", *OURS, "against torchvision")
 
 
 def photographs(count: int, side: int) -> torch.Tensor:
@@ -67,22 +70,21 @@ class Batched:
     """Ours: the plan drawn and followed."""
 
     def __init__(self, name: str, pixels: torch.Tensor, backend: str) -> None:
-        side = pixels.shape[-1]
-        values = normalised_values(MEAN, STD)
-        self.planner = Planner(
-            policy(name, side, side), side, side, side // 8, True, False, None, "image", values, 0
-        )
+        side, device = pixels.shape[-1], pixels.device
+        values, drawn = normalised_values(MEAN, STD).to(device), policy(name, side, side).to(device)
+        self.planner = Planner(drawn, side, side, side // 8, True, False, None, "image", values, 0)
         self.pixels, self.backend, self.step = pixels, backend, 0
 
     def result(self, step: int) -> torch.Tensor:
         """Return the batch of a step."""
-        plan = self.planner.plan(step, torch.arange(len(self.pixels)))
-        return augment(self.pixels, plan, backend=self.backend)
+        index = torch.arange(len(self.pixels), device=self.pixels.device)
+        return augment(self.pixels, self.planner.plan(step, index), backend=self.backend)
 
     def __call__(self) -> None:
         """Augment all images anew."""
         self.step += 1
         self.result(self.step)
+        synchronize(self.pixels.device.type)
 
 
 _work: PerImage | None = None
@@ -101,14 +103,14 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def rows(name: str, side: int, cores: int, batch: int, turns: int) -> dict[str, Any]:
+def rows(name: str, side: int, cores: int, batch: int, turns: int, device: str) -> dict[str, Any]:
     """Verify, then let the contestants take turns; return images per second, medians."""
     global _work
     pixels = photographs(batch, side)
     ours = {
-        backend: Batched(name, pixels, backend)
-        for backend in ("reference", "native")
-        if can_run("augment", backend, "cpu", torch.uint8) is None
+        backend: Batched(name, pixels.to(device), backend)
+        for backend in OURS
+        if can_run("augment", backend, device, torch.uint8) is None
     }
     results = [batched.result(0) for batched in ours.values()]
     assert all(torch.equal(result, results[0]) for result in results), "the backends differ"
@@ -130,7 +132,7 @@ def rows(name: str, side: int, cores: int, batch: int, turns: int) -> dict[str, 
 def cells(row: dict[str, Any]) -> list[str]:
     """Return a row's cells."""
     speeds = row["images_per_second"]
-    shown = [f"{speeds[k]:,.0f}" if k in speeds else "-" for k in HEADS[2:5]]
+    shown = [f"{speeds[k]:,.0f}" if k in speeds else "-" for k in HEADS[2:-1]]
     best = speeds.get("native", speeds["reference"])
     return [row["policy"], str(row["side"]), *shown, f"{best / speeds['torchvision']:.0f} x"]
 
@@ -143,6 +145,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--side", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--policy", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.cores)
@@ -151,7 +154,9 @@ def main() -> None:
     found = []
     for side in options.side:
         for name in options.policy:
-            found.append(rows(name, side, options.cores, options.batch, options.turns))
+            found.append(
+                rows(name, side, options.cores, options.batch, options.turns, options.device)
+            )
             print(f"| {' | '.join(cells(found[-1]))} |", flush=True)
     if options.out:
         options.out.write_text(json.dumps({**environment(), "rows": found}, indent=1) + "\n")

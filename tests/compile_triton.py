@@ -44,7 +44,8 @@ OPTIONAL = {  # what a launch may pass None for
     "ewgs_many_backward_kernel": ("delta_tensor",),
 }
 ALONE = ("partials", "delta", "delta_tensor", "programs")
-TILES = {
+TILES = {  # by what a name contains, the first that fits
+    "augment": [{"BLOCK": 1024}],
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
@@ -56,7 +57,6 @@ TILES = {
     "fold_many": [{"COUNT": LISTED, "BLOCK": 128}],
     "many": [{"COUNT": LISTED, "BLOCK": 1024}],
     "fold": [{"BLOCK": 1024}],
-    "augment": [{"BLOCK": 1024}],
 }
 
 

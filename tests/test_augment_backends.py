@@ -176,9 +176,9 @@ def test_odd_sizes_natively(kernels, size):
 )
 def test_every_stage(chains, slots, mix, size, backend):
     runs_on(backend)
-    count = 40 if backend == "native" else 4
+    count = 40 if backend == "native" else 3
     plan, pixels = example_plan(count, chains, slots, mix), random_pixels(count, *size)
-    for channels_last in (False, True):
+    for channels_last in (False, True) if backend == "native" else (chains == 3,):
         compare(pixels, plan, backend, channels_last=channels_last)
 
 

@@ -148,7 +148,7 @@ def stem(name: str) -> str:
 
 
 def runnable(name: str, backend: str):
-    cases.require(stem(name), backend)
+    cases.require(stem(name), backend, torch.uint8 if name == "augment" else torch.float32)
     return _ops.overload(name, backend)
 
 
