@@ -35,6 +35,9 @@ def steps(out: Path, dry: bool) -> dict[str, list[str]]:
         commands[stem] = [*PYTEST, *rows, "-m", "", "-k", "1024 and (tensor or 100)" if dry else ""]
     shares = [sys.executable, "-m", "benchmarks.bench_cmi", "--out", str(out)]
     commands["ranking"] = [*shares, *(["--turns", "1", "--classes", "10"] if dry else [])]
+    images = [sys.executable, "-m", "benchmarks.bench_augment", "--out", str(out / "augment.json")]
+    few = ["--turns", "1", "--batch", "16", "--side", "32"]
+    commands["augmentation"] = [*images, *(few if dry else ["--device", "cuda"])]
     if sanitizer is None:
         del commands["sanitizer"]
     return commands

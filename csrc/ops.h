@@ -75,13 +75,25 @@ using Tensors = std::vector<torch::stable::Tensor>;
       Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits);                       \
   std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(                                      \
       Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,          \
-      double delta, std::optional<torch::stable::Tensor> delta_tensor);  \
+      double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
   std::tuple<                                                                                    \
-      torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, \
+      torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor,\
       torch::stable::Tensor>                                                                     \
   kd_loss_forward(DAQAKD_KD_PARAMETERS, int64_t reduction, bool with_grad);                      \
   torch::stable::Tensor kd_loss_backward(                                                        \
-      const torch::stable::Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction);
+      const torch::stable::Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction);               \
+  torch::stable::Tensor augment(                                                                 \
+      const torch::stable::Tensor& pixels, const torch::stable::Tensor& index,                   \
+      const torch::stable::Tensor& crop, const torch::stable::Tensor& flip,                      \
+      const torch::stable::Tensor& setting, const torch::stable::Tensor& kind,                   \
+      const torch::stable::Tensor& lut, const torch::stable::Tensor& integer,                    \
+      const torch::stable::Tensor& real, const std::optional<torch::stable::Tensor>& share,      \
+      const std::optional<torch::stable::Tensor>& erase,                                         \
+      const std::optional<torch::stable::Tensor>& partner,                                       \
+      const std::optional<torch::stable::Tensor>& box,                                           \
+      const std::optional<torch::stable::Tensor>& weight,                                        \
+      const std::optional<torch::stable::Tensor>& values, torch::headeronly::ScalarType dtype,   \
+      bool channels_last);
 
 namespace daqakd::cpu {
 DAQAKD_DECLARE_OPS

@@ -33,4 +33,5 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("dorefa_weight_many_backward.native", TORCH_BOX(&device::dorefa_weight_many_backward));
   m.impl("ewgs_many_forward.native", TORCH_BOX(&device::ewgs_many_forward));
   m.impl("ewgs_many_backward.native", TORCH_BOX(&device::ewgs_many_backward));
+  m.impl("augment.native", TORCH_BOX(&device::augment));
 }

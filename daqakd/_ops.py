@@ -288,7 +288,8 @@ def _(grad: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor
 @_define(
     "augment(Tensor pixels, Tensor index, Tensor crop, Tensor flip, Tensor setting,"
     " Tensor kind, Tensor lut, Tensor integer, Tensor real, Tensor? share, Tensor? erase,"
-    " Tensor? partner, Tensor? box, Tensor? weight, Tensor? values, ScalarType dtype) -> Tensor"
+    " Tensor? partner, Tensor? box, Tensor? weight, Tensor? values, ScalarType dtype,"
+    " bool channels_last) -> Tensor"
 )
 def _(
     pixels: Tensor,
@@ -307,6 +308,9 @@ def _(
     weight: Tensor | None,
     values: Tensor | None,
     dtype: torch.dtype,
+    channels_last: bool,
 ) -> Tensor:
     rows = index.shape[0] if partner is None else partner.shape[0]
-    return pixels.new_empty((rows, *pixels.shape[1:]), dtype=dtype)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (rows, *pixels.shape[1:])
+    return torch.empty(shape, dtype=dtype, device=pixels.device, memory_format=order)

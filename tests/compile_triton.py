@@ -24,6 +24,7 @@ ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group", "firsts", "starts", "programs"]
+SIZES += ["height", "chains", "slots", "channel_step", "pixel_step"]
 SIZES += ["rows", "classes", "groups", "stride"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 ELEMENTS += ("logits", "student", "teacher")
@@ -31,12 +32,15 @@ FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_ten
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
 FLOATS += ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
 FLOATS += ("loss", "parts", "ce", "kl")
-FLOATS += ("outs",)
+FLOATS += ("outs", "real", "share", "values", "kept", "total")
 DOUBLES = ("soft", "weight", "centroids", "divergence", "row_grad")
 OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
 OTHERS |= dict.fromkeys(DOUBLES, "*fp64")
 OTHERS |= {"counter": "*i32", "row_sums": "*fp64"}
 OTHERS |= {"labels": "*i64", "counted": "*i64", "ignore": "i64"}
+OTHERS |= {"pixels": "*u8", "lut": "*u8", "scratch": "*u8"}
+OTHERS |= {"bytes": "*u8", "flip": "*i1", "kind": "*i8", "setting": "*i16", "crop": "*i32"}
+OTHERS |= {"integer": "*i32", "erase": "*i32", "box": "*i32", "index": "*i64", "partner": "*i64"}
 LISTED = 8  # tensors of a *_many launch; its arguments are tuples but for these
 KD_OPTIONAL = ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
 OPTIONAL = {  # what a launch may pass None for
@@ -49,7 +53,8 @@ OPTIONAL = {  # what a launch may pass None for
 }
 ALONE = ("partials", "delta", "delta_tensor", "programs")
 EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
-TILES = {
+TILES = {  # by what a name contains, the first that fits
+    "augment": [{"BLOCK": 1024}],
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],

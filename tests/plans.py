@@ -52,13 +52,15 @@ def example_plan(rows: int, chains: int = 1, slots: int = 2, mix: str | None = N
     )
 
 
-def op_arguments(plan: Plan, pixels: Tensor, dtype: torch.dtype = torch.float32) -> tuple:
-    """Return the op's op_arguments for a plan."""
+def op_arguments(
+    plan: Plan, pixels: Tensor, dtype: torch.dtype = torch.float32, channels_last: bool = False
+) -> tuple:
+    """Return the op's arguments for a plan."""
     s = plan.settings
     settings = s.kind, s.lut, s.integer, s.real
     first = pixels, plan.index, plan.crop, plan.flip, plan.setting, *settings
     last = plan.share, plan.erase, plan.partner, plan.box, plan.weight, plan.values
-    return *first, *last, dtype
+    return *first, *last, dtype, channels_last
 
 
 def plan_of(

@@ -138,7 +138,7 @@ SAMPLES = {
     ],
     "augment": lambda: [
         op_arguments(example_plan(4), random_pixels(4)),
-        op_arguments(example_plan(5, 3, 3, "cutmix"), random_pixels(5), HALF),
+        op_arguments(example_plan(5, 3, 3, "cutmix"), random_pixels(5), HALF, True),
         op_arguments(example_plan(5, 1, 0, "mixup"), random_pixels(5)),
         op_arguments(replace(example_plan(4), values=None), random_pixels(4), torch.uint8),
     ],
@@ -152,7 +152,7 @@ def stem(name: str) -> str:
 
 
 def runnable(name: str, backend: str):
-    cases.require(stem(name), backend)
+    cases.require(stem(name), backend, torch.uint8 if name == "augment" else torch.float32)
     return _ops.overload(name, backend)
 
 

@@ -44,6 +44,11 @@ CUDA_MANY_READING_KERNELS = {
     "backward_many_kernel": ("MaximumGradient",),
 }
 CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel", "kd_count"}
+CUDA_SCALAR_KERNELS |= {  # pixels are bytes, moved and looked up one by one
+    f"{name}<{element}>"
+    for name in ("augment_kernel", "augment_mix_kernel")
+    for element in ("unsignedchar", "double", *ELEMENTS)
+}
 # up to 16, 128, 1024 and more classes: lanes of a row, its items per lane, all in registers or not
 ROW_SHAPES = ("16,1,true", "32,4,true", "32,32,true", "32,8,false")
 CUDA_ROW_KERNELS = {
@@ -87,6 +92,7 @@ TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_weight_many_maximum_backward_kernel",
 }
 TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel", "fold_many_kernel"}
+TRITON_SCALAR_KERNELS |= {"augment_rows_kernel", "augment_mix_kernel"}
 TRITON_ROW_KERNELS = {  # rows of any length start anywhere: no 16-byte accesses
     "cmi_update_rows_kernel",
     "cmi_divergence_rows_kernel",

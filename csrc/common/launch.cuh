@@ -24,12 +24,32 @@ class Launch {
 
   template <class... Parameters, class... Args>
   void operator()(void (*kernel)(Parameters...), int64_t blocks, dim3 threads, Args... args) const {
+    sharing(kernel, blocks, threads, 0, args...);
+  }
+
+  // With `bytes` of shared memory per block, besides what the kernel declares.
+  template <class... Parameters, class... Args>
+  void sharing(
+      void (*kernel)(Parameters...), int64_t blocks, dim3 threads, int64_t bytes,
+      Args... args) const {
     STD_TORCH_CHECK(blocks < (int64_t(1) << 31), "x: too large for one launch");
-    kernel<<<dim3(unsigned(blocks)), threads, 0, stream_>>>(args...);
+    kernel<<<dim3(unsigned(blocks)), threads, size_t(bytes), stream_>>>(args...);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
   cudaStream_t stream() const { return stream_; }
+  // Whether a block can have `bytes` of shared memory, `all` with what the kernel declares; above
+  // 48 KB a kernel has to be told.
+  template <class... Parameters>
+  bool can_share(void (*kernel)(Parameters...), int64_t bytes, int64_t all) const {
+    if (all <= 48 * 1024) return true;
+    int device = 0, most = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return all <= most &&
+           cudaFuncSetAttribute(
+               kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) == cudaSuccess;
+  }
 
  private:
   torch::stable::accelerator::DeviceGuard guard_;

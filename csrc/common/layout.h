@@ -59,25 +59,39 @@ inline Tensor empty_as(const Tensor& x) {
 }
 
 inline int32_t shim_dtype(ScalarType type) {
-  if (type == ScalarType::Byte) return aoti_torch_dtype_uint8();
-  if (type == ScalarType::Half) return aoti_torch_dtype_float16();
-  if (type == ScalarType::BFloat16) return aoti_torch_dtype_bfloat16();
-  return type == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
+  switch (type) {
+    case ScalarType::Byte:
+      return aoti_torch_dtype_uint8();
+    case ScalarType::Half:
+      return aoti_torch_dtype_float16();
+    case ScalarType::BFloat16:
+      return aoti_torch_dtype_bfloat16();
+    case ScalarType::Double:
+      return aoti_torch_dtype_float64();
+    default:
+      return aoti_torch_dtype_float32();
+  }
 }
 
-// Uninitialized and contiguous, floating-point or bytes, on the device of `model`.
-inline Tensor empty(const Tensor& model, const int64_t* sizes, int64_t dim, ScalarType type) {
-  std::vector<int64_t> strides(dim, 1);
-  for (int64_t d = dim - 2; d >= 0; --d)
-    strides[d] = strides[d + 1] * std::max<int64_t>(sizes[d + 1], 1);
+// Uninitialized, float, double, 16-bit float or bytes, on the device of `model`.
+inline Tensor empty_strided(
+    const Tensor& model, const int64_t* sizes, const int64_t* strides, int64_t dim,
+    ScalarType type) {
   const int32_t dtype = shim_dtype(type);
   int32_t device_type, device_index;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(model.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(model.get(), &device_index));
   AtenTensorHandle result;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      dim, sizes, strides.data(), dtype, device_type, device_index, &result));
+      dim, sizes, strides, dtype, device_type, device_index, &result));
   return Tensor(result);
+}
+
+inline Tensor empty(const Tensor& model, const int64_t* sizes, int64_t dim, ScalarType type) {
+  std::vector<int64_t> strides(dim, 1);
+  for (int64_t d = dim - 2; d >= 0; --d)
+    strides[d] = strides[d + 1] * std::max<int64_t>(sizes[d + 1], 1);
+  return empty_strided(model, sizes, strides.data(), dim, type);
 }
 
 inline Tensor empty_contiguous(const Tensor& model, ScalarType type) {

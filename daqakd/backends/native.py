@@ -8,12 +8,13 @@ from .._ops import MANY
 
 # the ops the libraries implement
 QUANTIZERS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
-STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss"}
+STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss", "augment"}
 FILES = {"cpu": "_C.so", "cuda": "_C_cuda.so"}
 DTYPES = {
     "cpu": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
     "cuda": (torch.float16, torch.bfloat16, torch.float32),
 }
+PIXELS = {"augment": (torch.uint8,)}  # ops whose input is no floating-point tensor
 BUILD = "pip install --force-reinstall --no-deps . (in the source folder)"
 
 
@@ -42,7 +43,8 @@ def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
         return f"the tensors are on {device}, the libraries run on {' and '.join(FILES)}"
     if op not in STEMS:
         return f"the libraries have no {op} op in this version"
-    if FAILURES[device] is None and dtype not in DTYPES[device]:
-        known = ", ".join(str(known).removeprefix("torch.") for known in DTYPES[device])
+    accepted = PIXELS.get(op, DTYPES[device])
+    if FAILURES[device] is None and dtype not in accepted:
+        known = ", ".join(str(known).removeprefix("torch.") for known in accepted)
         return f"on {device} the libraries take {known}, not {dtype}"
     return FAILURES[device]

@@ -103,6 +103,7 @@ def follow(
     weight: Tensor | None,
     values: Tensor | None,
     dtype: torch.dtype,
+    channels_last: bool,
     dense: bool,
 ) -> Tensor:
     images = _cropped(pixels.index_select(0, index), crop, flip)
@@ -113,13 +114,14 @@ def follow(
     other = None if partner is None else images.index_select(0, partner)
     if other is not None and box is not None:
         own, other = torch.where(_inside(box, own), other, own), None
+    order = torch.channels_last if channels_last else torch.contiguous_format
     if values is None:
-        return own.clone()
+        return own.clone(memory_format=order)
     result = _normalised(own, values)
     if other is not None and weight is not None:
         w = weight[:, None, None, None]
         result = w * result + (1 - w) * _normalised(other, values)
-    return result.to(dtype)
+    return result.to(dtype, memory_format=order)
 
 
 @implement
@@ -140,7 +142,8 @@ def augment(
     weight: Tensor | None,
     values: Tensor | None,
     dtype: torch.dtype,
+    channels_last: bool,
 ) -> Tensor:
     tensors = (pixels, index, crop, flip, setting, kind, lut, integer, real, share, erase)
-    mixing = (partner, box, weight, values, dtype)
+    mixing = (partner, box, weight, values, dtype, channels_last)
     return follow(*tensors, *mixing, dense=pixels.device.type != "cpu")

@@ -14,8 +14,9 @@ from ._layout import dense, in_strides_of, memory_view
 
 # the ops daqakd.kernels has kernels for
 QUANTIZERS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
-STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss"}
+STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss", "augment"}
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+PIXELS = {"augment": (torch.uint8,)}  # ops whose input is no floating-point tensor
 INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton, too, reads it once
 
@@ -28,8 +29,9 @@ def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
         return "triton is not installed"
     if device != "cuda" and not (device == "cpu" and INTERPRETED):
         return f"the tensors are on {device}, Triton runs on cuda"
-    if dtype not in DTYPES:
-        known = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+    accepted = PIXELS.get(op, DTYPES)
+    if dtype not in accepted:
+        known = ", ".join(str(known).removeprefix("torch.") for known in accepted)
         return f"the Triton kernels take {known}, not {dtype}"
     return None
 

@@ -145,6 +145,7 @@ def augment(
     plan: Plan,
     *,
     dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
     backend: str | None = None,
 ) -> Tensor:
     """Follow a plan: crop, flip, the chains of operations, erasing, CutMix or MixUp, normalising.
@@ -155,10 +156,11 @@ def augment(
         pixels: ``uint8 [N, 3, H, W]``, all images, on the device that augments.
         plan: on the same device.
         dtype: of the output; ``torch.uint8`` for a plan without ``values``.
+        channels_last: memory order of the output; the values are the same.
         backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
 
     Returns:
-        Contiguous ``[B, 3, H, W]``.
+        ``[B, 3, H, W]``, contiguous, or contiguous in ``torch.channels_last``.
 
     Raises:
         InputError: a dtype or shape does not fit.
@@ -180,6 +182,7 @@ def augment(
         plan.weight,
         plan.values,
         dtype,
+        channels_last,
     )
     return images
 

@@ -10,6 +10,7 @@ from .contestants import BITS, Quantizer, Truth, over
 
 LEVELS = 2**BITS - 1
 DELTA = 0.1
+END_BAND = 2.0**-20  # float32 arithmetic may put a place this near an end on its other side
 
 
 class Discretize(torch.autograd.Function):
@@ -49,7 +50,8 @@ def truth(grad: Tensor, x: Tensor, lower: Tensor, upper: Tensor, form: str) -> T
     y = torch.round(clipped * LEVELS) / LEVELS
     through = (grad + DELTA * grad.abs() * (clipped - y)) / width
     dx = torch.where((unit >= 0) & (unit <= 1), through, 0.0)
-    at_ends = torch.where((unit == 0) | (unit == 1), through, 0.0)
+    near_end = torch.minimum(unit.abs(), (unit - 1).abs()) <= END_BAND
+    at_ends = torch.where(near_end, through, 0.0)
     sums = (over(dx * (clipped - 1), at_ends, form), over(-dx * clipped, at_ends, form))
     return Truth(unit * LEVELS, (0, LEVELS), y, dx, 1 / LEVELS, sums)
 

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <cstdint>
+
+#include "../common/inline.h"
+
+// The operations on uint8 pixels, as daqakd/functional/augment.py defines them. Every operation is
+// rounded once, in the order written, so that all devices have the same bits.
+namespace daqakd {
+
+enum class Kind : int8_t {
+  identity,
+  lut,
+  equalize,
+  fixed,
+  nearest,
+  bilinear,
+  autocontrast_pil,
+  contrast_pil,
+  color_pil,
+  sharpness_pil,
+  autocontrast,
+  contrast,
+  color,
+  sharpness,
+};
+
+// a * b + c, rounded once: a product of floats is exact in double.
+DAQAKD_INLINE float fused(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#else
+  return float(double(a) * double(b) + double(c));
+#endif
+}
+
+// Toward zero after clipping to a byte; NaN becomes 0.
+template <class T>
+DAQAKD_INLINE uint8_t truncated(T v) {
+  return uint8_t(int(v > T(0) ? (v < T(255) ? v : T(255)) : T(0)));
+}
+
+// Pillow's grey.
+DAQAKD_INLINE int luma(int r, int g, int b) {
+  return (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
+}
+
+// torchvision's grey.
+DAQAKD_INLINE int grey(int r, int g, int b) {
+  return int(0.2989f * float(r) + 0.587f * float(g) + 0.114f * float(b));
+}
+
+// The mean grey rounded half up.
+DAQAKD_INLINE float mean_luma(int64_t sum, int64_t count) {
+  return float((2 * sum + count) / (2 * count));
+}
+
+DAQAKD_INLINE float mean_grey(int64_t sum, int64_t count) { return float(sum) / float(count); }
+
+DAQAKD_INLINE uint8_t blend_pil(float v, float d, float factor) {
+  return truncated(d + factor * (v - d));
+}
+
+DAQAKD_INLINE uint8_t blend(float v, float d, float factor, float rest) {
+  return truncated(factor * v + rest * d);
+}
+
+// sum: of 3 x 3 pixels, the middle one counting 5 times; never a half.
+DAQAKD_INLINE int smoothed(int sum) { return int(unsigned(2 * sum + 13) / 26u); }
+
+// below: pixels of the channel with a smaller value; `last`: those with the largest.
+DAQAKD_INLINE uint8_t equalized(int v, unsigned below, unsigned last, unsigned count) {
+  const unsigned step = (count - last) / 255u;
+  if (step == 0) return uint8_t(v);
+  const unsigned spread = (step / 2 + below) / step;
+  return uint8_t(spread < 255u ? spread : 255u);
+}
+
+DAQAKD_INLINE uint8_t autocontrast_pil(int v, int low, int high) {
+  if (low >= high) return uint8_t(v);
+  const double scale = 255.0 / double(high - low);
+  return truncated(double(v) * scale + double(-low) * scale);
+}
+
+DAQAKD_INLINE uint8_t autocontrast(int v, int low, int high) {
+  if (low >= high) return uint8_t(v);
+  const float scale = 1.0f / float(high - low) * 255.0f;
+  return truncated(float(v - low) * scale);
+}
+
+// Zeros around an image answer for the outside; a place beyond is moved onto them.
+constexpr int kRim = 2;
+
+DAQAKD_INLINE int onto_rim(int place, int side) {
+  return place > -kRim ? (place < side ? place : side) : -kRim;
+}
+
+// NaN is outside.
+DAQAKD_INLINE float onto_rim(float place, float side) {
+  return place > float(-kRim) ? (place < side ? place : side) : float(-kRim);
+}
+
+// Pillow's affine map: column a x + b y + c (or row) in units of 2^-16 pixels, modulo 2^32.
+DAQAKD_INLINE int fixed_place(const int32_t* map, int x, int y) {  // [3]
+  return int32_t(
+             uint32_t(map[0]) * uint32_t(x) + uint32_t(map[1]) * uint32_t(y) + uint32_t(map[2])) >>
+         16;
+}
+
+// torchvision's affine grid: where an output pixel lies along an axis of `side` pixels.
+DAQAKD_INLINE float grid_place(const float* map, float x, float y, float side) {  // [3]
+  const float at = fused(y, map[1], x * map[0]) + map[2];
+  return fused(at + 1.0f, side * 0.5f, -0.5f);
+}
+
+// The distance of pixel i from the middle of a side.
+DAQAKD_INLINE float from_middle(int i, int side) { return float(i) - float(side - 1) * 0.5f; }
+
+// Rounded down, for |v| < 2^31.
+DAQAKD_INLINE int floor_int(float v) {
+  const int toward_zero = int(v);
+  return toward_zero - (v < float(toward_zero));
+}
+
+// Four neighbours by their shares of a pixel.
+struct Corners {
+  DAQAKD_INLINE Corners(float down, float right)  // distances from the top left neighbour
+      : top_left((1 - down) * (1 - right)),
+        top_right((1 - down) * right),
+        bottom_left(down * (1 - right)),
+        bottom_right(down * right) {}
+
+  DAQAKD_INLINE float sum(float tl, float tr, float bl, float br) const {
+    const float top = fused(tr, top_right, tl * top_left);
+    return fused(br, bottom_right, fused(bl, bottom_left, top));
+  }
+
+  float top_left, top_right, bottom_left, bottom_right;
+};
+
+}  // namespace daqakd

@@ -1,0 +1,214 @@
+"""Augmentation by a plan: one program per image, which goes to and fro between two buffers."""
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._pixels import apply, truncated
+
+OPTIONS = {"num_warps": 8, "enable_fp_fusion": False}
+BLOCK = 1024  # pixels of a channel at a time
+TABLE = tl.constexpr(768)  # bytes of scratch besides three images
+SCRATCH = 9, 768  # per pixel, and the table
+
+
+@triton.jit
+def _crop(image, target, corner, flip, height, width, BLOCK: tl.constexpr):
+    area = height * width
+    top, left = tl.load(corner), tl.load(corner + 1)
+    for start in range(0, area, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        y, x = at // width + top, at % width
+        x = tl.where(flip, width - 1 - x, x) + left
+        inside = (at < area) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        for c in range(3):
+            v = tl.load(image + c * area + y * width + x, mask=inside, other=0)
+            tl.store(target + c * area + at, v, mask=at < area)
+
+
+@triton.jit
+def _copy(source, target, count, BLOCK: tl.constexpr):
+    for start in range(0, count, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        tl.store(target + at, tl.load(source + at, mask=at < count), mask=at < count)
+
+
+@triton.jit
+def _add_chain(source, total, share, count, FIRST: tl.constexpr, BLOCK: tl.constexpr):
+    for start in range(0, count, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        part = share * tl.load(source + at, mask=at < count, other=0).to(tl.float32)
+        if not FIRST:
+            part = tl.load(total + at, mask=at < count) + part
+        tl.store(total + at, part, mask=at < count)
+
+
+@triton.jit
+def _within(box, y, x):
+    left, top, right, bottom = tl.load(box), tl.load(box + 1), tl.load(box + 2), tl.load(box + 3)
+    return (x >= left) & (x < right) & (y >= top) & (y < bottom)
+
+
+@triton.jit
+def _write(y, values, v, c, at, mask, channel_step, pixel_step):
+    """Store pixels, through ``values`` unless the output is bytes too."""
+    address = y + c * channel_step + at * pixel_step
+    if y.dtype.element_ty == tl.uint8:
+        tl.store(address, v, mask=mask)
+    else:
+        found = tl.load(values + c * 256 + v.to(tl.int32))
+        tl.store(address, found.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def augment_rows_kernel(
+    pixels,  # [images, 3, height, width]
+    index,  # [rows]
+    crop,  # [rows, 2]
+    flip,  # [rows]
+    setting,  # [rows, chains, slots]
+    kind,  # [settings]
+    lut,  # [settings, 256]
+    integer,  # [settings, 6]
+    real,  # [settings, 6]
+    share,  # [rows, 1 + chains]
+    erase,  # [rows, 4]
+    values,  # [3, 256]
+    scratch,  # [rows, 9 * height * width + 768]
+    total,  # [rows, 3, height, width]
+    y,  # [rows, 3, height, width], any order of the last three
+    height,
+    width,
+    chains,
+    slots,
+    channel_step,
+    pixel_step,
+    SHARES: tl.constexpr,
+    ERASE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: one row. SHARES and ERASE say whether the plan has them."""
+    row = tl.program_id(0).to(tl.int64)
+    area = height * width
+    n = 3 * area
+    original = scratch + row * (3 * n + TABLE)
+    buffers, table = original + n, original + 3 * n
+    total += row * n
+    image = pixels + tl.load(index + row) * n
+    _crop(image, original, crop + 2 * row, tl.load(flip + row), height, width, BLOCK)
+    tl.debug_barrier()
+    if SHARES:
+        share += row * (1 + chains)
+        _add_chain(original, total, tl.load(share), n, True, BLOCK)
+    here = 0
+    for c in range(chains):
+        tl.debug_barrier()
+        here *= 0
+        _copy(original, buffers, n, BLOCK)
+        for s in range(slots):
+            tl.debug_barrier()
+            chosen = tl.load(setting + (row * chains + c) * slots + s).to(tl.int64)
+            code = tl.load(kind + chosen).to(tl.int32)
+            if code != 0:
+                maps, factors = integer + 6 * chosen, real + 6 * chosen
+                source, target = buffers + here, buffers + (n - here)
+                apply(
+                    source, target, table, code, lut + 256 * chosen, maps, factors, height, width,
+                    BLOCK,
+                )  # fmt: skip
+                here = n - here
+        tl.debug_barrier()
+        if SHARES:
+            _add_chain(buffers + here, total, tl.load(share + 1 + c), n, False, BLOCK)
+    tl.debug_barrier()
+    for start in range(0, area, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        for c in range(3):
+            if SHARES:
+                v = truncated(tl.load(total + c * area + at, mask=at < area, other=0.0))
+            else:
+                v = tl.load(buffers + here + c * area + at, mask=at < area, other=0)
+            if ERASE:
+                gone = _within(erase + 4 * row, at // width, at % width)
+                v = tl.where(gone, 0, v).to(tl.uint8)
+            _write(y + row * n, values, v, c, at, at < area, channel_step, pixel_step)
+
+
+@triton.jit
+def augment_mix_kernel(
+    bytes,  # [rows, 3, height, width]
+    partner,  # [outputs]
+    box,  # [outputs, 4]
+    kept,  # [outputs], the share of the own image
+    values,  # [3, 256]
+    y,  # [outputs, 3, height, width], any order of the last three
+    height,
+    width,
+    channel_step,
+    pixel_step,
+    BOX: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: BLOCK pixels of one output. BOX says CutMix, else MixUp."""
+    image, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    area = height * width
+    mask = at < area
+    own, other = bytes + image * 3 * area, bytes + tl.load(partner + image) * 3 * area
+    y += image * 3 * area
+    for c in range(3):
+        mine = tl.load(own + c * area + at, mask=mask, other=0)
+        theirs = tl.load(other + c * area + at, mask=mask, other=0)
+        if BOX:
+            v = tl.where(_within(box + 4 * image, at // width, at % width), theirs, mine)
+            _write(y, values, v, c, at, mask, channel_step, pixel_step)
+        else:
+            share = tl.load(kept + image)
+            first = share * tl.load(values + c * 256 + mine.to(tl.int32))
+            second = (1.0 - share) * tl.load(values + c * 256 + theirs.to(tl.int32))
+            address = y + c * channel_step + at * pixel_step
+            tl.store(address, (first + second).to(y.dtype.element_ty), mask=mask)
+
+
+def _steps(y: Tensor, area: int) -> tuple[int, int]:
+    """Return how far apart channels and pixels are."""
+    return (area, 1) if y.is_contiguous() else (1, 3)
+
+
+def augment_rows(
+    plan: tuple[Tensor, ...],  # pixels, index, crop, flip, setting, kind, lut, integer, real
+    share: Tensor | None,
+    erase: Tensor | None,
+    values: Tensor | None,
+    y: Tensor,  # [rows, 3, height, width]
+) -> None:
+    """Augment rows into ``y``, as bytes without ``values``."""
+    pixels, setting, real = plan[0], plan[4], plan[8]
+    height, width = pixels.shape[2:]
+    area, per_pixel, table = height * width, *SCRATCH
+    rows, chains, slots = setting.shape
+    scratch = pixels.new_empty(rows * (per_pixel * area + table))
+    total = real if share is None else real.new_empty(rows * 3 * area)
+    absent: Any = [real if t is None else t for t in (share, erase, values)]
+    shape = height, width, chains, slots, *_steps(y, area)
+    flags = {"SHARES": share is not None, "ERASE": erase is not None, "BLOCK": BLOCK}
+    augment_rows_kernel[rows,](*plan, *absent, scratch, total, y, *shape, **flags, **OPTIONS)
+
+
+def augment_mix(
+    bytes: Tensor,  # [rows, 3, height, width]
+    partner: Tensor,
+    box: Tensor | None,
+    weight: Tensor | None,
+    values: Tensor | None,
+    y: Tensor,  # [outputs, 3, height, width]
+) -> None:
+    """Mix augmented rows into ``y``."""
+    height, width = bytes.shape[2:]
+    area = height * width
+    grid = len(partner), triton.cdiv(area, BLOCK)
+    absent: Any = [partner if t is None else t for t in (box, weight, values)]
+    shape = height, width, *_steps(y, area)
+    flags = {"BOX": box is not None, "BLOCK": BLOCK}
+    augment_mix_kernel[grid](bytes, partner, *absent, y, *shape, **flags, **OPTIONS)
