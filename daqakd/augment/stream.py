@@ -83,11 +83,18 @@ class _Augmented(TorchDataset[Tensor]):
         return torch.stack(batch)
 
 
+def _fits(pixels: Tensor, device: torch.device) -> bool:
+    """Say whether a device has room for all pixels beside the models."""
+    if device.type != "cuda":
+        return True
+    return pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
+
+
 class Stream:
     """Batches of one strategy over a fixed pool of images.
 
     Args:
-        pixels: ``uint8 [N, 3, H, W]``; kept on ``device`` unless a registered transform runs.
+        pixels: ``uint8 [N, 3, H, W]``, which may be mapped from a file; never written.
         labels: ``int64 [N]``.
         strategy: what to apply.
         mean: per-channel mean of inputs in [0, 1].
@@ -99,6 +106,8 @@ class Stream:
         semantics: ``"pil"`` or ``"torchvision"``, whose pixels the built-in operations equal.
         workers: processes that run a registered transform; 0 runs it in this one.
         device: of the batches.
+        resident: whether to keep all pixels on ``device``, else a batch's are taken there; None
+            keeps them where they fill at most half of a GPU's free memory.
     """
 
     def __init__(
@@ -116,9 +125,12 @@ class Stream:
         semantics: str = "pil",
         workers: int = 0,
         device: torch.device | str = "cpu",
+        resident: bool | None = None,
     ) -> None:
         self.labels, self.strategy, self.device = labels, strategy, device
-        self.pixels = pixels if strategy.transform else pixels.to(device)
+        fits = _fits(pixels, torch.device(device)) if resident is None else resident
+        self.resident = fits and strategy.transform is None
+        self.pixels = pixels.to(device) if self.resident else pixels
         self.seed, self.workers, self.flip = seed, workers, flip
         self.pool = torch.arange(len(labels)) if pool is None else pool
         height, width = pixels.shape[-2:]
@@ -149,8 +161,7 @@ class Stream:
         """Yield one batch per tensor of image indices."""
         partners = None if self.strategy.mixing is None else self._partners(epoch)
         rows = [c if partners is None else _and_partners(c, partners) for c in chunks]
-        transformed = self._transformed(epoch, rows) if self.strategy.transform else repeat(None)
-        for chunk, index, images in zip(chunks, rows, transformed, strict=False):
+        for chunk, index, images in zip(chunks, rows, self._taken(epoch, rows), strict=True):
             row_of = None if partners is None else _places(index, partners[chunk]).to(self.device)
             plan = self._plan(epoch, index, row_of, images)
             source = self.pixels if images is None else images
@@ -163,15 +174,27 @@ class Stream:
         partners[order] = order.roll(-1)
         return partners
 
+    def _taken(self, epoch: int, rows: Sequence[Tensor]) -> Iterator[Tensor | None]:
+        """Yield the pixels of ``rows`` on the device, or None where all are there already."""
+        if self.strategy.transform:
+            return self._transformed(epoch, rows)
+        if self.resident:
+            return repeat(None, len(rows))
+        return (self.pixels[index].to(self.device) for index in rows)
+
     def _plan(
         self, epoch: int, index: Tensor, partner: Tensor | None, images: Tensor | None
     ) -> Plan:
-        """Return the plan of a batch; transformed images need only to be mixed and normalised."""
-        rows = index.to(self.device)
+        """Return the plan of a batch, whose pixels are ``images`` or all that are resident.
+
+        Transformed images need only to be mixed and normalised.
+        """
+        rows, planner = index.to(self.device), self.planner
         if images is None:
-            return self.planner.plan(epoch, rows, partner)
-        height, width = images.shape[-2:]
-        planner = replace(self.planner, height=height, width=width, pad=0, flip=False)
+            return planner.plan(epoch, rows, partner)
+        if self.strategy.transform:
+            height, width = images.shape[-2:]
+            planner = replace(planner, height=height, width=width, pad=0, flip=False)
         plan = planner.plan(epoch, rows, partner)
         return replace(plan, index=torch.arange(len(rows), device=rows.device))
 
