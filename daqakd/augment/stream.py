@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..functional.augment import Plan, augment
 from . import draws
+from .pipeline import ResizedCrop
 from .plan import Planner, normalised_values
 from .policies import policy
 from .strategies import Strategy, Transform
@@ -103,6 +104,7 @@ class Stream:
         pool: the indices an epoch consists of, and CutMix partners come from; None for all.
         flip: whether to mirror half of the images.
         box: ``"image"`` draws a CutMix box per image; ``"batch"`` one per batch, as the papers do.
+        pipeline: what to do before the strategy instead of a padded random crop; None for that.
         semantics: ``"pil"`` or ``"torchvision"``, whose pixels the built-in operations equal.
         workers: processes that run a registered transform; 0 runs it in this one.
         device: of the batches.
@@ -122,6 +124,7 @@ class Stream:
         pool: Tensor | None = None,
         flip: bool = True,
         box: str = "image",
+        pipeline: ResizedCrop | None = None,
         semantics: str = "pil",
         workers: int = 0,
         device: torch.device | str = "cpu",
@@ -133,12 +136,13 @@ class Stream:
         self.pixels = pixels.to(device) if self.resident else pixels
         self.seed, self.workers, self.flip = seed, workers, flip
         self.pool = torch.arange(len(labels)) if pool is None else pool
-        height, width = pixels.shape[-2:]
+        self.pipeline, self.semantics = pipeline, semantics
+        height, width = (pipeline.size,) * 2 if pipeline else pixels.shape[-2:]
         self.planner = Planner(
             policy(strategy.policy, height, width, semantics).to(device),
             height=height,
             width=width,
-            pad=width // CROP_SHARE,
+            pad=0 if pipeline else width // CROP_SHARE,
             flip=flip,
             erasing=strategy.erasing,
             mixing=strategy.mixing,
@@ -178,9 +182,17 @@ class Stream:
         """Yield the pixels of ``rows`` on the device, or None where all are there already."""
         if self.strategy.transform:
             return self._transformed(epoch, rows)
+        if self.pipeline:
+            return (self._cropped(self.pipeline, epoch, index) for index in rows)
         if self.resident:
             return repeat(None, len(rows))
         return (self.pixels[index].to(self.device) for index in rows)
+
+    def _cropped(self, pipeline: ResizedCrop, epoch: int, index: Tensor) -> Tensor:
+        images = index.to(self.device)
+        rows = images if self.resident else torch.arange(len(index), device=self.device)
+        source = self.pixels if self.resident else self.pixels[index].to(self.device)
+        return pipeline.apply(source, rows, self.seed, epoch, images, self.semantics)
 
     def _plan(
         self, epoch: int, index: Tensor, partner: Tensor | None, images: Tensor | None
@@ -214,9 +226,11 @@ class Stream:
     def _transforms(self) -> list[Transform]:
         from torchvision.transforms import RandomCrop, RandomHorizontalFlip
 
-        size = self.pixels.shape[-1]
-        chain: list[Transform] = [RandomCrop(size, padding=size // CROP_SHARE)]
-        chain += [RandomHorizontalFlip()] if self.flip else []
+        size, flip = self.pixels.shape[-1], [RandomHorizontalFlip()] if self.flip else []
+        chain: list[Transform] = [RandomCrop(size, padding=size // CROP_SHARE), *flip]
+        if self.pipeline:
+            first, *rest = self.pipeline.transforms()
+            chain = [first, *flip, *rest]
         return chain if self.strategy.transform is None else [*chain, self.strategy.transform]
 
     def _batch(
