@@ -40,7 +40,8 @@ class Common:
     """Options that every verb on data has."""
 
     data: Data
-    """cifar10, cifar100, digits, tiny-imagenet, or a folder: train/<class>/*, and test/ or val/."""
+    """cifar10, cifar100, digits, tiny-imagenet; a folder: train/<class>/*, and test/ or val/; or
+    what daqakd data prepare wrote."""
     out: Path = Path("runs/latest")
     """Run directory; the same command on the same directory continues."""
     seed: int = 0
@@ -120,6 +121,26 @@ class Teacher:
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Show versions and which backends can run, and why the others cannot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Decode a data set once (daqakd data prepare DATA --out DIR), to files mapped into memory.
+
+    DIR then serves as DATA of every verb, and may be larger than memory. Interrupted, the same
+    command continues.
+    """
+
+    action: Annotated[Literal["prepare"], tyro.conf.Positional]
+    """What to do: prepare."""
+    data: Data
+    """cifar10, cifar100, digits, tiny-imagenet, or a folder: train/<class>/*, and test/ or val/."""
+    out: Path
+    """Directory to write, new or unfinished."""
+    size: OptionalInt = None
+    """Resize images to this side; folders of mixed sizes need it."""
+    workers: OptionalInt = None
+    """Threads that decode; default: one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +247,7 @@ class Bench:
 
 Verb = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[Prepare, tyro.conf.subcommand("data")]
     | Annotated[Teach, tyro.conf.subcommand("teach")]
     | Annotated[Rank, tyro.conf.subcommand("rank")]
     | Annotated[Train, tyro.conf.subcommand("train")]

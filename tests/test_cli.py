@@ -102,9 +102,28 @@ def test_rank_train_and_eval_as_verbs(finished, tree, tmp_path, capsys):
     assert "test images" in capsys.readouterr().out
 
 
+def test_a_prepared_directory_serves_as_data(finished, tree, tmp_path, capsys):
+    out = str(tmp_path / "prepared")
+    assert main(["data", "prepare", str(tree), "--out", out]) == 0
+    assert "240 training and 60 test images of 16 x 16, 3 classes" in capsys.readouterr().out
+    shares = []
+    for place in (str(tree), out):
+        assert main(["eval", place, "--teacher", str(finished)]) == 0
+        shares.append(capsys.readouterr().out)
+    assert shares[0] == shares[1]
+    options = ["--teacher", str(finished), "--strategies", "minimal", "cutmix"]
+    rankings = [tmp_path / name for name in ("folder", "mapped")]
+    for place, run_dir in zip((str(tree), out), rankings, strict=True):
+        assert main(["rank", place, *options, "--out", str(run_dir)]) == 0
+    scores = [json.loads((r / "ranking.json").read_text())["strategies"] for r in rankings]
+    for one, other in zip(*scores, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["data", "prepare", "nowhere"], "nowhere: no such folder"),
         (["rank", "nowhere", "--teacher", "t.pth"], "t.pth: no such teacher"),
         (["run", "nowhere"], "nowhere: no such folder"),
         (["run", "digits", "--strategy", "trivalaugment"], "Did you mean 'trivialaugment'"),

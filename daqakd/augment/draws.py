@@ -13,8 +13,10 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 
 # slots, what a draw is for: the epoch's order, a registered transform, CutMix and MixUp, crop and
-# flip, AugMix's depths and weights; from ERASE and OPERATION on one per attempt and per operation
-ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, ERASE, OPERATION = 0, 1, 2, 3, 4, 5, 16, 32
+# flip, AugMix's depths and weights, the colour jitter's factors and order; from ERASE, OPERATION
+# and RESIZE on one per attempt and per operation
+ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, FACTORS, SEQUENCE = range(8)
+ERASE, OPERATION, RESIZE = 16, 32, 64
 
 
 def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:

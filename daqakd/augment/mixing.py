@@ -35,9 +35,9 @@ def kept_share(box: Tensor, height: int, width: int) -> Tensor:
 
 
 @cache
-def _ratios(device: torch.device) -> Tensor:
+def ratio_roots(device: torch.device, ratio: tuple[float, float] = RATIO) -> Tensor:
     """Return the square roots of log-uniform aspect ratios: float64 ``[RATIO_BINS]``."""
-    low, high = (math.log(end) for end in RATIO)
+    low, high = (math.log(end) for end in ratio)
     step = (high - low) / RATIO_BINS
     roots = [math.exp((low + (i + 0.5) * step) / 2) for i in range(RATIO_BINS)]
     return torch.tensor(roots, dtype=torch.float64, device=device)
@@ -52,7 +52,7 @@ def erased(seed: int, epoch: int, index: Tensor, height: int, width: int) -> Ten
     words = draws.philox(seed, epoch, index[:, None], slots)
     u = draws.uniform(words[..., 0]) * (SCALE[1] - SCALE[0]) + SCALE[0]
     side = torch.sqrt(u * (height * width))
-    root = _ratios(index.device)[draws.choose(words[..., 1], RATIO_BINS)]
+    root = ratio_roots(index.device)[draws.choose(words[..., 1], RATIO_BINS)]
     tall, wide = torch.round(side * root).long(), torch.round(side / root).long()
     fits = (tall < height) & (wide < width)
     chosen = fits.int().argmax(1, keepdim=True)

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..functional.augment import Plan, augment
 from . import draws
+from .pipeline import ResizedCrop
 from .plan import Planner, normalised_values
 from .policies import policy
 from .strategies import Strategy, Transform
@@ -83,11 +84,18 @@ class _Augmented(TorchDataset[Tensor]):
         return torch.stack(batch)
 
 
+def _fits(pixels: Tensor, device: torch.device) -> bool:
+    """Say whether a device has room for all pixels beside the models."""
+    if device.type != "cuda":
+        return True
+    return pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
+
+
 class Stream:
     """Batches of one strategy over a fixed pool of images.
 
     Args:
-        pixels: ``uint8 [N, 3, H, W]``; kept on ``device`` unless a registered transform runs.
+        pixels: ``uint8 [N, 3, H, W]``, which may be mapped from a file; never written.
         labels: ``int64 [N]``.
         strategy: what to apply.
         mean: per-channel mean of inputs in [0, 1].
@@ -96,9 +104,12 @@ class Stream:
         pool: the indices an epoch consists of, and CutMix partners come from; None for all.
         flip: whether to mirror half of the images.
         box: ``"image"`` draws a CutMix box per image; ``"batch"`` one per batch, as the papers do.
+        pipeline: what to do before the strategy instead of a padded random crop; None for that.
         semantics: ``"pil"`` or ``"torchvision"``, whose pixels the built-in operations equal.
         workers: processes that run a registered transform; 0 runs it in this one.
         device: of the batches.
+        resident: whether to keep all pixels on ``device``, else a batch's are taken there; None
+            keeps them where they fill at most half of a GPU's free memory.
     """
 
     def __init__(
@@ -113,20 +124,25 @@ class Stream:
         pool: Tensor | None = None,
         flip: bool = True,
         box: str = "image",
+        pipeline: ResizedCrop | None = None,
         semantics: str = "pil",
         workers: int = 0,
         device: torch.device | str = "cpu",
+        resident: bool | None = None,
     ) -> None:
         self.labels, self.strategy, self.device = labels, strategy, device
-        self.pixels = pixels if strategy.transform else pixels.to(device)
+        fits = _fits(pixels, torch.device(device)) if resident is None else resident
+        self.resident = fits and strategy.transform is None
+        self.pixels = pixels.to(device) if self.resident else pixels
         self.seed, self.workers, self.flip = seed, workers, flip
         self.pool = torch.arange(len(labels)) if pool is None else pool
-        height, width = pixels.shape[-2:]
+        self.pipeline, self.semantics = pipeline, semantics
+        height, width = (pipeline.size,) * 2 if pipeline else pixels.shape[-2:]
         self.planner = Planner(
             policy(strategy.policy, height, width, semantics).to(device),
             height=height,
             width=width,
-            pad=width // CROP_SHARE,
+            pad=0 if pipeline else width // CROP_SHARE,
             flip=flip,
             erasing=strategy.erasing,
             mixing=strategy.mixing,
@@ -149,8 +165,7 @@ class Stream:
         """Yield one batch per tensor of image indices."""
         partners = None if self.strategy.mixing is None else self._partners(epoch)
         rows = [c if partners is None else _and_partners(c, partners) for c in chunks]
-        transformed = self._transformed(epoch, rows) if self.strategy.transform else repeat(None)
-        for chunk, index, images in zip(chunks, rows, transformed, strict=False):
+        for chunk, index, images in zip(chunks, rows, self._taken(epoch, rows), strict=True):
             row_of = None if partners is None else _places(index, partners[chunk]).to(self.device)
             plan = self._plan(epoch, index, row_of, images)
             source = self.pixels if images is None else images
@@ -163,15 +178,35 @@ class Stream:
         partners[order] = order.roll(-1)
         return partners
 
+    def _taken(self, epoch: int, rows: Sequence[Tensor]) -> Iterator[Tensor | None]:
+        """Yield the pixels of ``rows`` on the device, or None where all are there already."""
+        if self.strategy.transform:
+            return self._transformed(epoch, rows)
+        if self.pipeline:
+            return (self._cropped(self.pipeline, epoch, index) for index in rows)
+        if self.resident:
+            return repeat(None, len(rows))
+        return (self.pixels[index].to(self.device) for index in rows)
+
+    def _cropped(self, pipeline: ResizedCrop, epoch: int, index: Tensor) -> Tensor:
+        images = index.to(self.device)
+        rows = images if self.resident else torch.arange(len(index), device=self.device)
+        source = self.pixels if self.resident else self.pixels[index].to(self.device)
+        return pipeline.apply(source, rows, self.seed, epoch, images, self.semantics)
+
     def _plan(
         self, epoch: int, index: Tensor, partner: Tensor | None, images: Tensor | None
     ) -> Plan:
-        """Return the plan of a batch; transformed images need only to be mixed and normalised."""
-        rows = index.to(self.device)
+        """Return the plan of a batch, whose pixels are ``images`` or all that are resident.
+
+        Transformed images need only to be mixed and normalised.
+        """
+        rows, planner = index.to(self.device), self.planner
         if images is None:
-            return self.planner.plan(epoch, rows, partner)
-        height, width = images.shape[-2:]
-        planner = replace(self.planner, height=height, width=width, pad=0, flip=False)
+            return planner.plan(epoch, rows, partner)
+        if self.strategy.transform:
+            height, width = images.shape[-2:]
+            planner = replace(planner, height=height, width=width, pad=0, flip=False)
         plan = planner.plan(epoch, rows, partner)
         return replace(plan, index=torch.arange(len(rows), device=rows.device))
 
@@ -191,9 +226,11 @@ class Stream:
     def _transforms(self) -> list[Transform]:
         from torchvision.transforms import RandomCrop, RandomHorizontalFlip
 
-        size = self.pixels.shape[-1]
-        chain: list[Transform] = [RandomCrop(size, padding=size // CROP_SHARE)]
-        chain += [RandomHorizontalFlip()] if self.flip else []
+        size, flip = self.pixels.shape[-1], [RandomHorizontalFlip()] if self.flip else []
+        chain: list[Transform] = [RandomCrop(size, padding=size // CROP_SHARE), *flip]
+        if self.pipeline:
+            first, *rest = self.pipeline.transforms()
+            chain = [first, *flip, *rest]
         return chain if self.strategy.transform is None else [*chain, self.strategy.transform]
 
     def _batch(

@@ -8,13 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .._errors import InputError, suggest
+from .._errors import InputError
 from .dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset, Images, class_ranks, make
-from .digits import read_digits
-from .folder import read_tree
-from .named import NAMED_STATISTICS, read_named
-
-NAMES = ["cifar10", "cifar100", "digits", "tiny-imagenet"]
+from .find import NAMES, find
+from .preparing import prepare
 
 
 def load(
@@ -26,11 +23,13 @@ def load(
     holdout: float = 0.1,
     seed: int = 0,
 ) -> Dataset:
-    """Load a data set by name, or a folder ``train/<class>/*`` with ``test/`` or ``val/``.
+    """Load a data set by name, from a folder of images, or from what :func:`prepare` wrote.
 
     Args:
-        name_or_path: ``"cifar10" "cifar100" "digits" "tiny-imagenet"`` or a folder. Named sets are
-            looked for in ``DAQAKD_DATA`` (else ``~/.cache/daqakd``); CIFAR is downloaded there.
+        name_or_path: ``"cifar10" "cifar100" "digits" "tiny-imagenet"``, a folder
+            ``train/<class>/*`` with ``test/`` or ``val/``, or a prepared directory, whose pixels
+            are mapped from its files instead of read. Named sets are looked for in
+            ``DAQAKD_DATA`` (else ``~/.cache/daqakd``); CIFAR is downloaded there.
         mean: per-channel mean of inputs in [0, 1]; default: CIFAR's own, else ImageNet's.
         std: per-channel standard deviation; default as for ``mean``.
         size: resize images to this side; folders of mixed sizes need it.
@@ -40,30 +39,17 @@ def load(
     Raises:
         InputError: no such name or folder, an unreadable image, an empty class, mixed sizes.
     """
-    name = str(name_or_path)
-    if name == "digits":
-        classes, train, test = read_digits(size)
-    elif name in NAMED_STATISTICS:
-        classes, train, test = read_named(name, size)
-    elif Path(name_or_path).is_dir():
-        classes, train, test = read_tree(Path(name_or_path), size)
-    else:
-        raise InputError(
-            f"{name_or_path}: no such folder or data set.{suggest(str(name_or_path), NAMES)}"
-            f" Known data sets: {', '.join(NAMES)}; or a folder with train/<class>/* and"
-            " test/<class>/*"
-        )
-    usual = NAMED_STATISTICS.get(name, (IMAGENET_MEAN, IMAGENET_STD))
+    found = find(name_or_path, size)
     return make(
-        Path(name_or_path).name,
-        classes,
-        train,
-        test,
-        mean=mean or usual[0],
-        std=std or usual[1],
+        found.name,
+        found.classes,
+        found.train.read(),
+        found.test.read(),
+        mean=mean or found.mean,
+        std=std or found.std,
         holdout=holdout,
         seed=seed,
-        flip=name != "digits",
+        flip=found.flip,
     )
 
 
@@ -127,4 +113,4 @@ def wrap(
     )
 
 
-__all__ = ["NAMES", "Dataset", "Images", "class_ranks", "load", "wrap"]
+__all__ = ["NAMES", "Dataset", "Images", "class_ranks", "load", "prepare", "wrap"]

@@ -1,8 +1,10 @@
 """A data set: images as one uint8 tensor, labels, and a held-out split fixed by the seed."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,13 +16,38 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels ``uint8 [N, 3, H, W]`` and labels ``int64 [N]``."""
+    """Pixels ``uint8 [N, 3, H, W]`` and labels ``int64 [N]``; a :class:`Source` of itself.
+
+    Pixels of a prepared data set are its file, mapped read-only: only what is read costs memory.
+    ``sha256`` is the hash of their bytes where it is known.
+    """
 
     pixels: Tensor
     labels: Tensor
+    sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the pixels' bytes in index order, without a copy."""
+        return self.sha256 or hashlib.sha256(self.pixels.contiguous().numpy().data).hexdigest()
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of an image."""
+        return tuple(self.pixels.shape[1:])
+
+    def images(self, start: int = 0, workers: int | None = None) -> Iterator[np.ndarray]:
+        """Yield the images from ``start`` on."""
+        yield from self.pixels[start:].numpy()
+
+    def read(self) -> "Images":
+        """Return itself."""
+        return self
+
+    def identity(self) -> str:
+        """Return a hash of pixels and labels."""
+        return hashlib.sha256(f"{self.digest()} {self.labels.tolist()}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,18 @@
 Tiny ImageNet as distributed is one too: its flat ``val/`` is read through its annotation file.
 """
 
+import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from .._errors import InputError
@@ -17,20 +22,92 @@ from .dataset import Images
 
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+TASK = 32  # files a thread decodes at a time: handing over single small ones costs more
 
 
 def read_image(path: Path, size: int | None) -> np.ndarray:
-    """Return RGB pixels ``uint8 [H, W, 3]``, resized (bilinear) to ``size`` where given."""
+    """Return RGB pixels ``uint8 [3, H, W]``, resized (bilinear) to ``size`` where given."""
     try:
         with Image.open(path) as image:
             rgb = image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # Pillow's decoders raise many kinds, SyntaxError among them
         raise InputError(
             f"{path}: not a readable image ({error}); remove it or replace it, then run again"
         ) from error
     if size is not None and rgb.size != (size, size):
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb)
+    return np.asarray(rgb).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files of one split, decoded when asked for; see :class:`Source`.
+
+    Images that differ in size or are not square are an error while ``size`` is None.
+    """
+
+    root: Path
+    paths: list[Path]
+    labels: Tensor  # int64 [N]
+    size: int | None
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the first image, which all must have."""
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, ...]:
+        return read_image(self.paths[0], self.size).shape
+
+    def _decode(self, paths: Sequence[Path]) -> list[np.ndarray]:
+        return [self._one(path) for path in paths]
+
+    def _one(self, path: Path) -> np.ndarray:
+        image = read_image(path, self.size)
+        wanted = self.shape()
+        if image.shape != wanted or wanted[1] != wanted[2]:
+            raise InputError(
+                f"{path}: is {image.shape[2]} x {image.shape[1]} pixels, but {self.paths[0]} is"
+                f" {wanted[2]} x {wanted[1]}; images must be square and of one size:"
+                " pass --size to resize them"
+            )
+        return image
+
+    def images(self, start: int = 0, workers: int | None = None) -> Iterator[np.ndarray]:
+        """Yield the images from ``start`` on; threads decode a little ahead of the reader.
+
+        Raises:
+            InputError: an unreadable file, or one of another size.
+        """
+        self.shape()
+        threads = workers or os.cpu_count() or 1
+        tasks = range(start, len(self.paths), TASK)
+        ahead: deque[Future[list[np.ndarray]]] = deque()
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for first in tasks:
+                ahead.append(pool.submit(self._decode, self.paths[first : first + TASK]))
+                if len(ahead) > 2 * threads:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def read(self) -> Images:
+        """Decode every image into memory."""
+        pixels = np.empty((len(self.paths), *self.shape()), np.uint8)
+        for place, image in zip(pixels, self.images(), strict=True):
+            place[:] = image
+        return Images(torch.from_numpy(pixels), self.labels)
+
+    def identity(self) -> str:
+        """Return a hash of names, lengths and labels of the files, and of the size."""
+        digest = hashlib.sha256(repr(self.size).encode())
+        for path, label in zip(self.paths, self.labels.tolist(), strict=True):
+            name = path.relative_to(self.root).as_posix()
+            digest.update(repr((name, path.stat().st_size, label)).encode())
+        return digest.hexdigest()
 
 
 def _annotated(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
@@ -60,38 +137,17 @@ def _list(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
     return paths, labels
 
 
-def read_split(folder: Path, classes: list[str], size: int | None) -> Images:
-    """Read every image of one split into memory.
+def _files(folder: Path, classes: list[str], size: int | None) -> Files:
+    paths, labels = _list(folder, classes)
+    return Files(folder, paths, torch.tensor(labels), size)
+
+
+def find_tree(root: Path, size: int | None) -> tuple[list[str], Files, Files]:
+    """List a tree: class names (sorted folder names), training files, test files.
 
     Raises:
-        InputError: an empty class, an unreadable image, or images that differ in size or are not
-            square while ``size`` is None.
+        InputError: a split or a class is missing or empty.
     """
-    paths, labels = _list(folder, classes)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        first = read_image(paths[0], size)
-        pixels = np.empty((len(paths), *first.shape), np.uint8)
-
-        def load(i: int) -> None:
-            image = read_image(paths[i], size)
-            if image.shape != first.shape or image.shape[0] != image.shape[1]:
-                raise InputError(
-                    f"{paths[i]}: is {image.shape[1]} x {image.shape[0]} pixels, but {paths[0]} is"
-                    f" {first.shape[1]} x {first.shape[0]}; images must be square and of one size:"
-                    " pass --size to resize them"
-                )
-            pixels[i] = image
-
-        list(pool.map(load, range(len(paths))))
-    return Images(_channels_first(pixels), torch.tensor(labels))
-
-
-def _channels_first(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-
-
-def read_tree(root: Path, size: int | None) -> tuple[list[str], Images, Images]:
-    """Read a tree: class names (sorted folder names), training images, test images."""
     train = root / "train"
     tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
     tests = [t for t in tests if (t / ANNOTATIONS).is_file()] or tests
@@ -111,4 +167,4 @@ def read_tree(root: Path, size: int | None) -> tuple[list[str], Images, Images]:
             f"{tests[0]}: its classes differ from {train}'s: {', '.join(odd[:6])};"
             " both need the same class folders"
         )
-    return classes, read_split(train, classes, size), read_split(tests[0], classes, size)
+    return classes, _files(train, classes, size), _files(tests[0], classes, size)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from .._errors import InputError
 from .dataset import IMAGENET_MEAN, IMAGENET_STD, Images
-from .folder import read_tree
+from .folder import find_tree
+from .source import Source
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -30,8 +31,8 @@ def data_root() -> Path:
     return Path(os.environ.get("DAQAKD_DATA") or Path.home() / ".cache" / "daqakd")
 
 
-def read_named(name: str, size: int | None) -> tuple[list[str], Images, Images]:
-    """Read a named data set: an unpacked tree where there is one, else torchvision's CIFAR.
+def find_named(name: str, size: int | None) -> tuple[list[str], Source, Source]:
+    """Find a named data set: an unpacked tree where there is one, else torchvision's CIFAR.
 
     Raises:
         InputError: the files are missing and cannot be downloaded.
@@ -39,7 +40,7 @@ def read_named(name: str, size: int | None) -> tuple[list[str], Images, Images]:
     root = data_root()
     for folder in FOLDERS[name]:
         if (root / folder / "train").is_dir():
-            return read_tree(root / folder, size)
+            return find_tree(root / folder, size)
     if name == "tiny-imagenet":
         raise InputError(
             f"tiny-imagenet: not found in {root}; unpack tiny-imagenet-200.zip there, or set"

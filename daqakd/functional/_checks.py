@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._errors import InputError
+from .._errors import InputError, unknown
 from .._ops import STE_CODES
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -53,3 +53,18 @@ def ste_code(ste: str) -> int:
     if ste not in STE_CODES:
         raise InputError(f"ste: expected one of {', '.join(STE_CODES)}, got {ste!r}")
     return STE_CODES[ste]
+
+
+def images(name: str, pixels: Tensor) -> None:
+    """Require uint8 images."""
+    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
+        raise InputError(
+            f"{name}: expected uint8 [N, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}"
+        )
+
+
+def is_pil(semantics: str) -> bool:
+    """Return whether Pillow's arithmetic is wanted, else torchvision's."""
+    if semantics not in ("pil", "torchvision"):
+        raise unknown("semantics", semantics, ["pil", "torchvision"])
+    return semantics == "pil"

@@ -153,11 +153,12 @@ def fingerprint(job: Job) -> str:
     """Return a hash of all that a strategy's numbers depend on, its name apart."""
     digest = hashlib.sha256()
     train = job.dataset.train
-    named = job.teacher.state_dict() | {"pixels": train.pixels, "labels": train.labels}
+    named = job.teacher.state_dict() | {"labels": train.labels}
     for key, value in (named | {"chosen": torch.cat(job.chunks)}).items():
         flat = value.detach().cpu().contiguous().reshape(-1)
         digest.update(key.encode())
         digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    digest.update(train.digest().encode())
     settings = (job.dataset.mean, job.dataset.std, job.dataset.flip, job.passes, job.seed)
     digest.update(repr((settings, job.std_group, FOLDS)).encode())
     return digest.hexdigest()

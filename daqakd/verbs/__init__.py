@@ -9,6 +9,7 @@ from ..report.bench import bench_into
 from .common import device_of
 from .doctor import doctor
 from .evaluate import run_eval
+from .images import run_prepare
 from .jobs import run_rank, run_run, run_teach, run_train
 
 
@@ -25,6 +26,7 @@ def run_bench(verb: options.Bench) -> None:
 
 ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Doctor: doctor,
+    options.Prepare: run_prepare,
     options.Teach: run_teach,
     options.Rank: run_rank,
     options.Train: run_train,

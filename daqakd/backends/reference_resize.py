@@ -1,0 +1,88 @@
+"""Bilinear resizing with antialiasing, a box of its own per image: Pillow's and torchvision's.
+
+Both weigh the input pixels below a triangle, across, then down. Pillow counts in 2^-22 and rounds
+to 8 bits after each pass; torchvision's tensor kernel stays in float32 and rounds once.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+BITS = 22  # Pillow's weights are integers of 2^-22
+LANES = 4  # products that PyTorch's kernel rounds before it adds them; the rest it fuses
+CACHED_IMAGES = 16  # taken at once on a CPU
+
+
+def _windows(
+    start: Tensor, length: Tensor, size: int, whole: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which pixels make an output pixel, their weights [R, size, K], their number [R, size].
+
+    ``start``, ``length`` int64 [R] are an axis of the boxes, ``whole`` the axis' full length.
+    """
+    taps = math.ceil(2 * max(1, whole / size))
+    extent = length.to(dtype)
+    scale = extent / torch.full_like(extent, size)  # CUDA divides by a number inexactly
+    support = scale.clamp(min=1)[:, None]
+    steps = torch.arange(size, device=start.device)
+    center = scale[:, None] * (steps.to(dtype) + 0.5)
+    low = (center - support + 0.5).long().clamp(min=0)
+    high = torch.minimum((center + support + 0.5).long(), length[:, None])
+    tap = low[..., None] + torch.arange(taps, device=start.device)
+    slope = torch.ones_like(support) / support
+    distance = (tap.to(dtype) - center[..., None] + 0.5) * slope[..., None]
+    weight = torch.where(tap < high[..., None], 1 - distance.abs(), 0).clamp(min=0)
+    total = weight[..., 0]
+    for k in range(1, taps):
+        total = total + weight[..., k]
+    inside = torch.minimum(tap, length[:, None, None] - 1)
+    return start[:, None, None] + inside, weight / total[..., None], high - low
+
+
+def _along(values: Tensor, dim: int) -> Tensor:
+    """Shape ``[R, size]`` to stand along an axis of ``[R, 3, H, W]``."""
+    return values[:, None, None, :] if dim == 3 else values[:, None, :, None]
+
+
+def _taken(images: Tensor, place: Tensor, dim: int) -> Tensor:
+    shape = list(images.shape)
+    shape[dim] = place.shape[1]
+    return images.gather(dim, _along(place, dim).expand(shape))
+
+
+def _pass_pil(images: Tensor, place: Tensor, weight: Tensor, count: Tensor, dim: int) -> Tensor:
+    codes = (weight * 2**BITS + 0.5).int()
+    total = torch.full((), 2 ** (BITS - 1), dtype=torch.int32, device=images.device)
+    for k in range(place.shape[2]):
+        total = total + _taken(images, place[..., k], dim).int() * _along(codes[..., k], dim)
+    return (total >> BITS).clamp(0, 255).to(torch.uint8)
+
+
+def _pass(images: Tensor, place: Tensor, weight: Tensor, count: Tensor, dim: int) -> Tensor:
+    rounded = (count - 1) // LANES * LANES
+    total = _taken(images, place[..., 0], dim) * _along(weight[..., 0], dim)
+    for k in range(1, place.shape[2]):
+        # exact in float64; where the kernel fuses, only the sum is rounded
+        wide = _taken(images, place[..., k], dim).double() * _along(weight[..., k], dim).double()
+        if place.shape[2] > LANES:
+            wide = torch.where(_along(k <= rounded, dim), wide.float().double(), wide)
+        total = (wide + total.double()).float()
+    return total
+
+
+def _resized(images: Tensor, box: Tensor, size: int, pil: bool) -> Tensor:
+    dtype = torch.float64 if pil else torch.float32
+    left, top, right, bottom = box.long().unbind(1)
+    across = _windows(left, right - left, size, images.shape[3], dtype)
+    down = _windows(top, bottom - top, size, images.shape[2], dtype)
+    if pil:
+        return _pass_pil(_pass_pil(images, *across, 3), *down, 2)
+    return _pass(_pass(images.float(), *across, 3), *down, 2).round().to(torch.uint8)
+
+
+def resized_crop(pixels: Tensor, index: Tensor, box: Tensor, size: int, pil: bool) -> Tensor:
+    """Resize boxes of ``pixels[index]``: uint8 ``[R, 3, size, size]``."""
+    at_once = CACHED_IMAGES if pixels.device.type == "cpu" else max(len(index), 1)
+    parts = zip(index.split(at_once), box.split(at_once), strict=True)
+    return torch.cat([_resized(pixels.index_select(0, i), b, size, pil) for i, b in parts])

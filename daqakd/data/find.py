@@ -1,0 +1,43 @@
+"""Finds a data set by name or path; nothing is decoded yet."""
+
+from pathlib import Path
+
+from .._errors import InputError, suggest
+from .dataset import IMAGENET_MEAN, IMAGENET_STD
+from .digits import read_digits
+from .folder import find_tree
+from .named import NAMED_STATISTICS, find_named
+from .prepared import FACTS, PROGRESS, open_prepared
+from .source import Found, Source
+
+NAMES = ["cifar10", "cifar100", "digits", "tiny-imagenet"]
+
+Splits = tuple[list[str], Source, Source]
+
+
+def find(name_or_path: str | Path, size: int | None) -> Found:
+    """Return a data set's splits before they are read; arguments and errors as for ``load``."""
+    name, path = str(name_or_path), Path(name_or_path)
+    if name not in NAMES and (path / FACTS).is_file():
+        return open_prepared(path, size)
+    classes, train, test = _splits(name, path, size)
+    mean, std = NAMED_STATISTICS.get(name, (IMAGENET_MEAN, IMAGENET_STD))
+    return Found(path.resolve().name, classes, train, test, mean, std, flip=name != "digits")
+
+
+def _splits(name: str, path: Path, size: int | None) -> Splits:
+    if name == "digits":
+        return read_digits(size)
+    if name in NAMED_STATISTICS:
+        return find_named(name, size)
+    if (path / PROGRESS).is_file():
+        raise InputError(
+            f"{path}: daqakd data prepare has not finished there; run the same command again, it"
+            " continues"
+        )
+    if path.is_dir():
+        return find_tree(path, size)
+    raise InputError(
+        f"{name}: no such folder or data set.{suggest(name, NAMES)} Known data sets:"
+        f" {', '.join(NAMES)}; or a folder with train/<class>/* and test/<class>/*"
+    )

@@ -1,0 +1,45 @@
+"""Jitter brightness, contrast, saturation and hue: the pixels of torchvision's ``ColorJitter``."""
+
+import torch
+from torch import Tensor
+
+from .._errors import InputError
+from ..backends.reference_jitter import color_jitter as reference
+from . import _checks
+
+PARTS = ("brightness", "contrast", "saturation", "hue")
+
+
+def color_jitter(
+    images: Tensor, factor: Tensor, order: Tensor, *, semantics: str = "pil"
+) -> Tensor:
+    """Adjust brightness, contrast, saturation and hue of each image in its own order; no gradient.
+
+    Equals ``torchvision.transforms.functional.adjust_*`` on PIL images (``"pil"``) or on uint8
+    tensors on a CPU (``"torchvision"``), pixel by pixel. Plain PyTorch on every device.
+
+    Args:
+        images: ``uint8 [R, 3, H, W]``.
+        factor: float32 ``[R, 4]``: brightness, contrast, saturation (from 0 on, 1 changes nothing)
+            and hue (-0.5 to 0.5 turns).
+        order: int64 ``[R, 4]``: each row a permutation of 0 to 3, the columns of ``factor`` in the
+            order in which they are applied.
+        semantics: ``"pil"`` or ``"torchvision"``.
+
+    Returns:
+        ``uint8 [R, 3, H, W]``.
+
+    Raises:
+        InputError: a shape or dtype does not fit.
+    """
+    _checks.images("images", images)
+    wanted = (len(images), len(PARTS))
+    for name, value, dtype in (
+        ("factor", factor, torch.float32),
+        ("order", order, torch.int64),
+    ):
+        if value.dtype != dtype or value.shape != wanted:
+            raise InputError(
+                f"{name}: expected {dtype} {wanted}, got {value.dtype} {tuple(value.shape)}"
+            )
+    return reference(images, factor, order, _checks.is_pil(semantics))
