@@ -13,8 +13,10 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 
 # slots, what a draw is for: the epoch's order, a registered transform, CutMix and MixUp, crop and
-# flip, AugMix's depths and weights; from ERASE and OPERATION on one per attempt and per operation
-ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, ERASE, OPERATION = 0, 1, 2, 3, 4, 5, 16, 32
+# flip, AugMix's depths and weights, compositions to try; from ERASE and OPERATION on one per
+# attempt and per operation
+ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, COMPOSITION = range(7)
+ERASE, OPERATION = 16, 32
 
 
 def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:

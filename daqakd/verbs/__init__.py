@@ -9,7 +9,7 @@ from ..report.bench import bench_into
 from .common import device_of
 from .doctor import doctor
 from .evaluate import run_eval
-from .jobs import run_rank, run_run, run_teach, run_train
+from .jobs import run_rank, run_run, run_search, run_teach, run_train
 
 
 def run_report(verb: options.Report) -> None:
@@ -27,6 +27,7 @@ ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Doctor: doctor,
     options.Teach: run_teach,
     options.Rank: run_rank,
+    options.Search: run_search,
     options.Train: run_train,
     options.Eval: run_eval,
     options.Report: run_report,

@@ -21,7 +21,7 @@ from ..train.store import ModelFile, load_model
 
 DEFAULT_MODEL = "resnet20"
 PACKED = "student.packed"
-NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds"}
+NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds", "budget"}
 
 
 def device_of(choice: str) -> torch.device:
