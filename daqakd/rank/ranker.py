@@ -10,7 +10,7 @@ from torch import nn
 from .._errors import InputError
 from ..augment import PAPER, get_strategy
 from ..data import Dataset
-from .anytime import Anytime, DropSeparated, reason
+from .anytime import Anytime, DropSeparated, first_look, reason
 from .job import Job, Request, check_counts, fingerprint, least_images, make_job, teacher_accuracy
 from .ranking import Criterion, Ranking, Stop, StrategyResult
 from .rounds import Clock, Outcome, Rounds
@@ -52,7 +52,8 @@ def _anytime(
     """See images until the best is separated or the time is over."""
     stop = asked.stop(len(job.ends), len(names))
     if asked.until_sure:
-        rounds = replace(rounds, decide=DropSeparated(criterion, stop))
+        least = first_look(job.dataset.num_classes)
+        rounds = replace(rounds, decide=DropSeparated(criterion, stop, least))
     outcome = rounds.run(names)
     text = reason(asked, outcome, stop, job.images, job.rows(job.ends[0]))
     sure = len(outcome.live) == 1 if asked.until_sure else None
@@ -114,7 +115,7 @@ def rank(
         pac_limit: constrained form: highest CMI among the strategies with PAC up to the limit.
         budget: stop after this many seconds, those before a restart included, but not before two
             images per class and fold.
-        until_sure: after 2 images per class and fold, and whenever their number has doubled, drop
+        until_sure: after 16 images per class and fold, and whenever their number has doubled, drop
             the strategies that are separated from the best, and stop when only the best is left.
             It is wrong with at most 5 % (Bonferroni over looks and comparisons); intervals are
             widened for the looks.
@@ -131,7 +132,8 @@ def rank(
     Raises:
         InputError: unknown strategy, empty class, too few images for the folds, a teacher of other
             classes or at chance level, no strategy within ``pac_limit``, a budget not above 0, or
-            ``until_sure`` with one strategy or with ``pac_limit``.
+            ``until_sure`` with one strategy, fewer than 16 images per class and fold, or
+            ``pac_limit``.
     """
     names = list(PAPER if strategies is None else dict.fromkeys(strategies))
     for name in names:
@@ -140,11 +142,12 @@ def rank(
         raise InputError("strategies: need at least one")
     clock, criterion = Clock(budget), Criterion(cmi_weight, pac_weight, pac_limit)
     early = Anytime(budget, until_sure)
-    early.check(len(names), criterion)
+    early.check(len(names), pac_limit)
     asked = Request(images, passes, seed, workers, teacher_dtype, semantics)
-    count = check_counts(dataset, images) * max(passes, 1)
-    ends = early.ends(least_images(dataset), count) if early.wanted else None
-    job = make_job(teacher, dataset, asked, ends)
+    count, classes = check_counts(dataset, images), dataset.num_classes
+    early.check_images(count, classes)
+    ends = early.ends(least_images(dataset), first_look(classes), count * max(passes, 1))
+    job = make_job(teacher, dataset, asked, ends if early.wanted else None)
     accuracy = teacher_accuracy(job)
     folder = None if run_dir is None else Path(run_dir)
     if early.wanted:

@@ -98,6 +98,12 @@ def _search(outcome: Outcome, ranking: Ranking, dataset: Dataset, ends: Sequence
     return Search(ranking, trials, steps)
 
 
+def check_compositions(count: int) -> None:
+    """Raise InputError for a number that cannot be searched."""
+    if not 2 <= count <= MOST:
+        raise InputError(f"compositions: expected 2 to {MOST}, got {count}")
+
+
 @torch.no_grad()
 def search(
     teacher: nn.Module,
@@ -132,8 +138,7 @@ def search(
     Raises:
         InputError: fewer than 2 or more than 10000 compositions, or as :func:`daqakd.rank`.
     """
-    if not 2 <= compositions <= MOST:
-        raise InputError(f"compositions: expected 2 to {MOST}, got {compositions}")
+    check_compositions(compositions)
     clock, criterion = Clock(), Criterion(cmi_weight, pac_weight)
     count, names = check_counts(dataset, images), drawn(compositions, seed)
     ends = rungs(compositions, least_images(dataset), count)
