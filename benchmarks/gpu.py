@@ -16,7 +16,7 @@ from pathlib import Path
 
 BUDGET = 9 * 60  # seconds for everything
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-STEMS = ("lsq", "pact", "dorefa", "ewgs", "many")
+STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "kd_loss")
 SIZES = "1024,16384,262144,4194304,16777216,67108864"
 
 
@@ -32,7 +32,9 @@ def steps(out: Path, dry: bool) -> dict[str, list[str]]:
     }
     for stem in STEMS:
         rows = [f"benchmarks/bench_{stem}.py", f"--benchmark-json={out / stem}.json"]
-        commands[stem] = [*PYTEST, *rows, "-m", "", "-k", "1024 and tensor" if dry else ""]
+        commands[stem] = [*PYTEST, *rows, "-m", "", "-k", "1024 and (tensor or 100)" if dry else ""]
+    shares = [sys.executable, "-m", "benchmarks.bench_cmi", "--out", str(out)]
+    commands["ranking"] = [*shares, *(["--turns", "1", "--classes", "10"] if dry else [])]
     if sanitizer is None:
         del commands["sanitizer"]
     return commands

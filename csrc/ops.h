@@ -11,6 +11,15 @@ namespace daqakd {
 using Tensors = std::vector<torch::stable::Tensor>;
 }
 
+// What both directions of kd_loss take; see daqakd/_ops.py.
+#define DAQAKD_KD_PARAMETERS                                                                 \
+  const torch::stable::Tensor &student, const torch::stable::Tensor &teacher,                \
+      std::optional<torch::stable::Tensor> labels, double temperature, double ce_weight,     \
+      double kd_weight, std::optional<torch::stable::Tensor> temperature_tensor,             \
+      std::optional<torch::stable::Tensor> ce_weight_tensor,                                 \
+      std::optional<torch::stable::Tensor> kd_weight_tensor, double label_smoothing,         \
+      int64_t ignore_index
+
 // The implementations, once per device; schemas and shapes are daqakd/_ops.py's.
 #define DAQAKD_DECLARE_OPS                                                                       \
   torch::stable::Tensor lsq_forward(                                                             \
@@ -42,6 +51,16 @@ using Tensors = std::vector<torch::stable::Tensor>;
       const torch::stable::Tensor& grad, const torch::stable::Tensor& x,                         \
       const torch::stable::Tensor& lower, const torch::stable::Tensor& upper, int64_t bits,      \
       double delta, std::optional<torch::stable::Tensor> delta_tensor);                          \
+  void cmi_update(                                                                               \
+      torch::stable::Tensor state, const torch::stable::Tensor& logits,                          \
+      const torch::stable::Tensor& labels, std::optional<torch::stable::Tensor> weight,          \
+      std::optional<torch::stable::Tensor> group);                                               \
+  torch::stable::Tensor cmi_divergence(                                                          \
+      const torch::stable::Tensor& logits, const torch::stable::Tensor& labels,                  \
+      const torch::stable::Tensor& centroids);                                                   \
+  torch::stable::Tensor cmi_divergence_backward(                                                 \
+      const torch::stable::Tensor& grad, const torch::stable::Tensor& logits,                    \
+      const torch::stable::Tensor& labels, const torch::stable::Tensor& centroids);                \
   Tensors lsq_many_forward(                                                                      \
       Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax);            \
   std::tuple<Tensors, Tensors> lsq_many_backward(                                                \
@@ -56,7 +75,13 @@ using Tensors = std::vector<torch::stable::Tensor>;
       Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits);                       \
   std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(                                      \
       Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,          \
-      double delta, std::optional<torch::stable::Tensor> delta_tensor);
+      double delta, std::optional<torch::stable::Tensor> delta_tensor);  \
+  std::tuple<                                                                                    \
+      torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, \
+      torch::stable::Tensor>                                                                     \
+  kd_loss_forward(DAQAKD_KD_PARAMETERS, int64_t reduction, bool with_grad);                      \
+  torch::stable::Tensor kd_loss_backward(                                                        \
+      const torch::stable::Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction);
 
 namespace daqakd::cpu {
 DAQAKD_DECLARE_OPS

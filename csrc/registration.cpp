@@ -22,6 +22,11 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("dorefa_weight_backward.native", TORCH_BOX(&device::dorefa_weight_backward));
   m.impl("ewgs_forward.native", TORCH_BOX(&device::ewgs_forward));
   m.impl("ewgs_backward.native", TORCH_BOX(&device::ewgs_backward));
+  m.impl("cmi_update.native", TORCH_BOX(&device::cmi_update));
+  m.impl("cmi_divergence.native", TORCH_BOX(&device::cmi_divergence));
+  m.impl("cmi_divergence_backward.native", TORCH_BOX(&device::cmi_divergence_backward));
+  m.impl("kd_loss_forward.native", TORCH_BOX(&device::kd_loss_forward));
+  m.impl("kd_loss_backward.native", TORCH_BOX(&device::kd_loss_backward));
   m.impl("lsq_many_forward.native", TORCH_BOX(&device::lsq_many_forward));
   m.impl("lsq_many_backward.native", TORCH_BOX(&device::lsq_many_backward));
   m.impl("dorefa_weight_many_forward.native", TORCH_BOX(&device::dorefa_weight_many_forward));

@@ -3,7 +3,8 @@
 An op is called through its overload, ``torch.ops.daqakd.<op>.<backend>``, never through the packet.
 ``axis=None`` means one parameter for the whole tensor. Sums and quantizer parameters' gradients are
 float32, or float64 where the input is. Masks are packed in memory order of ``empty_like(x)``, low
-bits first. The gradient that ``kd_loss_forward`` makes for a mean is the mean's times B.
+bits first. ``kd_loss_forward`` returns the loss; the reduced CE and KL ``[2]``, without a
+reduction ``[0]``; each row's CE and KL ``[B]``; and the gradient, for a mean the mean's times B.
 """
 
 from collections.abc import Callable, Sequence
@@ -224,12 +225,16 @@ def _(
     return dx, _parameter_gradients(lower, x), _parameter_gradients(upper, x)
 
 
-@_define(
-    "kd_loss_forward(Tensor student, Tensor teacher, Tensor? labels,"
+KD_ARGUMENTS = (
+    "Tensor student, Tensor teacher, Tensor? labels,"
     " float temperature, float ce_weight, float kd_weight,"
     " Tensor? temperature_tensor, Tensor? ce_weight_tensor, Tensor? kd_weight_tensor,"
-    " float label_smoothing, int ignore_index, int reduction, bool with_grad)"
-    " -> (Tensor, Tensor, Tensor, Tensor)"
+    " float label_smoothing, int ignore_index, int reduction"
+)
+
+
+@_define(
+    f"kd_loss_forward({KD_ARGUMENTS}, bool with_grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def _(
     student: Tensor,
@@ -245,12 +250,17 @@ def _(
     ignore_index: int,
     reduction: int,
     with_grad: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dtype = accumulation_dtype(student.dtype)
-    rows = student.new_empty(student.shape[:1], dtype=dtype)
-    loss = rows if reduction == REDUCTION_CODES["none"] else rows.new_empty(())
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    each = reduction == REDUCTION_CODES["none"]
+    rows = student.new_empty(student.shape[:1], dtype=accumulation_dtype(student.dtype))
+    loss = rows.new_empty(rows.shape if each else ())
     grad = student.new_empty(student.shape if with_grad else (0, student.shape[1]))
-    return loss, torch.empty_like(rows), torch.empty_like(rows), grad
+    return loss, rows.new_empty(0 if each else 2), rows, torch.empty_like(rows), grad
+
+
+@_define(f"kd_loss_backward(Tensor grad, {KD_ARGUMENTS}) -> Tensor")
+def _(grad: Tensor, student: Tensor, *arguments: Any) -> Tensor:
+    return student.new_empty(student.shape)
 
 
 @_define(

@@ -18,7 +18,15 @@ def _optional(metavar: str) -> Any:
 
 
 BenchOp = Literal[
-    "lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs", "many", "resnet20", "step"
+    "lsq",
+    "pact",
+    "dorefa_activation",
+    "dorefa_weight",
+    "ewgs",
+    "kd_loss",
+    "many",
+    "resnet20",
+    "step",
 ]
 Channels = Annotated[tuple[float, float, float] | None, _optional("R G B")]
 TeacherDtype = Literal["float32", "bfloat16"]

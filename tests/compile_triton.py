@@ -24,26 +24,45 @@ ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group", "firsts", "starts", "programs"]
+SIZES += ["rows", "classes", "groups", "stride"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
+ELEMENTS += ("logits", "student", "teacher")
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
+FLOATS += ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
+FLOATS += ("loss", "parts", "ce", "kl")
 FLOATS += ("outs",)
-OTHERS = {"mask": "*u8", "largest": "*i32"}
+DOUBLES = ("soft", "weight", "centroids", "divergence", "row_grad")
+OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
+OTHERS |= dict.fromkeys(DOUBLES, "*fp64")
+OTHERS |= {"counter": "*i32", "row_sums": "*fp64"}
+OTHERS |= {"labels": "*i64", "counted": "*i64", "ignore": "i64"}
 LISTED = 8  # tensors of a *_many launch; its arguments are tuples but for these
+KD_OPTIONAL = ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
 OPTIONAL = {  # what a launch may pass None for
+    "kd_loss_tile_kernel": ("counted", *KD_OPTIONAL),
+    "kd_loss_long_kernel": ("counted", *KD_OPTIONAL),
     "dorefa_weight_backward_flat_kernel": ("sums", "counts"),
     "dorefa_weight_many_backward_kernel": ("partials",),
     "ewgs_backward_flat_kernel": ("delta_tensor",),
     "ewgs_many_backward_kernel": ("delta_tensor",),
 }
 ALONE = ("partials", "delta", "delta_tensor", "programs")
+EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
 TILES = {
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],
+    "rows": [
+        {"ROWS": 32, "BLOCK": 16, "WHOLE": True},
+        {"ROWS": 1, "BLOCK": 1024, "WHOLE": True},
+        {"ROWS": 1, "BLOCK": 1024, "WHOLE": False},
+    ],
     "fold_many": [{"COUNT": LISTED, "BLOCK": 128}],
     "many": [{"COUNT": LISTED, "BLOCK": 1024}],
     "fold": [{"BLOCK": 1024}],
+    "tile": [{"ROWS": 8, "BLOCK": 128}, {"ROWS": 1, "BLOCK": 1024}, {"ROWS": 1, "BLOCK": 8192}],
+    "long": [{"BLOCK": 2048}],
 }
 
 
@@ -81,9 +100,7 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     names = [parameter.name for parameter in kernel.params]
     signature = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
     # What a launch tells the compiler: addresses and sizes are multiples of 16.
-    even = [
-        i for i, n in enumerate(names) if signature[n][0] == "*" or n in ("inner", "numel", "width")
-    ]
+    even = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in EVEN]
     hints = {(i,): [["tt.divisibility", 16]] for i in even}
     if "COUNT" in tile:
         listed = [i for i, n in enumerate(names) if n not in tile and n not in ALONE]
@@ -93,7 +110,11 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
         hints = {path: [["tt.divisibility", 16]] for path in paths}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
     warps = 4 if kernel.__name__.endswith("fold_kernel") or "COUNT" in tile else 8
+    if "ROWS" in tile and "COLUMNS" not in tile:
+        warps = max(4, tile["BLOCK"] // 512)
     options = {"num_warps": warps, "enable_fp_fusion": False}
+    if kernel.__name__.endswith("rows_kernel"):
+        options = sys.modules[kernel.__module__].OPTIONS
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"

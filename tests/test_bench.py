@@ -10,10 +10,10 @@ import torch
 from daqakd import options
 from daqakd.cli import main
 from daqakd.report import bench, floor, measure
-from daqakd.report.contestants import shape_of
+from daqakd.report.contestants import Quantizer, shape_of
 from daqakd.report.contestants_many import resnet20_shapes
 
-QUANTIZERS = {name: op for name, op in bench.OPS.items() if name in floor.BYTES}
+QUANTIZERS = {name: op for name, op in bench.OPS.items() if isinstance(op, Quantizer)}
 ROWS = [(name, form) for name, op in QUANTIZERS.items() for form in op.forms]
 LSQ = bench.OPS["lsq"]
 
@@ -76,6 +76,26 @@ def test_everybody_is_right(name, form):
     assert {"eager", "compile", "reference"} <= found.keys()
     for who, contestant in found.items():
         if who != "compile":  # seconds each; it is verified whenever it is timed
+            assert measure.problem(case, case.bind(contestant)) is None, who
+
+
+@pytest.mark.parametrize("form", ["10", "1000"])
+def test_a_loss_is_timed_when_it_and_its_gradient_are_right(form):
+    op = bench.OPS["kd_loss"]
+    ours, case = op.contestants("cpu")["reference"], op.case(2000, torch.bfloat16, form, "cpu")
+    assert case.numel == 2000
+    case = replace(case, bind=lambda spoil, bind=case.bind: spoil(bind(ours)))
+    runs = {"ours": lambda run: run, "values": spoiled(0), "input gradient": spoiled(1)}
+    notes = [row.note for row in measure.compare(case, runs, turns=1)]
+    assert notes == ["", "its values are wrong", "its input gradient is wrong"]
+
+
+@pytest.mark.parametrize("form", ["10", "1000"])
+def test_everybody_has_the_same_loss(form):
+    op = bench.OPS["kd_loss"]
+    case = op.case(2000, torch.float32, form, "cpu")
+    for who, contestant in op.contestants("cpu").items():
+        if who != "compile":
             assert measure.problem(case, case.bind(contestant)) is None, who
 
 

@@ -120,6 +120,10 @@ SAMPLES = {
         (columns(HALF), columns(), SOFT, *NUMBERS, *TENSORS, 0.0, -100, 0, True),
         (columns(HALF), columns(), None, *NUMBERS, *NO_TENSORS, 0.0, -100, 2, False),
     ],
+    "kd_loss_backward": lambda: [
+        (scalar(0.5), columns(), columns(), HARD, *NUMBERS, *NO_TENSORS, 0.1, -100, 1),
+        (torch.rand(3), columns(HALF), columns(), SOFT, *NUMBERS, *TENSORS, 0.0, -100, 0),
+    ],
     "cmi_update": lambda: [
         (new_state(5), columns(), HARD, None, None),
         (new_state(5, 2), columns(HALF), SOFT, torch.rand(3), torch.tensor([0, 1, 1])),
@@ -154,10 +158,11 @@ def runnable(name: str, backend: str):
 
 def samples(name: str, backend: str) -> list:
     """Return the samples in dtypes that ``backend`` takes; one at least."""
+    place = 1 if name in ("cmi_update", "cmi_divergence_backward") else 0  # of the logits
     found = [
         arguments
         for arguments in SAMPLES[name]()
-        if can_run(stem(name), backend, "cpu", tensors(arguments)[0].dtype) is None
+        if can_run(stem(name), backend, "cpu", tensors(arguments)[place].dtype) is None
     ]
     assert found
     return found
@@ -246,6 +251,9 @@ FUNCTIONS = {
     "kd_loss": lambda x, p: functional.kd_loss(x * p, x.detach().flip(1), HARD),
     "kd_loss-tensors": lambda x, p: functional.kd_loss(
         x * p, x.detach().flip(1), HARD, temperature=p.detach(), reduction="none"
+    ),
+    "kd_loss-recompute": lambda x, p: functional.kd_loss(
+        x * p, x.detach().flip(1), HARD, recompute=True
     ),
     "cmi": lambda x, p: functional.cmi(x * p, HARD),
 }

@@ -7,7 +7,7 @@ from torch import Tensor
 from daqakd import InputError, functional
 
 from . import cases
-from .cases import DENSE, EMPTY, FLAT, SPARSE, each_backend, each_dtype
+from .cases import DENSE, EMPTY, FLAT, SPARSE, each_backend
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
 LAYOUTS = (*FLAT[::3], *DENSE, *SPARSE)
@@ -80,13 +80,12 @@ OPTIONS = {
     "dorefa_weight_many": [{}, {"detach_max": False}],
     "ewgs_many": [{"delta": 0.1}, {"delta": torch.tensor(0.2)}],
 }
-EVERY = [
-    pytest.param(stem, options, per_row, id=f"{stem}-{i}{'-rows' if per_row else ''}")
+FORMS = {
+    f"{stem}-{i}{'-rows' if per_row else ''}": (stem, options, per_row)
     for stem in STEMS
     for i, options in enumerate(OPTIONS[stem])
     for per_row in ((False, True) if stem == "lsq_many" else (False,))
-]
-each_form = pytest.mark.parametrize(("stem", "options", "per_row"), EVERY)
+}
 
 
 def outcome(run, stem, options, per_row, dtype, backend, layouts=LAYOUTS, **more):
@@ -113,10 +112,9 @@ def assert_same(found, wanted, exact: bool) -> None:
         )
 
 
-@each_backend
-@each_dtype
-@each_form
-def test_equals_the_single_op(stem, options, per_row, dtype, backend):
+@cases.each_combination(form=FORMS)
+def test_equals_the_single_op(form, dtype, backend):
+    stem, options, per_row = form
     cases.require(stem, backend, dtype)
     layouts = FEW if backend == "triton" else LAYOUTS
     arguments = stem, options, per_row, dtype, backend, layouts

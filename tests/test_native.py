@@ -86,12 +86,47 @@ def run_ewgs(
     return [y, *overload("ewgs_backward", backend)(x.flip(0), x, *ends, 4, 0.1, None)]
 
 
+def run_cmi(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    """Take the first rows of 37 classes, with hard labels and with soft ones."""
+    z = inputs(name, dtype, device)[0].reshape(-1)[: 37 * 500].reshape(-1, 37) * 4
+    hard, q = torch.arange(len(z), device=device) % 37, z[:37].double().softmax(1)
+    state = torch.zeros(3, 37, 42, 2, dtype=torch.int64, device=device)
+    results = [state]
+    for labels in (hard, z.flip(0).double().softmax(1)):
+        overload("cmi_update", backend)(state, z, labels, None, hard % 3)
+        rows = overload("cmi_divergence", backend)(z, labels, q)
+        results += [rows, overload("cmi_divergence_backward", backend)(rows, z, labels, q)]
+    return results
+
+
+def run_kd_loss(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x, classes = inputs(name, dtype, device)[0].reshape(-1), KD_CLASSES[name]
+    z = x[: x.numel() // classes * classes].reshape(-1, classes)
+    t, y = 3 * z.flip(0), torch.arange(len(z), device=device) % classes - 1
+    settings, g = (4.0, 1.0, 2.0, None, None, None), y.to(cases.parameter_dtype(dtype)) / classes
+    forward, backward = (overload(f"kd_loss_{way}", backend) for way in ("forward", "backward"))
+    return [
+        *forward(z, t, y, *settings, 0.0, -1, 1, True),
+        *forward(z, t, t.float().softmax(1), *settings, 0.1, -1, 0, True),
+        backward(g[0], z, t, None, *settings, 0.0, -1, 2),
+        backward(g, z, t, y, *settings, 0.1, -1, 0),
+    ]
+
+
+# each way a row is cut; 30,000 rows of "tensor" have their labels counted by a launch of its own
+KD_CLASSES = dict(zip(SHAPES, (10, 40_000, 1500, 70, 3, 1000, 5003), strict=True))
 RUNS = {
     "lsq": run,
     "pact": run_pact,
     "dorefa_activation": run_activation,
     "dorefa_weight": run_weight,
     "ewgs": run_ewgs,
+    "cmi": run_cmi,
+    "kd_loss": run_kd_loss,
 }
 each_op = pytest.mark.parametrize("op", RUNS)
 

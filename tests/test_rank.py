@@ -17,6 +17,7 @@ from daqakd.rank.confidence import (
 )
 from daqakd.rank.tally import Tally
 
+from . import cases
 from .small import SmallNet, small_dataset
 
 P = torch.tensor(
@@ -58,8 +59,14 @@ def state_of(labels, **options) -> CMIState:
     ],
     ids=["hard", "soft", "pairs", "transposed"],
 )
-def test_method_vectors(labels, options, cmi, pac, score):
-    state = state_of(labels, **options)
+@pytest.mark.parametrize("backend", ["reference", "native"])
+def test_method_vectors(labels, options, cmi, pac, score, backend):
+    cases.require("cmi", backend, torch.float64)
+    with daqakd.use_backend(backend):
+        check_method_vectors(state_of(labels, **options), labels, cmi, pac, score)
+
+
+def check_method_vectors(state, labels, cmi, pac, score):
     tolerance = 1e-8 if labels is PAIRS else 1e-9
     assert state.cmi() == pytest.approx(cmi, abs=tolerance)
     assert state.pac() == pytest.approx(pac, abs=tolerance)

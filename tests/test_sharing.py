@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import daqakd
 from daqakd.quant.bank import WeightBank
+from daqakd.quant.sharing import SharedInputs
 
 from .test_bank import Calls
 
@@ -97,3 +99,56 @@ def test_nothing_outlives_the_forward_pass():
     model = student("dorefa")
     model(torch.randn(5, 6))
     assert all(layer.shared is None for layer in model.children())
+
+
+class Mixed(Attention):
+    """The first consumer needs no gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            q = self.query(x)
+        return self.tail(q + self.key(x))
+
+
+def test_a_result_without_gradient_is_not_used_with_one():
+    torch.manual_seed(0)
+    options = {"weight_bits": None, "act_bits": 3, "method": "dorefa", "first_last": "same"}
+    model = daqakd.quantize(Mixed(), exclude=["value"], **options)
+    daqakd.calibrate(model, torch.rand(9, 6))
+    x = torch.rand(5, 6, requires_grad=True)
+    model(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.any()
+
+
+class Again(Attention):
+    """Two consumers within a checkpoint."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = checkpoint(lambda v: self.query(v) + self.key(v), x, use_reentrant=False)
+        return self.tail(both)
+
+
+def test_a_checkpoint_repeats_what_its_first_pass_did():
+    torch.manual_seed(0)
+    options = {"weight_bits": None, "act_bits": 3, "method": "dorefa", "first_last": "same"}
+    model = daqakd.quantize(Again(), exclude=["value"], **options)
+    daqakd.calibrate(model, torch.rand(9, 6))
+    x = torch.rand(5, 6, requires_grad=True)
+    found = outcome_of_used(model, x)
+    alone = copy.deepcopy(model)
+    WeightBank.detach(alone)
+    assert all(map(torch.equal, found, outcome_of_used(alone, x)))
+
+
+def outcome_of_used(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(model(x).square().sum(), [x, model.query.weight, model.key.weight])
+
+
+def test_an_address_used_again_is_another_input():
+    shared, quantizer = SharedInputs(), student("dorefa").query.act_quantizer
+    x, gone = torch.rand(4), torch.rand(4)
+    shared.quantize(quantizer, gone)
+    (kept,) = shared.kept.values()
+    shared.kept[id(x), quantizer.sharing_key()] = kept
+    assert torch.equal(shared.quantize(quantizer, x), quantizer(x))

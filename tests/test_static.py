@@ -28,6 +28,8 @@ CUDA_KERNELS = {
     "pact_backward_runs": ("false", "true"),
     "pact_backward_columns": (),
     "flat_backward_kernel": ("ActivationBackward", "WeightBackward", "BinaryBackward", "EWGS"),
+    "kd_rows": ("4,8", "32,8", "32,32", "256,8", "256,32"),
+    "kd_long": (),
 }
 CUDA_READING_KERNELS = {  # they write a sum per block
     "largest_kernel": (),
@@ -41,7 +43,19 @@ CUDA_MANY_READING_KERNELS = {
     "magnitude_many_kernel": (),
     "backward_many_kernel": ("MaximumGradient",),
 }
-CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel"}
+CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel", "kd_count"}
+# up to 16, 128, 1024 and more classes: lanes of a row, its items per lane, all in registers or not
+ROW_SHAPES = ("16,1,true", "32,4,true", "32,32,true", "32,8,false")
+CUDA_ROW_KERNELS = {
+    f"{stem}<{element},{shape}{flag}>"
+    for stem, flags in {
+        "cmi_update_rows": ("",),
+        "cmi_divergence_rows": (",false", ",true"),
+    }.items()
+    for element in ELEMENTS
+    for shape in ROW_SHAPES
+    for flag in flags
+}
 TRITON_KERNELS = {
     "lsq_forward_runs_kernel",
     "lsq_forward_columns_kernel",
@@ -56,6 +70,8 @@ TRITON_KERNELS = {
     "dorefa_weight_backward_flat_kernel",
     "ewgs_forward_flat_kernel",
     "ewgs_backward_flat_kernel",
+    "kd_loss_tile_kernel",
+    "kd_loss_long_kernel",
     "lsq_many_forward_kernel",
     "lsq_many_backward_kernel",
     "dorefa_weight_many_forward_kernel",
@@ -71,6 +87,11 @@ TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_weight_many_maximum_backward_kernel",
 }
 TRITON_SCALAR_KERNELS = {"fold_kernel", "dorefa_maximum_fold_kernel", "fold_many_kernel"}
+TRITON_ROW_KERNELS = {  # rows of any length start anywhere: no 16-byte accesses
+    "cmi_update_rows_kernel",
+    "cmi_divergence_rows_kernel",
+    "cmi_divergence_backward_rows_kernel",
+}
 
 
 def variants(kernels: dict[str, tuple[str, ...]], vectorized: bool) -> set[str]:
@@ -93,7 +114,7 @@ def unvectored(kernels: dict[str, tuple[str, ...]]) -> set[str]:
 
 CUDA_READING = variants(CUDA_READING_KERNELS, True) | unvectored(CUDA_MANY_READING_KERNELS)
 CUDA_VECTOR = variants(CUDA_KERNELS, True) | unvectored(CUDA_MANY_KERNELS) | CUDA_READING
-CUDA_SCALAR = CUDA_SCALAR_KERNELS | variants(CUDA_KERNELS, False)
+CUDA_SCALAR = CUDA_SCALAR_KERNELS | CUDA_ROW_KERNELS | variants(CUDA_KERNELS, False)
 CUDA_SCALAR |= variants(CUDA_READING_KERNELS, False)
 needs_tools = pytest.mark.skipif(sass.tool("cuobjdump") is None, reason="triton has no cuobjdump")
 needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="installed without _C_cuda.so")
@@ -137,7 +158,7 @@ def test_cuda_kernel(name, architecture):
 
 @needs_tools
 def test_every_triton_kernel_is_listed():
-    listed = TRITON_KERNELS | TRITON_READING_KERNELS | TRITON_SCALAR_KERNELS
+    listed = TRITON_KERNELS | TRITON_READING_KERNELS | TRITON_SCALAR_KERNELS | TRITON_ROW_KERNELS
     assert {name for name, *_ in triton()} == listed
 
 
@@ -173,6 +194,13 @@ def test_triton_kernel_with_every_tile(name, element, architecture):
 
 
 @needs_tools
-@pytest.mark.parametrize("name", sorted(TRITON_SCALAR_KERNELS))
+@pytest.mark.parametrize("name", sorted(TRITON_SCALAR_KERNELS | TRITON_ROW_KERNELS))
 def test_scalar_triton_kernel(name):
     assert all(row[4].stack == 0 for row in triton() if row[0] == name)
+
+
+@needs_tools
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TRITON_ROW_KERNELS))
+def test_row_triton_kernel_with_every_tile(name):
+    assert all(row[4].stack == 0 for row in triton("--every-tile") if row[0] == name)

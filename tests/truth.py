@@ -209,15 +209,18 @@ def entropy_off(off: Tensor, dim: int = -1) -> Tensor:
     return spread - (1 - rest) * torch.log1p(-rest)
 
 
+def off_shares(logits: Tensor, left_out: Tensor) -> Tensor:
+    """Return softmax with the class ``left_out`` of each row set to 0."""
+    gap = logits - logits.gather(1, left_out[:, None])
+    weights = gap.exp().scatter(1, left_out[:, None], 0.0)
+    return weights / (1 + weights.sum(1, keepdim=True))
+
+
 def cmi_residual(logits: Tensor, labels: Tensor) -> Tensor:
     """Return CMI as entropy of the class mean less mean entropy, from off-label shares only."""
-    classes = logits.shape[1]
-    own = F.one_hot(labels, classes).bool()
-    gap = logits - logits.gather(1, labels[:, None])
-    weights = torch.where(own, 0.0, gap.exp())
-    off = weights / (1 + weights.sum(1, keepdim=True))
+    off, entropies = off_shares(logits, labels), entropy_off(off_shares(logits, logits.argmax(1)))
     total = torch.zeros((), dtype=torch.float64)
     for y in labels.unique():
-        rows = off[labels == y]
-        total = total + rows.shape[0] * (entropy_off(rows.mean(0)) - entropy_off(rows).mean())
+        own = labels == y
+        total = total + own.sum() * entropy_off(off[own].mean(0)) - entropies[own].sum()
     return total / labels.shape[0]

@@ -29,6 +29,8 @@ class Launch {
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
+  cudaStream_t stream() const { return stream_; }
+
  private:
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_;

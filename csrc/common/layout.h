@@ -60,10 +60,12 @@ inline Tensor empty_as(const Tensor& x) {
 
 inline int32_t shim_dtype(ScalarType type) {
   if (type == ScalarType::Byte) return aoti_torch_dtype_uint8();
+  if (type == ScalarType::Half) return aoti_torch_dtype_float16();
+  if (type == ScalarType::BFloat16) return aoti_torch_dtype_bfloat16();
   return type == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
 }
 
-// Uninitialized and contiguous, float, double or bytes, on the device of `model`.
+// Uninitialized and contiguous, floating-point or bytes, on the device of `model`.
 inline Tensor empty(const Tensor& model, const int64_t* sizes, int64_t dim, ScalarType type) {
   std::vector<int64_t> strides(dim, 1);
   for (int64_t d = dim - 2; d >= 0; --d)
@@ -105,6 +107,10 @@ inline Tensor dense(const Tensor& x) {
   return copy;
 }
 
+inline Tensor as_contiguous(const Tensor& x) {
+  return x.is_contiguous() ? x : torch::stable::contiguous(x);
+}
+
 inline bool same_strides(const Tensor& a, const Tensor& b) {
   for (int64_t d = 0; d < a.dim(); ++d)
     if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;
@@ -135,7 +141,7 @@ inline Tensor as_parameter(const Tensor& parameter, ScalarType type) {
   Tensor result = parameter.scalar_type() == type
                       ? parameter
                       : torch::stable::to(parameter, std::make_optional(type));
-  return result.is_contiguous() ? result : torch::stable::contiguous(result);
+  return as_contiguous(result);
 }
 
 }  // namespace daqakd

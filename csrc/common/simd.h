@@ -10,10 +10,10 @@ namespace daqakd {
 
 constexpr int kLanes = 16;  // partial sums side by side, on every instruction set
 
-// Order of the additions is part of the result: lane i + lane i + 8, then + 4, + 2, + 1.
-template <class T>
-DAQAKD_INLINE T add_lanes(T* lanes) {  // [16]
-  for (int width = kLanes / 2; width > 0; width /= 2)
+// Order of the additions is part of the result: lane i + lane i + N / 2, then + N / 4, ..., + 1.
+template <int N = kLanes, class T>
+DAQAKD_INLINE T add_lanes(T* lanes) {  // [N]
+  for (int width = N / 2; width > 0; width /= 2)
     for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
   return lanes[0];
 }

@@ -9,6 +9,8 @@
 #include <sstream>
 #include <string>
 
+#include "../common/exp.h"
+#include "../common/explog64.h"
 #include "../common/math.h"
 #include "facts.h"
 #include "packing.h"
@@ -91,6 +93,25 @@ Floats quotient(const Floats& x, float step) {
   return result;
 }
 
+// The CPU kernels' own functions, for the tests.
+template <class T, class F>
+void define(py::module_& m, const char* name, const F& function) {
+  using Values = py::array_t<T, py::array::c_style>;
+  const auto each = [function](const Values& x) {
+    Values result(x.size());
+    for (py::ssize_t i = 0; i < x.size(); ++i)
+      result.mutable_data()[i] = function(x.data()[i]);
+    return result;
+  };
+  m.def(name, each, py::arg("x").noconvert());
+}
+
+template <class T>
+void define_functions(py::module_& m) {
+  define<T>(m, "exp", [](T x) { return daqakd::exp_of(x); });
+  define<T>(m, "log", [](T x) { return daqakd::log_of(x); });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_host, m) {
@@ -100,4 +121,9 @@ PYBIND11_MODULE(_host, m) {
   m.def("build_facts", &build_facts);
   m.def("kernel_facts", &kernel_facts);
   m.def("quotient", &quotient, py::arg("x"), py::arg("step"));
+  define_functions<float>(m);
+  define_functions<double>(m);
+  define<double>(m, "exp64", [](double x) { return daqakd::exp64(x); });
+  define<double>(m, "log64", [](double x) { return daqakd::log64(x); });
+  define<double>(m, "log1p", [](double x) { return daqakd::log1p64(x); });
 }

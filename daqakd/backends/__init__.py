@@ -7,6 +7,8 @@ from . import (
     reference_cmi,
     reference_many,
     triton,
+    triton_cmi,
+    triton_kd_loss,
     triton_many,
 )
 from .select import can_run, choose, forced_backend, use_backend
@@ -23,6 +25,8 @@ __all__ = [
     "reference_many",
     "together_below",
     "triton",
+    "triton_cmi",
+    "triton_kd_loss",
     "triton_many",
     "use_backend",
 ]

@@ -7,7 +7,8 @@ import torch
 from .._ops import MANY
 
 # the ops the libraries implement
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"}) | MANY
+QUANTIZERS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
+STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss"}
 FILES = {"cpu": "_C.so", "cuda": "_C_cuda.so"}
 DTYPES = {
     "cpu": (torch.float16, torch.bfloat16, torch.float32, torch.float64),

@@ -198,8 +198,7 @@ def _expect(weights: Tensor, values: Tensor) -> Tensor:
     return torch.where(weights == 0, 0.0, weights * values).sum(1)
 
 
-@implement
-def kd_loss_forward(
+def _kd_loss(
     student: Tensor,
     teacher: Tensor,
     labels: Tensor | None,
@@ -212,8 +211,8 @@ def kd_loss_forward(
     label_smoothing: float,
     ignore_index: int,
     reduction: int,
-    with_grad: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return loss, reduced parts, each row's CE and KL, and the gradient in the compute dtype."""
     z, t = _wide(student), _wide(teacher).to(accumulation_dtype(student.dtype))
     heat = temperature if temperature_tensor is None else temperature_tensor.to(z.dtype)
     a = ce_weight if ce_weight_tensor is None else ce_weight_tensor.to(z.dtype)
@@ -223,22 +222,38 @@ def kd_loss_forward(
     kl = _expect(soft_teacher, log_teacher - log_soft)
     grad = b * heat * (log_soft.exp() - soft_teacher)
     ce, count = torch.zeros_like(kl), max(z.shape[0], 1)
-    ce_divisor: Tensor | int = count
+    counted: Tensor | int = count
+    mean = reduction == REDUCTION_CODES["mean"]
     if labels is not None:
         rows, valid = _targets(labels, z, label_smoothing, ignore_index)
         log_hard = torch.log_softmax(z, 1)
         ce = -_expect(rows, log_hard)
-        grad_ce = a * (log_hard.exp() * rows.sum(1, keepdim=True) - rows)
-        ce_divisor = valid.sum().clamp(min=1).to(z.dtype)
-    else:
-        grad_ce = torch.zeros_like(grad)
-    mean = reduction == REDUCTION_CODES["mean"]
-    # a mean's gradient is stored times the rows: divided, 16-bit entries would be subnormal
-    grad = grad_ce * (count / ce_divisor) + grad if mean else grad_ce + grad
-    ce_part, kl_part = a * ce, b * heat * heat * kl
-    if mean:
-        loss = ce_part.sum() / ce_divisor + kl_part.sum() / count
-    else:
-        loss = ce_part + kl_part
-        loss = loss.sum() if reduction == REDUCTION_CODES["sum"] else loss
-    return loss, ce, kl, grad.to(student.dtype) if with_grad else student.new_empty((0, z.shape[1]))
+        counted = valid.sum().clamp(min=1).to(z.dtype)
+        # a mean's gradient is stored times the rows: divided, 16-bit entries would be subnormal
+        share = a * (count / counted) if mean else a
+        grad = share * (log_hard.exp() * rows.sum(1, keepdim=True) - rows) + grad
+    if reduction == REDUCTION_CODES["none"]:
+        return a * ce + b * heat * heat * kl, ce.new_empty(0), ce, kl, grad
+    divisors = (counted, count) if mean else (1, 1)
+    parts = torch.stack((ce.sum() / divisors[0], kl.sum() / divisors[1]))
+    return a * parts[0] + b * heat * heat * parts[1], parts, ce, kl, grad
+
+
+@implement
+def kd_loss_forward(
+    student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    *settings, with_grad = arguments
+    loss, parts, ce, kl, grad = _kd_loss(student, teacher, labels, *settings)
+    grad = grad.to(student.dtype) if with_grad else student.new_empty((0, student.shape[1]))
+    return loss, parts, ce, kl, grad
+
+
+@implement
+def kd_loss_backward(
+    grad: Tensor, student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
+) -> Tensor:
+    *_, dz = _kd_loss(student, teacher, labels, *arguments)
+    mean = arguments[-1] == REDUCTION_CODES["mean"]
+    scale = grad.to(dz.dtype) * (1.0 / max(dz.shape[0], 1) if mean else 1.0)
+    return (dz * (scale if grad.dim() == 0 else scale[:, None])).to(student.dtype)

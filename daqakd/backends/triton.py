@@ -13,7 +13,8 @@ from .._ops import LIBRARY, MANY
 from ._layout import dense, in_strides_of, memory_view
 
 # the ops daqakd.kernels has kernels for
-STEMS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"}) | MANY
+QUANTIZERS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
+STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss"}
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton, too, reads it once

@@ -46,7 +46,11 @@ def check_rows(logits: Tensor, labels: Tensor) -> None:
 
 
 def new_state(classes: int, groups: int = 1, device: torch.device | str | None = None) -> Tensor:
-    """Return an empty ``cmi_update`` state: int64 ``[groups, C, C + 5, 2]``."""
+    """Return an empty ``cmi_update`` state: int64 ``[groups, C, C + 5, 2]``.
+
+    It takes ``16 C (C + 5)`` bytes per group: 0.2 MB for 100 classes, 16 MB for 1,000, 16 GB for a
+    vocabulary of 32,000, where only divergences from given centroids are practical.
+    """
     columns = classes + reference_cmi.EXTRA_COLUMNS
     return torch.zeros((groups, classes, columns, 2), dtype=torch.int64, device=device)
 
@@ -63,6 +67,7 @@ def cmi_update(
     """Add a batch to the class sums behind CMI and PAC, in place.
 
     The sums are integers, so batches, folds and ranks merge by addition, in any order, bit for bit.
+    No result is read back: on a GPU a row whose label or group is out of range counts as invalid.
 
     Args:
         state: int64 ``[groups, C, C + 5, 2]`` from :func:`new_state`: per class the off-label

@@ -17,31 +17,63 @@ class KDLossFunction(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, labels: Tensor | None, backend: str, *rest: Any
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, and the rows' CE and KL for logging."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss, the reduced parts, and the rows' CE and KL."""
         run = implementation("kd_loss_forward", backend)
-        loss, ce, kl, grad = run(student, teacher, labels, *rest, ctx.needs_input_grad[0])
+        needs_grad = ctx.needs_input_grad[0]
+        loss, parts, ce, kl, grad = run(student, teacher, labels, *rest, needs_grad)
         ctx.save_for_backward(grad)
         ctx.mean = rest[-1] == REDUCTION_CODES["mean"]
-        ctx.mark_non_differentiable(ce, kl)
-        return loss, ce, kl
+        ctx.mark_non_differentiable(parts, ce, kl)
+        ctx.set_materialize_grads(False)  # no zeros for the parts
+        return loss, parts, ce, kl
 
     @staticmethod
     @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the student's logits."""
+        if grads[0] is None:
+            return (None,) * 13
         (grad,) = ctx.saved_tensors
-        rows = max(grad.shape[0], 1) if ctx.mean else 1
-        scale = grads[0] / rows if grads[0].dim() == 0 else grads[0][:, None]
-        return ((grad * scale).to(grad.dtype), *(None,) * 12)
+        scale = grads[0] * (1.0 / max(grad.shape[0], 1)) if ctx.mean else grads[0]
+        scaled = grad * (scale[:, None] if scale.dim() else scale)
+        return (scaled if scaled.dtype == grad.dtype else scaled.to(grad.dtype), *(None,) * 12)
+
+
+class RecomputedKDLossFunction(torch.autograd.Function):
+    """Nothing but the inputs is kept: the backward pass makes the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, labels: Tensor | None, backend: str, *rest: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss, the reduced parts, and the rows' CE and KL."""
+        run = implementation("kd_loss_forward", backend)
+        loss, parts, ce, kl, _ = run(student, teacher, labels, *rest, False)
+        ctx.save_for_backward(student, teacher, labels, *rest[3:6])
+        ctx.numbers, ctx.others, ctx.backend = rest[:3], rest[6:], backend
+        ctx.mark_non_differentiable(parts, ce, kl)
+        ctx.set_materialize_grads(False)  # no zeros for the parts
+        return loss, parts, ce, kl
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the student's logits."""
+        if grads[0] is None:
+            return (None,) * 13
+        student, teacher, labels, *tensors = ctx.saved_tensors
+        run = implementation("kd_loss_backward", ctx.backend)
+        grad = run(grads[0], student, teacher, labels, *ctx.numbers, *tensors, *ctx.others)
+        return (grad, *(None,) * 12)
 
 
 def _check(student: Tensor, teacher: Tensor, labels: Tensor | None, smoothing: float) -> None:
     for name, x in (("student_logits", student), ("teacher_logits", teacher)):
         _checks.floating(name, x)
-        if x.dim() != 2 or x.shape != student.shape:
+        if x.dim() != 2 or x.shape != student.shape or x.shape[1] == 0:
             raise InputError(
-                f"{name}: expected [B, C] like student_logits {tuple(student.shape)},"
+                f"{name}: expected [B, C], C >= 1, like student_logits {tuple(student.shape)},"
                 f" got {tuple(x.shape)}"
             )
     if teacher.requires_grad:
@@ -73,6 +105,7 @@ def kd_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
     return_parts: bool = False,
+    recompute: bool = False,
     backend: str | None = None,
 ) -> Any:
     """Distillation loss ``a * CE(z, y) + b * T^2 * KL(softmax(t/T) || softmax(z/T))`` [KD].
@@ -89,6 +122,9 @@ def kd_loss(
         reduction: ``"mean"`` (CE over the rows not ignored, KL over all rows), ``"sum"``,
             ``"none"`` (one loss per row).
         return_parts: also return the unweighted CE and KL, reduced the same way, for logging.
+        recompute: make the gradient in the backward pass from the logits instead of keeping it:
+            ``B * C`` numbers less between the passes, two more reads. A float32 or float64
+            gradient has the same bits, a 16-bit one is rounded once instead of twice.
         backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
 
     Returns:
@@ -96,8 +132,10 @@ def kd_loss(
         (loss, CE, KL), where CE and KL carry no gradient.
 
     Raises:
-        InputError: a wrong shape, dtype, smoothing, reduction or backend, or a teacher that
-            requires a gradient.
+        InputError: a wrong shape, dtype, device, smoothing, reduction or backend, or a teacher
+            that requires a gradient.
+        RuntimeError: an integer label that is neither a class nor ``ignore_index``, on a CPU; on a
+            GPU, which cannot raise without waiting, the row's CE is NaN.
 
     >>> z = torch.tensor([[2.0, 0.0]])
     >>> kd_loss(z, z, torch.tensor([0]))
@@ -110,13 +148,12 @@ def kd_loss(
         )
     if isinstance(temperature, float | int) and not temperature > 0:
         raise InputError(f"temperature: expected more than 0, got {temperature}")
-    pairs = (
-        split_scalar(temperature, "temperature"),
-        split_scalar(ce_weight, "ce_weight"),
-        split_scalar(kd_weight, "kd_weight"),
-    )
+    names = ("temperature", "ce_weight", "kd_weight")
+    values = (temperature, ce_weight, kd_weight)
+    pairs = [_setting(v, n, student_logits) for v, n in zip(values, names, strict=True)]
     numbers, tensors = zip(*pairs, strict=True)
-    loss, ce, kl = KDLossFunction.apply(
+    function = RecomputedKDLossFunction if recompute else KDLossFunction
+    loss, parts, ce, kl = function.apply(
         student_logits,
         teacher_logits,
         labels,
@@ -127,17 +164,16 @@ def kd_loss(
         ignore_index,
         REDUCTION_CODES[reduction],
     )
-    return (loss, *_reduce_parts(ce, kl, labels, ignore_index, reduction)) if return_parts else loss
+    if not return_parts:
+        return loss
+    return (loss, ce, kl) if reduction == "none" else (loss, *parts.unbind())
 
 
-def _reduce_parts(
-    ce: Tensor, kl: Tensor, labels: Tensor | None, ignore_index: int, reduction: str
-) -> tuple[Tensor, Tensor]:
-    if reduction == "none":
-        return ce, kl
-    if reduction == "sum":
-        return ce.sum(), kl.sum()
-    rows = max(kl.shape[0], 1)
-    if labels is None or labels.is_floating_point():
-        return ce.sum() / rows, kl.sum() / rows
-    return ce.sum() / (labels != ignore_index).sum().clamp(min=1), kl.sum() / rows
+def _setting(value: float | Tensor, name: str, x: Tensor) -> tuple[float, Tensor | None]:
+    number, tensor = split_scalar(value, name)
+    if tensor is not None and tensor.device != x.device:
+        raise InputError(
+            f"{name}: is on {tensor.device}, but student_logits is on {x.device}; move it,"
+            " or pass a float"
+        )
+    return number, tensor

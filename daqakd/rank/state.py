@@ -8,10 +8,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .._errors import InputError
-from .._ops import accumulation_dtype
-from ..backends import reference_cmi
+from .._ops import accumulation_dtype, overload
+from ..backends import choose, reference_cmi
 from ..functional import cmi_update
-from ..functional.cmi import CMIDivergenceFunction, centroids_of, check_rows, new_state
+from ..functional.cmi import centroids_of, check_rows, new_state
 from .confidence import jackknife_error
 
 Labels = Tensor | tuple[Tensor, Tensor, Tensor]
@@ -157,7 +157,8 @@ class CMIState:
         total = mass.sum()
         nans = int(invalid.sum())
         if total == 0 or nans > 0:
-            what = f"saw {nans} rows of NaN logits" if nans else "is empty"
+            bad = f"saw {nans} rows of NaN logits, or on a GPU of labels out of range"
+            what = bad if nans else "is empty"
             raise InputError(f"the CMI state {what}; nothing can be computed from it")
         off = sums[:, :classes] / torch.where(mass == 0, 1.0, mass)[:, None]
         return Measures(
@@ -190,8 +191,11 @@ class CMIState:
         for start in range(0, len(rows.fold), ROWS_PER_CHUNK):
             part = slice(start, start + ROWS_PER_CHUNK)
             log_probs, targets = rows.log_probs[part], rows.targets[part].double()
-            total += CMIDivergenceFunction.apply(log_probs, targets, centroids, "reference").sum()
-        return float(total) / len(rows.fold)
+            rows_kl: Tensor = overload("cmi_divergence", choose("cmi", log_probs))(
+                log_probs, targets, centroids
+            )
+            total += float(rows_kl.sum())
+        return total / len(rows.fold)
 
     def cmi(self) -> float:
         """Return the contextual mutual information in nats."""

@@ -14,6 +14,7 @@ from ..train.environment import environment
 from . import floor
 from .contestants_dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
 from .contestants_ewgs import EWGS
+from .contestants_kd_loss import KD_LOSS
 from .contestants_lsq import LSQ
 from .contestants_many import MANY, RESNET20
 from .contestants_pact import PACT
@@ -45,6 +46,7 @@ OPS: dict[str, Op] = {
     "dorefa_activation": DOREFA_ACTIVATION,
     "dorefa_weight": DOREFA_WEIGHT,
     "ewgs": EWGS,
+    "kd_loss": KD_LOSS,  # its forms are classes
     "many": MANY,
     "resnet20": RESNET20,  # its size is the model's
     "step": STEP,  # its size is images

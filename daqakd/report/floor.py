@@ -14,6 +14,7 @@ BYTES = {
     "dorefa_activation": (4, 0.25),
     "dorefa_weight": (6, 0.0),
     "ewgs": (5, 0.0),
+    "kd_loss": (3, 0.0),
 }
 
 

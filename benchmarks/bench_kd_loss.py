@@ -1,0 +1,10 @@
+"""Distillation loss: ``pytest benchmarks/bench_kd_loss.py --benchmark-json=bench.json``."""
+
+from daqakd.report.contestants_kd_loss import KD_LOSS
+
+from .conftest import each_row
+
+
+@each_row(KD_LOSS)
+def test_forward_and_backward(name, dtype, size, form, repeat, time_row):
+    time_row(KD_LOSS, name, dtype, size, form)

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "check.h"
+
+// Of DAQAKD_KD_PARAMETERS.
+#define DAQAKD_KD_NAMES                                                                      \
+  student, teacher, labels, temperature, ce_weight, kd_weight, temperature_tensor,           \
+      ce_weight_tensor, kd_weight_tensor, label_smoothing, ignore_index
+
+namespace daqakd {
+
+enum class KDReduction { none = 0, mean = 1, sum = 2 };
+
+struct KDArguments {
+  const Tensor &student, &teacher;  // [B, C]
+  const std::optional<Tensor>& labels;  // int64 [B], or floating-point [B, C]
+  double temperature, ce_weight, kd_weight;
+  const std::optional<Tensor>&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor;  // []
+  double label_smoothing;
+  int64_t ignore_index;
+  KDReduction reduction;
+
+  bool has_hard_labels() const { return labels && labels->scalar_type() == ScalarType::Long; }
+  bool has_each() const { return reduction == KDReduction::none; }
+  double inverse_rows() const { return 1.0 / double(std::max<int64_t>(student.size(0), 1)); }
+
+  void check() const {
+    STD_TORCH_CHECK(
+        student.dim() == 2 && student.size(1) > 0, "student: expected [B, C], C >= 1, got ",
+        student.dim(), "-D");
+    check_like(teacher, "teacher", 2);
+    if (labels) check_like(*labels, "labels", has_hard_labels() ? 1 : 2);
+    for (const auto* setting : {&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor}) {
+      if (!*setting) continue;
+      check_floating(**setting, "a setting");
+      check_parameter("a setting", **setting, student, std::nullopt);
+    }
+  }
+
+  void check_upstream(const Tensor& grad) const {
+    check_like(grad, "grad", has_each() ? 1 : 0);
+  }
+
+  // The first `dim` sizes of the student's logits, its device, and numbers that can be read.
+  void check_like(const Tensor& x, const char* name, int64_t dim) const {
+    bool same = x.dim() == dim;
+    for (int64_t d = 0; same && d < dim; ++d) same = x.size(d) == student.size(d);
+    STD_TORCH_CHECK(same, name, ": expected the first ", dim, " sizes of the student's logits");
+    STD_TORCH_CHECK(
+        x.device() == student.device(), name, ": is on another device than student; move it");
+    if (x.scalar_type() != ScalarType::Long || dim != 1) check_floating(x, name);
+  }
+
+  static void check_floating(const Tensor& x, const char* name) {
+    const ScalarType type = x.scalar_type();
+    STD_TORCH_CHECK(
+        type == ScalarType::Half || type == ScalarType::BFloat16 || type == ScalarType::Float ||
+            type == ScalarType::Double,
+        name, ": expected float16, bfloat16, float32 or float64, got ",
+        torch::headeronly::toString(type));
+  }
+};
+
+struct KDOutputs {
+  KDOutputs(const KDArguments& given, bool with_grad)
+      : ce(rows(given)), kl(rows(given)),
+        loss(given.has_each() ? rows(given) : empty(ce, nullptr, 0, type(given))),
+        parts(vector(ce, given.has_each() ? 0 : 2, type(given))),
+        grad(gradient(given.student, with_grad)) {}
+
+  std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const {
+    return {loss, parts, ce, kl, grad};
+  }
+
+  static ScalarType type(const KDArguments& given) { return accumulation_type(given.student); }
+  static Tensor vector(const Tensor& model, int64_t size, ScalarType type) {
+    return empty(model, &size, 1, type);
+  }
+  static Tensor rows(const KDArguments& given) {
+    return vector(given.student, given.student.size(0), type(given));
+  }
+  static Tensor gradient(const Tensor& student, bool with_grad) {
+    const int64_t sizes[2] = {with_grad ? student.size(0) : 0, student.size(1)};
+    return empty(student, sizes, 2, student.scalar_type());
+  }
+
+  Tensor ce, kl, loss, parts, grad;
+};
+
+}  // namespace daqakd

@@ -1,0 +1,293 @@
+#include "../formulas/kd_loss.h"
+
+#include <mutex>
+#include <unordered_map>
+
+#include "../common/kd_arguments.h"
+#include "../ops.h"
+#include "kd_rows.cuh"
+
+namespace daqakd::cuda {
+namespace {
+
+// Rows whole in the registers of G threads, N elements each.
+template <class T, int V, int G, int N>
+__global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
+  const int64_t row = (int64_t(blockIdx.x) * kRowThreads + threadIdx.x) / G;
+  const bool own = row < batch.rows;
+  const Strand<V, G, N> strand(own ? batch.classes : 0, 0);
+  const float count = count_rows<kRowThreads>(batch);
+  const float inverse = 1 / batch.temperature.value();
+  const RowTarget target(batch, row);
+  float z[N], t[N], top[2] = {-INFINITY, -INFINITY}, sums[6] = {};
+  strand.load_row(batch.student + row * batch.classes, z);
+  strand.load_row(batch.teacher + row * batch.classes, t);
+  strand.each([&](int i, int64_t) {
+    top[0] = Largest()(top[0], z[i]);
+    top[1] = Largest()(top[1], t[i]);
+  });
+  combine<G>(top, Largest());
+  strand.each([&](int i, int64_t k) {
+    z[i] -= top[0];
+    t[i] -= top[1];
+    const KDClass<float> e = kd_class(z[i], t[i], inverse);
+    const float weight = k < batch.classes ? target.at(k) : 0.0f;
+    sums[0] += e.hard, sums[1] += e.soft, sums[2] += e.teacher;
+    sums[3] += kd_cross(e.teacher, z[i], t[i], inverse);
+    sums[4] += weight, sums[5] += kd_weighted(weight, z[i]);
+    t[i] = e.teacher;
+  });
+  combine<G>(sums, Sum());
+  const bool writes = own && threadIdx.x % G == 0;
+  const KDRow<float> found = finish_row(batch, row, sums, count, writes);
+  if (batch.grad && own) {
+    const float factor = upstream_of(batch, row);
+    strand.each([&](int i, int64_t k) {
+      const KDClass<float> e{exp_of(z[i]), exp_of(z[i] * inverse), t[i]};
+      const float weight = k < batch.classes ? target.at(k) : 0.0f;
+      z[i] = (kd_gradient(e, found) - found.target * weight) * factor;
+    });
+    strand.store_row(batch.grad + row * batch.classes, z);
+  }
+  if (batch.loss && !batch.each)
+    reduce_loss<kRowThreads>(batch, writes ? found.ce : 0, writes ? found.kl : 0, count);
+}
+
+// Sums relative to the largest logits seen so far; they start below every logit but -inf.
+struct Running {
+  float top_z = -FLT_MAX, top_t = -FLT_MAX;
+  float sums[6] = {};  // as in kd_rows
+
+  __device__ __forceinline__ void raise(float z, float t, float inverse) {
+    const float down_z = top_z - z, down_t = top_t - t, lower = exp_of(down_t * inverse);
+    const float shift = kd_cross(sums[2], down_z, down_t, inverse);
+    sums[0] *= exp_of(down_z);
+    sums[1] *= exp_of(down_z * inverse);
+    sums[2] *= lower;
+    sums[3] = (sums[3] + shift) * lower;
+    sums[5] += kd_weighted(sums[4], down_z);
+    top_z = z;
+    top_t = t;
+  }
+};
+
+// A block is a row, which is read twice.
+template <class T, int V>
+__global__ void __launch_bounds__(kLongThreads) kd_long(Batch<T> batch) {
+  using Part = Strand<V, kLongThreads, kLongUnit>;
+  const int64_t row = blockIdx.x, offset = row * batch.classes;
+  const float count = count_rows<kLongThreads>(batch);
+  const float inverse = 1 / batch.temperature.value();
+  const RowTarget target(batch, row);
+  Running running;
+  float z[kLongUnit], t[kLongUnit];
+#pragma unroll 1
+  for (int64_t first = 0; first < batch.classes; first += kLongThreads * kLongUnit) {
+    const Part part(batch.classes, first);
+    part.load_row(batch.student + offset, z);
+    part.load_row(batch.teacher + offset, t);
+    float top_z = running.top_z, top_t = running.top_t;
+    part.each([&](int i, int64_t) {
+      top_z = Largest()(top_z, z[i]);
+      top_t = Largest()(top_t, t[i]);
+    });
+    running.raise(top_z, top_t, inverse);
+    part.each([&](int i, int64_t k) {
+      const float zi = z[i] - top_z, ti = t[i] - top_t;
+      const KDClass<float> e = kd_class(zi, ti, inverse);
+      const float weight = k < batch.classes ? target.at(k) : 0.0f;
+      running.sums[0] += e.hard, running.sums[1] += e.soft, running.sums[2] += e.teacher;
+      running.sums[3] += kd_cross(e.teacher, zi, ti, inverse);
+      running.sums[4] += weight, running.sums[5] += kd_weighted(weight, zi);
+    });
+  }
+  float top[2] = {running.top_z, running.top_t};
+  combine<kLongThreads>(top, Largest());
+  running.raise(top[0], top[1], inverse);
+  combine<kLongThreads>(running.sums, Sum());
+  const KDRow<float> found = finish_row(batch, row, running.sums, count, threadIdx.x == 0);
+  const float factor = upstream_of(batch, row);
+#pragma unroll 1
+  for (int64_t first = 0; batch.grad && first < batch.classes; first += kLongThreads * kLongUnit) {
+    const Part part(batch.classes, first);
+    part.load_row(batch.student + offset, z);
+    part.load_row(batch.teacher + offset, t);
+    part.each([&](int i, int64_t k) {
+      const KDClass<float> e = kd_class(z[i] - top[0], t[i] - top[1], inverse);
+      const float weight = k < batch.classes ? target.at(k) : 0.0f;
+      z[i] = (kd_gradient(e, found) - found.target * weight) * factor;
+    });
+    part.store_row(batch.grad + offset, z);
+  }
+  if (batch.loss && !batch.each)
+    reduce_loss<kLongThreads>(
+        batch, threadIdx.x == 0 ? found.ce : 0, threadIdx.x == 0 ? found.kl : 0, count);
+}
+
+constexpr int kCountThreads = 256, kCountTile = 4096;
+
+// How many of a tile's labels are not ignored.
+__global__ void __launch_bounds__(kCountThreads) kd_count(
+    const int64_t* __restrict__ labels,  // [B]
+    int64_t rows, int64_t ignore,
+    unsigned* __restrict__ counts) {  // [blocks]
+  __shared__ unsigned total;
+  if (threadIdx.x == 0) total = 0;
+  __syncthreads();
+  const int64_t first = int64_t(blockIdx.x) * kCountTile;
+  unsigned found = 0;
+  for (int64_t i = first + threadIdx.x; i < min(rows, first + kCountTile); i += kCountThreads)
+    found += labels[i] != ignore;
+  atomicAdd(&total, found);
+  __syncthreads();
+  if (threadIdx.x == 0) counts[blockIdx.x] = total;
+}
+
+// Launches that may run at the same time must not share a counter: there is one for each stream
+// and one for each launch that a graph captures.
+unsigned counter_of(cudaStream_t stream) {
+  static std::mutex mutex;
+  static std::unordered_map<cudaStream_t, unsigned> streams;
+  static unsigned captured = 0;
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(stream, &status) != cudaSuccess) cudaGetLastError();
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (status == cudaStreamCaptureStatusActive) return kStreams + captured++ % kCaptured;
+  return streams.emplace(stream, unsigned(streams.size()) % kStreams).first->second;
+}
+
+// By the classes of a row: the threads that share it and what each holds.
+template <class T, int V, class F>
+void with_kernel(int64_t classes, const F& run) {
+  if (classes <= 32) return run(kd_rows<T, V, 4, 8>, kRowThreads / 4, kRowThreads);
+  if (classes <= 256) return run(kd_rows<T, V, 32, 8>, kRowThreads / 32, kRowThreads);
+  if (classes <= 1024) return run(kd_rows<T, V, 32, 32>, kRowThreads / 32, kRowThreads);
+  if (classes <= 2048) return run(kd_rows<T, V, 256, 8>, 1, kRowThreads);
+  if (classes <= 8192) return run(kd_rows<T, V, 256, 32>, 1, kRowThreads);
+  run(kd_long<T, V>, 1, kLongThreads);
+}
+
+// Up to here a launch's blocks count the labels themselves; beyond, a launch before it does.
+constexpr int64_t kReadLabels = int64_t(1) << 21;
+
+template <class T>
+void launch_rows(const Launch& launch, const Tensor& model, Batch<T> batch) {
+  const auto run = [&](auto kernel, int64_t height, int threads) {
+    const int64_t blocks = (batch.rows + height - 1) / height;
+    const int64_t tiles = (batch.rows + kCountTile - 1) / kCountTile;
+    const int64_t words[2] = {4 * blocks, tiles};  // partials, counts
+    const Tensor memory = scratch(model, words[0] + words[1]);
+    batch.partials = reinterpret_cast<double*>(mutable_data<float>(memory));
+    batch.counter = counter_of(launch.stream());
+    if (batch.mean && batch.labels && blocks * batch.rows > kReadLabels) {
+      unsigned* counts = reinterpret_cast<unsigned*>(mutable_data<float>(memory) + words[0]);
+      launch(kd_count, tiles, kCountThreads, batch.labels, batch.rows, batch.ignore, counts);
+      batch.counts = counts, batch.counted = tiles;
+    }
+    launch(kernel, blocks, threads, batch);
+  };
+  const bool whole = batch.classes % kVector<T> == 0 &&
+                     aligned({batch.student, batch.teacher, batch.grad});
+  if (whole)
+    with_kernel<T, kVector<T>>(batch.classes, run);
+  else
+    with_kernel<T, 1>(batch.classes, run);
+}
+
+// Contiguous and of one dtype: logits of different dtypes are computed with as float32.
+struct Prepared {
+  explicit Prepared(const KDArguments& given) : launch(given.student) {
+    const auto type = given.student.scalar_type() == given.teacher.scalar_type()
+                          ? given.student.scalar_type()
+                          : ScalarType::Float;
+    student = as_parameter(given.student, type);
+    teacher = as_parameter(given.teacher, type);
+    if (given.labels)
+      labels = given.has_hard_labels() ? as_contiguous(*given.labels)
+                                       : as_parameter(*given.labels, ScalarType::Float);
+    heat = setting(given.temperature_tensor);
+    a = setting(given.ce_weight_tensor);
+    b = setting(given.kd_weight_tensor);
+  }
+
+  static std::optional<Tensor> setting(const std::optional<Tensor>& tensor) {
+    if (!tensor) return std::nullopt;
+    return as_parameter(*tensor, ScalarType::Float);
+  }
+
+  static Setting value(const std::optional<Tensor>& tensor, double number) {
+    return {tensor ? data<float>(*tensor) : nullptr, float(number)};
+  }
+
+  template <class T>
+  Batch<T> batch(const KDArguments& given) const {
+    Batch<T> batch{data<T>(student), data<T>(teacher)};
+    batch.rows = student.size(0), batch.classes = student.size(1);
+    batch.ignore = given.ignore_index;
+    batch.temperature = value(heat, given.temperature);
+    batch.ce_weight = value(a, given.ce_weight);
+    batch.kd_weight = value(b, given.kd_weight);
+    batch.smoothing = float(given.label_smoothing);
+    batch.mean = given.reduction == KDReduction::mean;
+    batch.each = given.reduction == KDReduction::none;
+    if (given.has_hard_labels()) batch.labels = data<int64_t>(labels);
+    if (given.labels && !batch.labels) batch.weights = data<float>(labels);
+    batch.scale = batch.mean ? float(given.inverse_rows()) : 1;
+    return batch;
+  }
+
+  Launch launch;
+  Tensor student, teacher, labels;
+  std::optional<Tensor> heat, a, b;
+};
+
+// The gradient in the dtype that was computed with -> the student's.
+Tensor in_dtype_of(const Tensor& student, const Tensor& grad) {
+  return as_parameter(grad, student.scalar_type());
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
+    DAQAKD_KD_PARAMETERS, int64_t reduction, bool with_grad) {
+  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+  given.check();
+  const Prepared prepared(given);
+  KDOutputs out(given, false);
+  if (student.size(0) == 0) {
+    torch::stable::zero_(out.loss);
+    torch::stable::zero_(out.parts);
+    return out.all();
+  }
+  out.grad = KDOutputs::gradient(prepared.student, with_grad);
+  by_dtype(prepared.student, [&](auto element) {
+    using T = decltype(element);
+    Batch<T> batch = prepared.batch<T>(given);
+    batch.loss = mutable_data<float>(out.loss), batch.parts = mutable_data<float>(out.parts);
+    batch.ce = mutable_data<float>(out.ce), batch.kl = mutable_data<float>(out.kl);
+    if (with_grad) batch.grad = mutable_data<T>(out.grad);
+    launch_rows(prepared.launch, prepared.student, batch);
+  });
+  out.grad = in_dtype_of(student, out.grad);
+  return out.all();
+}
+
+Tensor kd_loss_backward(const Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction) {
+  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+  given.check();
+  given.check_upstream(grad);
+  const Prepared prepared(given);
+  const Tensor result = KDOutputs::gradient(prepared.student, true);
+  if (student.size(0) == 0) return in_dtype_of(student, result);
+  const Tensor upstream = as_parameter(grad, ScalarType::Float);
+  by_dtype(prepared.student, [&](auto element) {
+    using T = decltype(element);
+    Batch<T> batch = prepared.batch<T>(given);
+    batch.upstream = data<float>(upstream);
+    batch.grad = mutable_data<T>(result);
+    launch_rows(prepared.launch, prepared.student, batch);
+  });
+  return in_dtype_of(student, result);
+}
+
+}  // namespace daqakd::cuda

@@ -1,0 +1,236 @@
+#pragma once
+
+#include <cfloat>
+
+#include "../common/launch.cuh"
+#include "../formulas/kd_loss.h"
+
+// The loss of rows of logits, and its gradient. A row belongs to G neighbouring threads of a block.
+namespace daqakd::cuda {
+
+constexpr int kRowThreads = 256;
+constexpr int kLongThreads = 256, kLongUnit = 16;  // a thread holds 16 elements of a long row
+
+// A number, or a 0-dim tensor that a captured graph reads anew.
+struct Setting {
+  __device__ float value() const { return tensor ? *tensor : number; }
+  const float* tensor;
+  float number;
+};
+
+template <class T>
+struct Batch {
+  const T *student, *teacher;  // [B, C]
+  T* grad;                     // [B, C], or null
+  int64_t rows, classes, ignore;
+  Setting temperature, ce_weight, kd_weight;
+  float smoothing;
+  bool mean, each;             // each: no reduction
+  const int64_t* labels;       // [B], or null
+  const float* weights;        // [B, C], or null
+  const unsigned* counts;      // [counted]: rows that are not ignored, null to count them here
+  int64_t counted;
+  const float* upstream;       // multiplies grad: [B] or []; null for 1
+  float scale;                 // of upstream
+  float *loss, *parts, *ce, *kl;  // loss: null in backward
+  double* partials;            // [blocks, 2]
+  unsigned counter;
+
+  __device__ bool counts_rows() const { return mean && labels; }
+  __device__ KDSettings<float> settings() const {
+    return {temperature.value(), ce_weight.value(), kd_weight.value()};
+  }
+};
+
+// Blocks of launches that are done; a launch leaves its own counter at 0. See counter_of.
+constexpr unsigned kStreams = 4096, kCaptured = 61440;
+static __device__ unsigned kd_counters[kStreams + kCaptured];
+
+struct Sum {
+  __device__ float operator()(float a, float b) const { return a + b; }
+};
+struct Largest {
+  __device__ float operator()(float a, float b) const { return a > b ? a : b; }
+};
+
+// Combines each of K values over G neighbouring threads, for all of them, always in one order.
+template <int G, class F, int K>
+__device__ __forceinline__ void combine(float (&values)[K], const F& op) {
+#pragma unroll
+  for (int offset = min(G, 32) / 2; offset > 0; offset /= 2)
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      values[k] = op(values[k], __shfl_xor_sync(0xffffffffu, values[k], offset));
+  if constexpr (G > 32) {
+    __shared__ float warps[K][G / 32];
+    if (threadIdx.x % 32 == 0)
+#pragma unroll
+      for (int k = 0; k < K; ++k) warps[k][threadIdx.x / 32] = values[k];
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      values[k] = warps[k][0];
+#pragma unroll
+      for (int warp = 1; warp < G / 32; ++warp) values[k] = op(values[k], warps[k][warp]);
+    }
+  }
+}
+
+// Sums of two numbers over the block, for thread 0.
+template <int Threads>
+__device__ __forceinline__ void block_sums(double (&values)[2]) {
+  __shared__ double warps[2][Threads / 32];
+#pragma unroll
+  for (int k = 0; k < 2; ++k) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2)
+      values[k] += __shfl_down_sync(0xffffffffu, values[k], offset);
+    if (threadIdx.x % 32 == 0) warps[k][threadIdx.x / 32] = values[k];
+  }
+  __syncthreads();
+  for (int k = 0; k < 2; ++k) {
+    values[k] = warps[k][0];
+    for (int warp = 1; warp < Threads / 32; ++warp) values[k] += warps[k][warp];
+  }
+}
+
+// Rows of the mean of the cross-entropy, at least 1. Integers: any order gives the same count.
+template <int Threads, class T>
+__device__ __forceinline__ float count_rows(const Batch<T>& batch) {
+  if (!batch.counts_rows()) return float(batch.rows);
+  __shared__ unsigned long long total;
+  unsigned found = 0;
+  if (threadIdx.x == 0) total = 0;
+  __syncthreads();
+  if (batch.counts)
+    for (int64_t i = threadIdx.x; i < batch.counted; i += Threads) found += batch.counts[i];
+  else
+    for (int64_t i = threadIdx.x; i < batch.rows; i += Threads)
+      found += batch.labels[i] != batch.ignore;
+  atomicAdd(&total, static_cast<unsigned long long>(found));
+  __syncthreads();
+  return total > 0 ? float(total) : 1.0f;
+}
+
+// Adds the rows of this block; the last block to be done adds all blocks, always in one order.
+template <int Threads, class T>
+__device__ __forceinline__ void reduce_loss(
+    const Batch<T>& batch, float ce, float kl, float count) {
+  __shared__ bool last;
+  double sums[2] = {ce, kl};
+  block_sums<Threads>(sums);
+  if (threadIdx.x == 0) {
+    batch.partials[2 * int64_t(blockIdx.x)] = sums[0];
+    batch.partials[2 * int64_t(blockIdx.x) + 1] = sums[1];
+    __threadfence();
+    last = atomicInc(&kd_counters[batch.counter], gridDim.x - 1) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  sums[0] = sums[1] = 0;
+  for (int64_t i = threadIdx.x; i < gridDim.x; i += Threads)
+    for (int k = 0; k < 2; ++k) sums[k] += __ldcg(batch.partials + 2 * i + k);
+  block_sums<Threads>(sums);
+  if (threadIdx.x != 0) return;
+  batch.parts[0] = float(batch.mean ? sums[0] / count : sums[0]);
+  batch.parts[1] = float(batch.mean ? sums[1] / double(batch.rows) : sums[1]);
+  *batch.loss = kd_loss_of(batch.parts[0], batch.parts[1], batch.settings());
+}
+
+// A row's target: class k weighs (w[k], or 1 for the label) * keep + even; NaN for a label that is
+// no class, 0 for an ignored row.
+struct RowTarget {
+  template <class T>
+  __device__ RowTarget(const Batch<T>& batch, int64_t row) : weights(nullptr), y(-1) {
+    if (row >= batch.rows || !(batch.labels || batch.weights)) return;
+    if (batch.weights)
+      weights = batch.weights + row * batch.classes;
+    else if ((y = batch.labels[row]) == batch.ignore)
+      return;
+    keep = 1 - batch.smoothing;
+    even = batch.smoothing / float(batch.classes);
+    if (!weights && (y < 0 || y >= batch.classes)) even = NAN;
+  }
+  __device__ __forceinline__ float at(int64_t k) const {
+    return (weights ? weights[k] * keep : k == y ? keep : 0.0f) + even;
+  }
+
+  const float* weights;
+  int64_t y;
+  float keep = 0, even = 0;
+};
+
+// What a thread holds of a row: N elements, V neighbours at a time, the G threads side by side.
+template <int V, int G, int N>
+struct Strand {
+  __device__ Strand(int64_t classes, int64_t first) : classes(classes), first(first) {}
+
+  // body(i, k): element i of the thread is class k. Whole steps beyond the row are skipped.
+  template <class F>
+  __device__ __forceinline__ void each(const F& body) const {
+#pragma unroll
+    for (int j = 0; j < N / V; ++j) {
+      if (first + j * G * V >= classes) break;
+#pragma unroll
+      for (int i = 0; i < V; ++i) body(j * V + i, place(j) + i);
+    }
+  }
+
+  // Classes beyond the row are ruled out.
+  template <class T>
+  __device__ __forceinline__ void load_row(const T* row, float (&out)[N]) const {
+#pragma unroll
+    for (int i = 0; i < N; ++i) out[i] = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < N / V; ++j) {
+      if (place(j) >= classes) break;
+      const Pack<T, V> pack = load_pack<V>(row + place(j));
+#pragma unroll
+      for (int i = 0; i < V; ++i) out[j * V + i] = load(pack.value[i]);
+    }
+  }
+
+  template <class T>
+  __device__ __forceinline__ void store_row(T* row, const float (&values)[N]) const {
+#pragma unroll
+    for (int j = 0; j < N / V; ++j) {
+      if (place(j) >= classes) break;
+      Pack<T, V> pack;
+#pragma unroll
+      for (int i = 0; i < V; ++i) pack.value[i] = store<T>(values[j * V + i]);
+      store_pack<V>(row + place(j), pack);
+    }
+  }
+
+  __device__ __forceinline__ int64_t place(int j) const {
+    return first + int64_t(j * G + threadIdx.x % G) * V;
+  }
+
+  int64_t classes, first;
+};
+
+// The row's coefficients, with what comes down from above.
+template <class T>
+__device__ __forceinline__ float upstream_of(const Batch<T>& batch, int64_t row) {
+  if (!batch.upstream) return 1;
+  return batch.upstream[batch.each ? row : 0] * batch.scale;
+}
+
+template <class T>
+__device__ __forceinline__ KDRow<float> finish_row(
+    const Batch<T>& batch, int64_t row, const float (&sums)[6], float count, bool writes) {
+  const KDSettings<float> settings = batch.settings();
+  const float share = batch.mean ? float(batch.rows) / count : 1;
+  const KDRow<float> found = kd_row(
+      KDSums<float>{sums[0], sums[1], sums[2], sums[3]}, KDTarget<float>{sums[4], sums[5]},
+      settings.ce_weight * share, settings);
+  if (writes && batch.loss) {
+    batch.ce[row] = found.ce;
+    batch.kl[row] = found.kl;
+    if (batch.each) batch.loss[row] = kd_loss_of(found.ce, found.kl, settings);
+  }
+  return found;
+}
+
+}  // namespace daqakd::cuda
