@@ -210,6 +210,6 @@ def fingerprint(job: Job, *more: object) -> str:
         digest.update(memoryview(flat.view(torch.uint8).numpy()))
     asked = job.asked
     settings = (job.dataset.mean, job.dataset.std, job.dataset.flip, asked.passes, asked.seed)
-    engine = (ENGINE, asked.semantics, asked.teacher_dtype, job.ends, job.std_group, FOLDS)
+    engine = (ENGINE, BATCH, asked.semantics, asked.teacher_dtype, job.ends, job.std_group, FOLDS)
     digest.update(repr((settings, engine, more)).encode())
     return digest.hexdigest()
