@@ -20,7 +20,7 @@ from daqakd.backends.reference_cmi import from_limbs
 from daqakd.functional import cmi_update
 from daqakd.functional.cmi import new_state
 from daqakd.rank.confidence import FOLDS
-from daqakd.rank.ranker import BATCH, STD_GROUP
+from daqakd.rank.job import BATCH, STD_GROUP
 from daqakd.report.floor import timer
 from daqakd.train.environment import environment
 

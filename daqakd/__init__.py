@@ -8,7 +8,7 @@ from ._errors import InputError
 from .augment import register_strategy, strategies
 from .backends import use_backend
 from .quant import calibrate, dequantize, param_groups, quantize, summary
-from .rank import CMIState, Ranking, rank
+from .rank import CMIState, Ranking, Search, rank, search
 from .train import TrainConfig, distill, teach
 
 __version__ = "0.1.0"
@@ -17,6 +17,7 @@ __all__ = [
     "CMIState",
     "InputError",
     "Ranking",
+    "Search",
     "TrainConfig",
     "calibrate",
     "data",
@@ -28,6 +29,7 @@ __all__ = [
     "quantize",
     "rank",
     "register_strategy",
+    "search",
     "strategies",
     "summary",
     "teach",

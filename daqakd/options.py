@@ -29,6 +29,7 @@ BenchOp = Literal[
     "step",
 ]
 Channels = Annotated[tuple[float, float, float] | None, _optional("R G B")]
+TeacherDtype = Literal["float32", "bfloat16"]
 OptionalInt = Annotated[int | None, _optional("INT")]
 OptionalFloat = Annotated[float | None, _optional("FLOAT")]
 OptionalName = Annotated[str | None, _optional("NAME")]
@@ -57,7 +58,7 @@ class Common:
     model: OptionalName = None
     """Model name, or package.module:function; default: the teacher file's, else resnet20."""
     workers: OptionalInt = None
-    """Processes that augment; chosen from the size of the set by default."""
+    """Processes that run registered transforms; by default chosen from the size of the set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,12 @@ class Ranking:
     """Weight of PAC in the score."""
     pac_limit: OptionalFloat = None
     """Take the highest CMI among strategies with PAC up to this many nats."""
+    budget: OptionalFloat = None
+    """Stop ranking after this many seconds; a larger budget continues."""
+    until_sure: bool = False
+    """Stop as soon as the best is separated from all others, and drop who is on the way."""
+    teacher_dtype: TeacherDtype = "float32"
+    """The teacher's arithmetic while ranking."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +177,24 @@ class Rank(Ranking, Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Search(Common):
+    """Rank random compositions of two operations by successive halving, to find a new strategy."""
+
+    teacher: Path
+    """Teacher: a run directory, a .safetensors file, or a .pth file with a state_dict."""
+    compositions: int = 100
+    """How many to draw; half of them stay in each rung, on about twice as many images."""
+    images: OptionalInt = None
+    """Images of the last rung, a stratified subset; default: all."""
+    cmi_weight: float = 1.0
+    """Weight of CMI in the score."""
+    pac_weight: float = 1.0
+    """Weight of PAC in the score."""
+    teacher_dtype: TeacherDtype = "float32"
+    """The teacher's arithmetic."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train(Quantization, Student, Ranking, Common):
     """Train the low-bit student with the teacher beside it."""
 
@@ -250,6 +275,7 @@ Verb = (
     | Annotated[Prepare, tyro.conf.subcommand("data")]
     | Annotated[Teach, tyro.conf.subcommand("teach")]
     | Annotated[Rank, tyro.conf.subcommand("rank")]
+    | Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Run, tyro.conf.subcommand("run")]

@@ -245,7 +245,7 @@ MEASURED = """
 import sys, torch
 from daqakd import data
 from daqakd.augment import Stream, get_strategy
-from daqakd.rank.ranker import _job, fingerprint
+from daqakd.rank.job import Request, fingerprint, make_job
 from daqakd.train import accuracy
 from tests.small import SmallNet
 
@@ -267,7 +267,7 @@ before = peak()
 dataset = data.load(sys.argv[1])
 use(dataset.train.pixels, dataset.train.labels)
 accuracy(net, dataset.train, dataset.mean, dataset.std, chosen=dataset.heldout[:50])
-fingerprint(_job(net, dataset, 60, 1, 0, 0))
+fingerprint(make_job(net, dataset, Request(images=60)))
 print(peak() - before, dataset.train.pixels.nbytes)
 """
 

@@ -13,9 +13,9 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 
 # slots, what a draw is for: the epoch's order, a registered transform, CutMix and MixUp, crop and
-# flip, AugMix's depths and weights, the colour jitter's factors and order; from ERASE, OPERATION
-# and RESIZE on one per attempt and per operation
-ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, FACTORS, SEQUENCE = range(8)
+# flip, AugMix's depths and weights, the colour jitter's factors and order, compositions to try;
+# from ERASE, OPERATION and RESIZE on one per attempt and per operation
+ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, FACTORS, SEQUENCE, COMPOSITION = range(9)
 ERASE, OPERATION, RESIZE = 16, 32, 64
 
 

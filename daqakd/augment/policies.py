@@ -12,6 +12,7 @@ from torch import Tensor
 from .._errors import unknown
 from ..functional.augment import Settings
 from . import draws
+from .compositions import is_composition, parse
 from .ranges import AUGMIX, AUTOAUGMENT, BASIC, ENHANCE, OTHER, RANDAUGMENT, TRIVIALAUGMENT, Ranges
 from .settings import SEMANTICS, Canvas, table
 from .tables import TABLES, sub_policies
@@ -102,6 +103,20 @@ class SubPolicies(Policy):
         return torch.where(applied, rows, 0)[:, None].to(torch.int16), None
 
 
+@dataclass(frozen=True)
+class Fixed(Policy):
+    """A composition: the same operations and magnitudes for every image, with random signs."""
+
+    first: Tensor  # int64 [S], row of the positive magnitude
+    signs: Tensor  # int64 [S], 1 or 2
+
+    def draw(self, seed: int, epoch: int, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return one chain."""
+        words = _operation_words(seed, epoch, index, len(self.first))
+        rows = self.first + draws.choose(words[..., 2], self.signs)
+        return rows[:, None].to(torch.int16), None
+
+
 def _menu(
     kind: type[Menu], names: tuple[str, ...], ranges: Ranges, bins: slice, on: Canvas, slots: int
 ) -> Menu:
@@ -126,12 +141,19 @@ def _sub_policies(text: str, on: Canvas) -> SubPolicies:
     return SubPolicies(table([r for group in groups for r in group]), *pairs)
 
 
+def _fixed(name: str, on: Canvas) -> Fixed:
+    groups = [TRIVIALAUGMENT.rows(n, slice(bin, bin + 1), on) for n, bin in parse(name)]
+    signs = torch.tensor([len(group) for group in groups])
+    first = 1 + signs.cumsum(0) - signs
+    return Fixed(table([r for group in groups for r in group]), first, signs)
+
+
 def policy(name: str, height: int, width: int, semantics: str = "pil") -> Policy:
     """Return a policy for images of a size.
 
     Args:
-        name: ``"nothing"``, ``"randaugment"``, ``"trivialaugment"``, ``"augmix"`` or
-            ``"autoaugment-"`` with ``cifar``, ``imagenet`` or ``svhn``.
+        name: ``"nothing"``, ``"randaugment"``, ``"trivialaugment"``, ``"augmix"``,
+            ``"autoaugment-"`` with ``cifar``, ``imagenet`` or ``svhn``, or a composition.
         height: of the images.
         width: of the images.
         semantics: ``"pil"`` or ``"torchvision"``. AugMix uses torchvision's tensor kernels,
@@ -154,6 +176,8 @@ def policy(name: str, height: int, width: int, semantics: str = "pil") -> Policy
     if name == "augmix":
         on = Canvas(height, width, "torchvision", bilinear=True)
         return _menu(Mixture, (*BASIC, *OTHER, *ENHANCE), AUGMIX, SEVERITY, on, CHAINS * DEPTH)
+    if is_composition(name):
+        return _fixed(name, on)
     data = name.removeprefix("autoaugment-")
     if data not in TABLES or data == name:
         raise unknown("policy", name, list(POLICIES))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._errors import InputError, unknown
+from .compositions import is_composition, parse
 
 PAPER = (
     "autoaugment-cifar",
@@ -64,22 +65,27 @@ def register_strategy(name: str, transform: Transform) -> None:
     global generators, which are seeded for every image.
 
     Raises:
-        InputError: the name is taken or contains ``+``, or the transform is not callable.
+        InputError: the name is taken or contains ``+`` or ``@``, or the transform is no callable.
     """
-    if name in _STRATEGIES or "+" in name or not name:
-        raise InputError(f"name: {name!r} is taken or not allowed ('+' is for '+cutmix')")
+    if name in _STRATEGIES or "+" in name or "@" in name or not name:
+        raise InputError(
+            f"name: {name!r} is taken or not allowed ('+' is for '+cutmix', '@' for magnitudes)"
+        )
     if not callable(transform):
         raise InputError(f"transform: expected a callable, got {type(transform).__name__}")
     _STRATEGIES[name] = Strategy(name, transform=transform)
 
 
 def get_strategy(name: str) -> Strategy:
-    """Return a strategy by name, ``X+cutmix`` included.
+    """Return a strategy by name, ``X+cutmix`` included, or a composition: ``rotate@12+color@20``.
 
     Raises:
-        InputError: there is no such strategy.
+        InputError: there is no such strategy, operation or magnitude.
     """
     base = name.removesuffix(CUTMIX)
+    if base not in _STRATEGIES and is_composition(base):
+        parse(base)
+        return Strategy(name, base, mixing=None if base == name else "cutmix")
     if base not in _STRATEGIES:
         raise unknown("strategy", name, [*strategies(), f"trivialaugment{CUTMIX}"])
     strategy = _STRATEGIES[base]

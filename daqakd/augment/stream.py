@@ -84,9 +84,9 @@ class _Augmented(TorchDataset[Tensor]):
         return torch.stack(batch)
 
 
-def _fits(pixels: Tensor, device: torch.device) -> bool:
-    """Say whether a device has room for all pixels beside the models."""
-    if device.type != "cuda":
+def fits_on(pixels: Tensor, device: torch.device) -> bool:
+    """Return whether a device has room for all pixels beside the models, or has them already."""
+    if device.type in ("cpu", pixels.device.type):
         return True
     return pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
 
@@ -131,7 +131,7 @@ class Stream:
         resident: bool | None = None,
     ) -> None:
         self.labels, self.strategy, self.device = labels, strategy, device
-        fits = _fits(pixels, torch.device(device)) if resident is None else resident
+        fits = fits_on(pixels, torch.device(device)) if resident is None else resident
         self.resident = fits and strategy.transform is None
         self.pixels = pixels.to(device) if self.resident else pixels
         self.seed, self.workers, self.flip = seed, workers, flip

@@ -43,7 +43,7 @@ def draw(ranking: dict[str, Any]) -> bytes:
     right.margins(x=0.25, y=0.1)
     right.grid(alpha=0.3)
     tied = f", tied with it: {', '.join(ranking['tied'])}" if ranking["tied"] else ""
-    figure.suptitle(f"{ranking['images']} images per strategy; best: {ranking['best']}{tied}")
+    figure.suptitle(f"{ranking['images']} images; best: {ranking['best']}{tied}")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()

@@ -4,14 +4,15 @@ import csv
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .._files import write_bytes, write_json, write_text
-from .confidence import interval, tied
+from .confidence import T_975, difference, interval, two_sided
 from .state import Measures
 
+ERROR = 0.05
 FIELDS = (
     "name",
     "score",
@@ -35,19 +36,36 @@ class StrategyResult:
     measures: Measures
     left_out: list[Measures]
     mixed: bool
-    teacher_std: float
+    teacher_std: float | None  # None: too few images for its groups
     images: int
     seconds: float
 
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "StrategyResult":
-        """Undo :meth:`to_json`."""
-        left_out = [Measures(**m) for m in record["left_out"]]
-        return cls(**{**record, "measures": Measures(**record["measures"]), "left_out": left_out})
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries and lists."""
-        return asdict(self)
+@dataclass(frozen=True)
+class Stop:
+    """Why a ranking ended, and how often its data may have been looked at before.
+
+    With ``looks`` planned looks, ``score_ci95`` is an interval of confidence ``1 - 0.05 / looks``,
+    and differences from the best are judged at ``1 - 0.05 / (looks * pairs)`` (Bonferroni): all of
+    them hold together with 95 %, at whichever look the ranking stopped.
+    """
+
+    reason: str = ""
+    sure: bool | None = None  # None: it was not asked
+    looks: int = 1
+    pairs: int = 1
+    dropped: tuple[str, ...] = ()  # on the way, separated from the best
+
+    @property
+    def t(self) -> float:
+        """Student's t of a strategy's own interval."""
+        return T_975 if self.looks == 1 else two_sided(ERROR / self.looks)
+
+    @property
+    def pair_t(self) -> float:
+        """Student's t of a difference from the best."""
+        count = self.looks * self.pairs
+        return T_975 if count == 1 else two_sided(ERROR / count)
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,16 @@ class Criterion:
         """Whether the strategy may win."""
         return self.pac_limit is None or m.pac <= self.pac_limit
 
+    def lead(self, first: StrategyResult, other: StrategyResult, t: float) -> tuple[float, float]:
+        """Return the interval of how far ``other`` is behind ``first``, both on the same images."""
+        return difference(
+            self.value(other.measures),
+            self.value(first.measures),
+            [self.value(m) for m in other.left_out],
+            [self.value(m) for m in first.left_out],
+            t,
+        )
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -79,10 +107,11 @@ class Ranking:
         results: one per strategy, best first; strategies beyond ``pac_limit`` come last.
         criterion: weights and limit.
         classes: number of classes.
-        images: images per strategy and pass.
+        images: images per strategy and pass; a strategy dropped on the way saw fewer.
         teacher: facts about the teacher.
         seconds: of all strategies together.
         teacher_std_group: images per group of the ``teacher_std`` baseline.
+        stop: why it ended.
     """
 
     results: Sequence[StrategyResult]
@@ -92,6 +121,7 @@ class Ranking:
     teacher: dict[str, Any]
     seconds: float
     teacher_std_group: int
+    stop: Stop = field(default_factory=Stop)
 
     @property
     def best(self) -> str:
@@ -100,19 +130,14 @@ class Ranking:
 
     @property
     def tied(self) -> list[str]:
-        """Names that the 95 % interval of the paired difference does not tell from the best."""
-        value, first = self.criterion.value, self.results[0]
-        reference = [value(m) for m in first.left_out]
+        """Names that the interval of the paired difference does not tell from the best."""
+        first, t = self.results[0], self.stop.pair_t
         return [
             r.name
             for r in self.results[1:]
             if self.criterion.allows(r.measures)
-            and tied(
-                value(r.measures),
-                value(first.measures),
-                [value(m) for m in r.left_out],
-                reference,
-            )
+            and r.name not in self.stop.dropped
+            and _holds_zero(self.criterion.lead(first, r, t))
         ]
 
     def record(self, result: StrategyResult) -> dict[str, Any]:
@@ -121,7 +146,9 @@ class Ranking:
         row = {
             "name": result.name,
             "score": score(m),
-            "score_ci95": list(interval(score(m), [score(x) for x in result.left_out])),
+            "score_ci95": list(
+                interval(score(m), [score(x) for x in result.left_out], self.stop.t)
+            ),
             **asdict(m),
             "accuracy": None if result.mixed else m.accuracy,
             "teacher_std": result.teacher_std,
@@ -137,7 +164,8 @@ class Ranking:
     @property
     def table(self) -> str:
         """The ranking as text; ``=`` marks strategies tied with the best."""
-        heads = ["", "strategy", "score", "95 % interval", "CMI", "PAC", "CE", "acc", "seconds"]
+        heads = ["", "strategy", "score", "95 % interval", "CMI", "PAC", "CE", "acc"]
+        heads += ["images", "seconds"]
         rows = [self._cells(i, row) for i, row in enumerate(self.records(), 1)]
         widths = [max(len(r[c]) for r in [heads, *rows]) for c in range(len(heads))]
         lines = [_line(r, widths) for r in [heads, *rows]]
@@ -145,7 +173,8 @@ class Ranking:
         rule = "score = PAC - CMI in nats, lower is better"
         if limit is not None:
             rule = f"highest CMI with PAC <= {limit:g} wins; x: beyond the limit"
-        return "\n".join([*lines, f"{rule}; '=' is tied with the best; {self.images} images"])
+        lines.append(f"{rule}; '=' is tied with the best; {self.images} images")
+        return "\n".join([*lines, self.stop.reason] if self.stop.reason else lines)
 
     def _cells(self, place: int, row: dict[str, Any]) -> list[str]:
         result = self.results[place - 1]
@@ -160,6 +189,7 @@ class Ranking:
             f"{row['pac']:.4f}",
             f"{row['cross_entropy']:.4f}",
             "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}",
+            str(row["images"]),
             f"{row['seconds']:.1f}",
         ]
 
@@ -174,6 +204,10 @@ class Ranking:
             "seconds": self.seconds,
             "criterion": asdict(self.criterion),
             "teacher_std_group": self.teacher_std_group,
+            "sure": self.stop.sure,
+            "stopped": self.stop.reason or "all images seen",
+            "looks": self.stop.looks,
+            "dropped": list(self.stop.dropped),
             "strategies": self.records(),
         }
 
@@ -200,6 +234,10 @@ class Ranking:
         from .picture import draw
 
         write_bytes(Path(path), draw(self.to_json()))
+
+
+def _holds_zero(interval: tuple[float, float]) -> bool:
+    return interval[0] <= 0 <= interval[1]
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

@@ -59,7 +59,7 @@ def _full_bytes(run: RunRecord) -> int:
 
 def _ranking(ranking: dict[str, Any]) -> str:
     heads = ["strategy", "score", "95 % interval", "CMI", "PAC", "CE", "accuracy", "entropy"]
-    heads += ["teacher std", "seconds"]
+    heads += ["teacher std", "images", "seconds"]
     rows = []
     for r in ranking["strategies"]:
         low, high = r["score_ci95"]
@@ -68,11 +68,12 @@ def _ranking(ranking: dict[str, Any]) -> str:
             [f"{r['name']}{tie}", f"{r['score']:.4f}", f"[{low:.4f}, {high:.4f}]"]
             + [f"{r[k]:.4f}" for k in ("cmi", "pac", "cross_entropy")]
             + [_percent(r["accuracy"]), f"{r['entropy']:.4f}"]
-            + [f"{r['teacher_std']:.5f}", f"{r['seconds']:.1f}"]
+            + ["-" if r["teacher_std"] is None else f"{r['teacher_std']:.5f}"]
+            + [f"{r['images']:,}", f"{r['seconds']:.1f}"]
         )
     note = (
-        f"score = PAC - CMI in nats, lower is better; {ranking['images']:,} training images per"
-        " strategy; jackknife intervals over 10 folds; tied: the paired difference may be 0"
+        f"score = PAC - CMI in nats, lower is better; {ranking['images']:,} training images;"
+        " jackknife intervals over 10 folds; tied: the paired difference may be 0"
     )
     picture = _picture(draw(ranking), "scores with intervals; CMI against PAC")
     return (

@@ -10,7 +10,7 @@ from .common import device_of
 from .doctor import doctor
 from .evaluate import run_eval
 from .images import run_prepare
-from .jobs import run_rank, run_run, run_teach, run_train
+from .jobs import run_rank, run_run, run_search, run_teach, run_train
 
 
 def run_report(verb: options.Report) -> None:
@@ -29,6 +29,7 @@ ACTIONS: dict[type, Callable[[Any], None]] = {
     options.Prepare: run_prepare,
     options.Teach: run_teach,
     options.Rank: run_rank,
+    options.Search: run_search,
     options.Train: run_train,
     options.Eval: run_eval,
     options.Report: run_report,

@@ -10,10 +10,12 @@ from torch import nn
 from .. import options
 from .._errors import InputError
 from .._files import write_json
-from ..augment import get_strategy
+from ..augment import PAPER, get_strategy
 from ..data import Dataset, load
 from ..models import find as find_model
 from ..quant import quantize
+from ..rank.anytime import Anytime
+from ..rank.search import check_compositions
 from ..train import TrainConfig
 from ..train.config import settle
 from ..train.environment import environment
@@ -21,7 +23,7 @@ from ..train.store import ModelFile, load_model
 
 DEFAULT_MODEL = "resnet20"
 PACKED = "student.packed"
-NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds"}
+NOT_IN_CONFIG = {"out", "device", "workers", "checkpoint_seconds", "budget"}
 
 
 def device_of(choice: str) -> torch.device:
@@ -56,6 +58,11 @@ def check(verb: options.Common) -> None:
     for name in [*getattr(verb, "strategies", ()), *chosen]:
         if name != "auto":
             get_strategy(name)
+    if isinstance(verb, options.Ranking):
+        early = Anytime(verb.budget, verb.until_sure)
+        early.check(len(set(verb.strategies or PAPER)), verb.pac_limit)
+    if isinstance(verb, options.Search):
+        check_compositions(verb.compositions)
     if isinstance(verb, options.Quantization):
         quantize(nn.Identity(), **recipe_of(verb))
     if isinstance(verb, options.Student):

@@ -11,7 +11,7 @@ from ..augment import PAPER, get_strategy
 from ..data import Dataset
 from ..models import build
 from ..quant import quantize
-from ..rank import Ranking, rank
+from ..rank import Ranking, rank, search
 from ..report import report
 from ..train import TrainConfig, distill, teach
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
@@ -79,6 +79,9 @@ def rank_into(
         cmi_weight=verb.cmi_weight,
         pac_weight=verb.pac_weight,
         pac_limit=verb.pac_limit,
+        budget=verb.budget,
+        until_sure=verb.until_sure,
+        teacher_dtype=getattr(torch, verb.teacher_dtype),
         workers=common.workers,
         run_dir=common.out,
         quiet=False,
@@ -94,6 +97,28 @@ def run_rank(verb: options.Rank) -> None:
     begin(verb, "rank")
     dataset = data_of(verb, file)
     rank_into(verb, verb, teacher_of(file, verb.model, dataset, device_of(verb.device)), dataset)
+
+
+def run_search(verb: options.Search) -> None:
+    """Search for a composition with a given teacher."""
+    file = read_model_file(verb.teacher)
+    begin(verb, "search")
+    dataset = data_of(verb, file)
+    found = search(
+        teacher_of(file, verb.model, dataset, device_of(verb.device)),
+        dataset,
+        compositions=verb.compositions,
+        images=verb.images,
+        seed=verb.seed,
+        cmi_weight=verb.cmi_weight,
+        pac_weight=verb.pac_weight,
+        teacher_dtype=getattr(torch, verb.teacher_dtype),
+        run_dir=verb.out,
+        quiet=False,
+    )
+    found.save(verb.out)
+    _console.say(found.ranking.table)
+    _console.say(f"train with it: daqakd train {verb.data} --strategy {found.best}")
 
 
 def choose_strategy(verb: options.Train | options.Run, teacher: nn.Module, dataset: Dataset) -> str:

@@ -1,0 +1,78 @@
+"""Compositions: operations by name and magnitude, such as ``rotate@12+color@20``.
+
+The operations and magnitudes 0 to 30 are TrivialAugment's (Mueller and Hutter, ICCV 2021); an
+operation with a sign draws it per image.
+"""
+
+import torch
+
+from .._errors import InputError, unknown
+from . import draws
+from .ranges import BASIC, ENHANCE, OTHER, TRIVIALAUGMENT
+from .settings import Canvas
+
+NAMES = {name.lower(): name for name in ("Identity", *BASIC, *ENHANCE, *OTHER)}
+PLAIN = frozenset({"identity", "autocontrast", "equalize"})  # without a magnitude
+LAST = TRIVIALAUGMENT.bins - 1
+MOST = 3  # operations of one composition
+
+Operation = tuple[str, int]  # torchvision's name, magnitude of LAST
+
+
+def is_composition(name: str) -> bool:
+    """Whether a strategy's name has the form of a composition."""
+    return "@" in name or "+" in name or name in NAMES
+
+
+def _operation(text: str, whole: str) -> Operation:
+    name, at, magnitude = text.partition("@")
+    if name not in NAMES:
+        raise unknown("operation", name, list(NAMES))
+    if name in PLAIN:
+        if at:
+            raise InputError(f"composition {whole!r}: {name} has no magnitude; write {name!r}")
+        return NAMES[name], 0
+    if not magnitude.isdecimal() or int(magnitude) > LAST:
+        raise InputError(
+            f"composition {whole!r}: {name} needs a magnitude of 0 to {LAST}, such as"
+            f" '{name}@{LAST // 2}', got {text!r}"
+        )
+    return NAMES[name], int(magnitude)
+
+
+def parse(name: str) -> list[Operation]:
+    """Return the operations of a composition, in their order.
+
+    Raises:
+        InputError: an unknown operation, a wrong magnitude, or too many operations.
+    """
+    parts = name.split("+")
+    if len(parts) > MOST:
+        raise InputError(f"composition {name!r}: at most {MOST} operations, got {len(parts)}")
+    return [_operation(part, name) for part in parts]
+
+
+def describe(name: str, height: int, width: int) -> list[dict[str, str | int | float | None]]:
+    """Return each operation with its magnitude, as a number up to 30 and in its own unit."""
+    on = Canvas(height, width)
+    rows: list[dict[str, str | int | float | None]] = []
+    for operation, magnitude in parse(name):
+        plain = operation.lower() in PLAIN
+        value = None if plain else TRIVIALAUGMENT.magnitudes(operation, on)[magnitude]
+        number = None if plain else magnitude
+        rows.append({"operation": operation.lower(), "magnitude": number, "value": value})
+    return rows
+
+
+def drawn(count: int, seed: int) -> list[str]:
+    """Return ``count`` different compositions of two operations, the same for the same seed."""
+    names, found = list(NAMES), dict[str, None]()
+    for number in range(100 * count):
+        words = draws.philox(seed, 0, torch.tensor([number]), draws.COMPOSITION)[0]
+        which = draws.choose(words[:2], len(names)).tolist()
+        magnitudes = (1 + draws.choose(words[2:], LAST)).tolist()
+        pairs = zip((names[w] for w in which), magnitudes, strict=True)
+        found["+".join(n if n in PLAIN else f"{n}@{m}" for n, m in pairs)] = None
+        if len(found) == count:
+            break
+    return list(found)
