@@ -58,5 +58,6 @@ def test_the_whole_job_on_a_folder_of_mixed_sizes(tmp_path, monkeypatch):
     """Rank, train and evaluate on images that had to be resized."""
     write_images(tmp_path / "tree", train=120, test=30)
     out = str(tmp_path / "out")
-    options = ["--size", "20", "--teacher-epochs", "4", "--epochs", "1", "--strategies", "minimal"]
+    options = ["--size", "20", "--batch-size", "32", "--teacher-epochs", "4", "--epochs", "1"]
+    options += ["--strategies", "minimal"]
     assert main(["run", str(tmp_path / "tree"), "--out", out, *options]) == 0
