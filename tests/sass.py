@@ -15,6 +15,7 @@ class Kernel:
     stack: int = 0
     loads: int = 0  # of 16 bytes from global memory
     stores: int = 0
+    traps: bool = False  # it stops where an index is wild
 
 
 def tool(name: str) -> Path | None:
@@ -50,6 +51,8 @@ def kernels(file: Path) -> dict[tuple[str, str], Kernel]:
         elif match := re.search(r"REG:(\d+) STACK:(\d+)", line):
             kernel = found[symbol, arch]
             kernel.registers, kernel.stack = int(match[1]), int(match[2])
+        elif "BPT.TRAP" in line:
+            found[symbol, arch].traps = True
         elif ".128" in line:
             found[symbol, arch].loads += "LDG.E" in line
             found[symbol, arch].stores += "STG.E" in line

@@ -234,6 +234,22 @@ def test_rows_out_of_range_are_refused(name, value):
         augment(random_pixels(9), plan, backend="native")
 
 
+@pytest.mark.parametrize("value", [-1, 99])
+@pytest.mark.parametrize("name", ["index", "setting", "partner"])
+def test_rows_out_of_range_stop_triton(name, value, monkeypatch):
+    """As on a GPU, where nothing can be read back before the launch: an assertion in the kernel."""
+    runs_on("triton")
+    from triton.runtime import interpreter
+
+    builder = interpreter.interpreter_builder
+    asserting = replace(builder.options, debug=True, sanitize_overflow=False)
+    monkeypatch.setattr(builder, "options", asserting)
+    plan = example_plan(3, 1, 1, "cutmix")
+    getattr(plan, name).view(-1)[1] = value
+    with pytest.raises(Exception, match=f"{name}: expected a row"):
+        augment(random_pixels(3), plan, backend="triton")
+
+
 @pytest.mark.parametrize("name", ["crop", "setting", "share", "erase", "box", "values"])
 def test_shapes_are_checked(name):
     runs_on("native")

@@ -1,4 +1,7 @@
-"""The Triton backend of ``augment``."""
+"""The Triton backend of ``augment``.
+
+A row out of range stops the kernel by an assertion, as it stops the native CUDA kernel.
+"""
 
 import torch
 from torch import Tensor
