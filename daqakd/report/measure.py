@@ -58,6 +58,7 @@ class Row:
     seconds: float | None
     of_floor: float | None
     images_per_second: float | None = None
+    spread: float | None = None  # from the fastest to the slowest turn, as a share of the median
     note: str = ""
 
 
@@ -107,5 +108,6 @@ def _row(case: Case, name: str, times: list[float] | None, note: str | None) -> 
     least = case.floor_seconds()
     share = least / median if median and least else None
     rate = case.images / median if median and case.images else None
+    spread = (max(times) - min(times)) / median if times and median else None
     dtype = str(case.dtype).removeprefix("torch.")
-    return Row(case.op, case.numel, dtype, case.form, name, median, share, rate, note or "")
+    return Row(case.op, case.numel, dtype, case.form, name, median, share, rate, spread, note or "")
