@@ -13,6 +13,8 @@ OPTIONS = {"num_warps": 8, "enable_fp_fusion": False, "debug": True, "sanitize_o
 BLOCK = 1024  # pixels of a channel at a time
 TABLE = tl.constexpr(768)  # bytes of scratch besides three images
 SCRATCH = 9, 768  # per pixel, and the table
+# a plan is a slice of many images' draws and starts anywhere: no variant for each way to start
+ROWS = ("index", "crop", "flip", "setting", "share", "erase", "partner", "box", "kept")
 
 
 @triton.jit
@@ -63,7 +65,7 @@ def _write(y, values, v, c, at, mask, channel_step, pixel_step):
         tl.store(address, found.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=ROWS)
 def augment_rows_kernel(
     pixels,  # [images, 3, height, width]
     index,  # [rows]
@@ -143,7 +145,7 @@ def augment_rows_kernel(
             _write(y + row * n, values, v, c, at, at < area, channel_step, pixel_step)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=ROWS)
 def augment_mix_kernel(
     bytes,  # [rows, 3, height, width]
     partner,  # [outputs]

@@ -97,25 +97,28 @@ def test_every_setting_at_224_natively(kernels):
     compare(pixels, replace(plan, **part), "native", dtype=torch.uint8)
 
 
-def by_triton(kernels: str, step: int) -> None:
-    """Compare every ``step``-th setting."""
+def by_triton(kernels: str, every: bool) -> None:
+    """Compare every setting, or each kind's first and last; white, two levels, noise."""
     runs_on("triton")
-    pixels = adversarial(8)[[2, 4, 6]]
-    plan = every_row(all_settings(kernels, 8, 8), len(pixels))
-    rows = torch.arange(0, len(plan.index), step)
+    settings, pixels = all_settings(kernels, 8, 8), adversarial(8)[[2, 4, 6]]
+    plan = every_row(settings, len(pixels))
+    kind = settings.kind[plan.setting[:, 0, 0].long()]
+    of_kind = [(kind == code).nonzero()[:, 0] for code in kind.unique()]
+    ends = [torch.cat([rows[: len(pixels)], rows[-len(pixels) :]]).unique() for rows in of_kind]
+    rows = torch.cat(of_kind if every else ends)
     part = {name: getattr(plan, name)[rows] for name in ("index", "crop", "flip", "setting")}
     compare(pixels, replace(plan, **part), "triton", dtype=torch.uint8)
 
 
 @each_kernel
 def test_settings_by_triton(kernels):
-    by_triton(kernels, 29)
+    by_triton(kernels, every=False)
 
 
 @pytest.mark.slow
 @each_kernel
 def test_every_setting_by_triton(kernels):
-    by_triton(kernels, 1)
+    by_triton(kernels, every=True)
 
 
 def many(count: int) -> Tensor:

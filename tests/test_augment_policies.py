@@ -247,6 +247,24 @@ def test_crops_and_mirrors_follow_the_law():
     assert not planner(flip=False).plan(1, torch.arange(100)).flip.any()
 
 
+@pytest.mark.parametrize("box", ["image", "batch"])
+@pytest.mark.parametrize("mixing", [None, "cutmix", "mixup"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_plans_drawn_together_are_those_drawn_one_by_one(name, mixing, box):
+    options = {"pad": 4, "flip": True, "erasing": True, "mixing": mixing, "box": box}
+    drawing = Planner(policy(name, 32, 32), 32, 32, **options, values=None, seed=5)
+    batches, partners = torch.randperm(40).split([7, 1, 20, 12]), None
+    if mixing:
+        partners = [torch.randperm(len(batch))[: 1 + len(batch) // 2] for batch in batches]
+    together = drawing.plans(2, batches, partners)
+    for i, (plan, batch) in enumerate(zip(together, batches, strict=True)):
+        alone = drawing.plan(2, batch, partners and partners[i])
+        assert plan.rows == (len(partners[i]) if mixing else len(batch))
+        for found, wanted in zip(vars(plan).values(), vars(alone).values(), strict=True):
+            same = isinstance(wanted, Tensor) and torch.equal(found, wanted)
+            assert same or found is wanted
+
+
 def test_crops_and_mirrors_are_torchvisions(monkeypatch):
     """Its recorded draws in a plan give its images."""
     places, mirrored = [], []
