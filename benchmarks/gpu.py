@@ -83,14 +83,16 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def page(report: dict[str, Any], names: tuple[str, ...] | None = None) -> str:
-    """Return the report as Markdown, with the rows of some stages or of all."""
+    """Return the report as Markdown, with all rows, or some stages' of 32 bits."""
     lines = [f"# GPU run, {report['date']}", "", f"Device: {report['device']}", ""]
     lines += ["| stage | exit | seconds | GPU after it | last line |", "|---|---|---|---|---|"]
     for name, one in report["stages"].items():
         cells = name, one["code"], f"{one['seconds']:.0f}", one["gpu"], one["says"][:120]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     for name, rows in report["rows"].items():
-        if rows and (names is None or name in names):
+        if names is not None:
+            rows = [r for r in rows if name in names and r.get("dtype") != "bfloat16"]
+        if rows:
             lines += ["", f"## {name}", "", *table(rows)]
     return "\n".join([*lines, ""])
 

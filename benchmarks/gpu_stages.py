@@ -21,7 +21,7 @@ OPS = {
     "kd_loss": 20,
     "many": 15,
     "resnet20": 12,
-    "step": 12,
+    "step": 24,
 }  # seconds
 RANKED = 500  # images of the ranker's batch
 

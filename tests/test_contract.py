@@ -138,7 +138,7 @@ SAMPLES = {
     ],
     "augment": lambda: [
         op_arguments(example_plan(3), random_pixels(3)),
-        op_arguments(example_plan(3, 3, 3, "cutmix"), random_pixels(3), HALF, True),
+        op_arguments(example_plan(3, 2, 2, "cutmix"), random_pixels(3), HALF, True),
         op_arguments(example_plan(3, 1, 0, "mixup"), random_pixels(3)),
         op_arguments(replace(example_plan(3), values=None), random_pixels(3), torch.uint8),
     ],

@@ -138,8 +138,9 @@ class Augment:
     """Rows of augmenting a batch; a form is a policy, the size counts images.
 
     ``native`` and the like draw a plan and follow it, ``native-plan`` follows one drawn before,
-    ``native-graph`` replays both. torchvision draws by its own generator, so its pixels are not
-    compared here, and always makes float32.
+    ``native-graph`` replays both; a stream, which draws the plans of many batches at once, is
+    between the first two. torchvision draws by its own generator, so its pixels are not compared
+    here, and always makes float32.
     """
 
     side: int = 32
