@@ -1,8 +1,8 @@
 """Build, test and measure on a GPU in one go, in less than nine minutes.
 
 ``python -m benchmarks.gpu --out runs/gpu`` leaves gpu.md, gpu.json (all rows) and gpu.log there, as
-far as it got; it needs no package index and no installation. ``--dry`` walks the same stages without a GPU. Real images
-are ranked, too, where DAQAKD_DATA is set.
+far as it got; it needs no package index and no installation. ``--dry`` walks the same stages
+without a GPU. Real images are ranked, too, where DAQAKD_DATA is set.
 """
 
 import argparse
