@@ -30,7 +30,8 @@ inline InstructionSet instruction_set() {
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (limit == "baseline" || !has_avx2) return InstructionSet::baseline;
     const bool has_avx512 = __builtin_cpu_supports("avx512f") &&
-                            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+                            __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl");
     return limit == "avx2" || !has_avx512 ? InstructionSet::avx2 : InstructionSet::avx512;
   }();
   return chosen;

@@ -75,8 +75,8 @@ void augment_row(Desk& desk, const Plan& plan, int64_t row) {
   box.each_row(plan, [&](int64_t at, int n) { std::memset(desk.pixels + at, 0, n); });
 }
 
-// A thread takes the next few rows when it is done with its last: rows differ in work, and so do the
-// shares of a core that threads get. What another thread costs is spread over the work of a row.
+// A thread takes the next few rows when it is done with its last: rows differ in work, and threads
+// in what they get of a core. What another thread costs is spread over the work of a row.
 template <class F>
 void each_row(const Plan& plan, int64_t rows, const F& body) {
   const int64_t work = 3 * plan.area() * (1 + plan.chains * plan.slots);

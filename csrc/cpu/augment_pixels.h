@@ -3,8 +3,8 @@
 #include "augment_desk.h"
 #include "augment_lookup.h"
 
-// Operations that leave pixels where they are. Loops that a compiler can vectorize stand in a struct
-// of their own, compiled for each instruction set.
+// Operations that leave pixels where they are. Loops that a compiler can vectorize stand in a
+// struct of their own, compiled for each instruction set.
 namespace daqakd::cpu {
 
 inline void lut(Desk& desk, const uint8_t* table) {  // [256]
