@@ -172,7 +172,7 @@ def test_jitter_without_picking_rows_has_the_same_pixels(monkeypatch):
     factor, order = pipeline.factors(0, 0, torch.arange(8))
     picked = color_jitter(images, factor, order)
     for position in range(4):
-        images = reference_jitter.on_all(images, factor, order[:, position], True)
+        images = reference_jitter.on_all(images, factor, order[:, position], True, range(4))
     assert torch.equal(images, picked)
 
 

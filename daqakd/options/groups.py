@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ..augment import ResizedCrop
 from ..train import TrainConfig
 
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
@@ -47,6 +48,20 @@ class Common:
     """Model name, or package.module:function; default: the teacher file's, else resnet20."""
     workers: OptionalInt = None
     """Processes that run registered transforms; by default chosen from the size of the set."""
+    crop: Annotated[Literal["pad", "resized"] | None, _optional("{pad,resized}")] = None
+    """Random crop before each strategy: pad shifts the image by up to an eighth; resized takes a
+    random box, resized to --input-size, then colour jitter. Default: the teacher file's, else pad.
+    """
+    input_size: OptionalInt = None
+    """Side that the network sees with --crop resized; default: the teacher file's, else 224.
+    Clean images are resized to 8/7 of it, and the middle is kept; those of this size stay whole."""
+    crop_scale: Annotated[tuple[float, float] | None, _optional("LOW HIGH")] = None
+    """Share of the image that a box holds; default: the teacher file's, else 0.08 1."""
+    jitter: Annotated[tuple[float, float, float, float] | None, _optional("B C S H")] = None
+    """Jitter of brightness, contrast, saturation and hue with --crop resized, 0 0 0 0 for none;
+    default: the teacher file's, else 0.2 0.2 0.2 0.1."""
+    semantics: Literal["pil", "torchvision"] = "pil"
+    """Whose pixels the image operations equal: Pillow's, or torchvision's on tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +114,8 @@ class Student(TrainConfig):
     """Processes that augment; default: chosen from the size of the set."""
     holdout: float = 0.1
     """Share of the training images kept for validation."""
+    pipeline: Annotated[ResizedCrop | None, tyro.conf.Suppress] = None
+    """Comes from --crop and the options beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

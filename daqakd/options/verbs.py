@@ -131,6 +131,9 @@ class Eval:
     """Per-channel standard deviation; default as for --mean."""
     size: OptionalInt = None
     """Resize images to this side."""
+    input_size: OptionalInt = None
+    """Side that the teacher sees: resize to 8/7 of it and keep the middle; default: as its file
+    says, else the images as they are."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
 
