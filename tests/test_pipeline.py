@@ -176,6 +176,36 @@ def test_jitter_without_picking_rows_has_the_same_pixels(monkeypatch):
     assert torch.equal(images, picked)
 
 
+@each_semantics
+@pytest.mark.parametrize("left_out", JITTER)
+def test_a_part_of_the_jitter_that_is_0_is_left_out(left_out, semantics):
+    """As in torchvision: its hue alone would change Pillow's pixels, turned by 0."""
+    images, rows = pictures("adversarial", 32), torch.arange(8)
+    jitter = [0.0 if name == left_out else 0.3 for name in JITTER]
+    pipeline = ResizedCrop(32, (1.0, 1.0), (1.0, 1.0), jitter)
+    result = pipeline.apply(images, rows, 0, 0, rows, semantics)
+    factor, order = pipeline.factors(0, 0, rows)
+    for i, image in enumerate(images):
+        for part in order[i].tolist():
+            if JITTER[part] != left_out:
+                image = adjusted(image, JITTER[part], factor[i, part].item(), semantics)
+        assert torch.equal(result[i], image), i
+
+
+def test_no_jitter_is_no_jitter():
+    images, rows = pictures("adversarial", 32), torch.arange(8)
+    results = [
+        ResizedCrop(24, jitter=jitter).apply(images, rows, 0, 0, rows, "pil")
+        for jitter in (None, (0, 0, 0, 0))
+    ]
+    assert torch.equal(*results)
+
+
+def test_equal_pipelines_read_the_same():
+    one, other = ResizedCrop(24, (0.5, 1.0), (1.0, 2.0)), ResizedCrop(24, [0.5, 1], [1, 2])
+    assert (one, repr(one)) == (other, repr(other))
+
+
 def test_callers_tensors_are_not_written():
     images = pictures("adversarial", 32)
     before, pipeline = images.clone(), ResizedCrop(20)
@@ -297,7 +327,16 @@ def test_registered_transforms_run_after_torchvision_s_own_pipeline():
         (lambda p, i, b: color_jitter(p, b, b.long()), r"factor: expected torch.float32 \(40, 4\)"),
         (lambda p, i, b: color_jitter(p, b.float(), b), r"order: expected torch.int64 \(40, 4\)"),
         (lambda p, i, b: ResizedCrop(0), "size: expected at least 1"),
+        (lambda p, i, b: ResizedCrop(24.0), "size: expected at least 1 pixel, as an int, got 24.0"),
         (lambda p, i, b: ResizedCrop(scale=(0.5, 2)), "scale: expected shares"),
+        (lambda p, i, b: ResizedCrop(scale=(float("nan"), 1)), "scale: expected shares"),
+        (lambda p, i, b: ResizedCrop(scale=0.5), "scale: expected 2 numbers, got 0.5"),
+        (lambda p, i, b: ResizedCrop(jitter=(0.1, 0.1)), r"jitter: expected 4 numbers, got \(0.1"),
+        (lambda p, i, b: ResizedCrop(ratio=(1, float("inf"))), "ratio: expected 0 < low <= high"),
+        (
+            lambda p, i, b: color_jitter(p, b.float(), b.long(), parts=["hues"]),
+            "unknown part 'hues'.*Did you mean 'hue'",
+        ),
         (lambda p, i, b: ResizedCrop(ratio=(2, 1)), "ratio: expected 0 < low <= high"),
         (lambda p, i, b: ResizedCrop(jitter=(0, 0, 0, 1)), "jitter: expected .* hue from 0 to 0.5"),
     ],
