@@ -46,8 +46,8 @@ class ModelFile:
             return None if text is None else ResizedCrop(**json.loads(text))
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"{self.path}: its pipeline cannot be read ({error}); write the file again, or pass"
-                " --crop"
+                f"{self.path}: its pipeline cannot be read ({error}); write the file again by the"
+                " command that made it"
             ) from error
 
     @property

@@ -74,7 +74,8 @@ def pipeline_of(verb: options.Common, file: ModelFile | None = None) -> ResizedC
         pipeline = file.pipeline or pipeline
     if pipeline is not None:
         return _changed(pipeline, changes)
-    for name, value in changes.items():
+    if changes:
+        name, value = next(iter(changes.items()))
         option = CROP_OPTIONS[name]
         raise InputError(
             f"{option}: {value} asked for, but only resized crops have it; add --crop resized, or"
