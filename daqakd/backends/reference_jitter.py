@@ -110,6 +110,7 @@ def _hue_tensor(images: Tensor, shift: Tensor) -> Tensor:
     return (_sector(sector, high, p, q, t) * 255.999).to(torch.uint8)
 
 
+CACHED_PIXELS = 2**17  # of images taken at once on a CPU
 JITTERS = (_brightness, _contrast, _saturation, _hue)  # a factor's column is its place here
 
 
@@ -117,6 +118,15 @@ def color_jitter(
     images: Tensor, factor: Tensor, order: Tensor, pil: bool, codes: Sequence[int]
 ) -> Tensor:
     """Make adjustments ``codes`` on uint8 ``[R, 3, H, W]``, each image in its order ``[R, 4]``."""
+    whole = images.device.type != "cpu" or images.numel() == 0
+    at_once = max(len(images), 1) if whole else max(CACHED_PIXELS // images[0, 0].numel(), 1)
+    parts = zip(images.split(at_once), factor.split(at_once), order.split(at_once), strict=True)
+    return torch.cat([_jittered(*part, pil, codes) for part in parts])
+
+
+def _jittered(
+    images: Tensor, factor: Tensor, order: Tensor, pil: bool, codes: Sequence[int]
+) -> Tensor:
     step = on_picked if images.device.type == "cpu" or not len(images) else on_all
     for position in range(len(JITTERS)):
         images = step(images, factor, order[:, position], pil, codes)
