@@ -286,6 +286,9 @@ def test_run_on_resized_crops(finished, capsys):
     assert "resized crops of 16 x 16" in (finished / "report.html").read_text()
     for role in ("teacher", "student", "student.packed"):
         assert read_model_file(finished, role).pipeline == pipeline
+    for role in ("teacher", "student"):
+        place = place_of(finished / f"checkpoint/{role}.safetensors")
+        assert place["images"] == f"{pipeline} (pil)", "what it was trained on"
     for asked in ([str(finished)], [str(finished), "--packed"]):
         assert main(["eval", *asked]) == 0
         assert f"{shares['student_accuracy']:.2%}" in capsys.readouterr().out
