@@ -5,7 +5,7 @@
 
 from . import data, functional, models
 from ._errors import InputError
-from .augment import register_strategy, strategies
+from .augment import ResizedCrop, register_strategy, strategies
 from .backends import use_backend
 from .quant import calibrate, dequantize, param_groups, quantize, summary
 from .rank import CMIState, Ranking, Search, rank, search
@@ -17,6 +17,7 @@ __all__ = [
     "CMIState",
     "InputError",
     "Ranking",
+    "ResizedCrop",
     "Search",
     "TrainConfig",
     "calibrate",

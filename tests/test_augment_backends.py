@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from daqakd._ops import AUGMENT_KINDS
 from daqakd.augment import ranges
 from daqakd.augment.plan import Planner, normalised_values
 from daqakd.augment.policies import POLICIES, policy
@@ -275,6 +276,16 @@ def test_wild_magnitudes_read_nothing_outside(bad):
         assert not result.any()
 
 
+@pytest.mark.parametrize("factor", [3e9, -3e9, 1e30, -1e30, float("inf"), float("nan")])
+def test_wild_factors_clip_as_the_reference_does(factor):
+    runs_on("native")
+    plan = in_bytes(example_plan(9, 1, 1))
+    for name in ("contrast", "color", "sharpness", "contrast_pil", "color_pil", "sharpness_pil"):
+        plan.settings.real[:, 0], plan.settings.real[:, 1] = factor, 1 - factor
+        plan.setting.fill_(AUGMENT_KINDS[name])
+        compare(random_pixels(9), plan, "native", dtype=torch.uint8)
+
+
 def digest() -> str:
     whole = hashlib.sha256()
     torch.manual_seed(0)
@@ -305,12 +316,12 @@ def test_any_instruction_set_gives_the_same_bits(instruction_set):
 
 
 def rounded_twice(product: Tensor, term: Tensor) -> Tensor:
-    """Add in float64, then round: a CPU's fma, whose product is exact."""
+    """Add in float64, then round: the reference's fma, whose product is exact."""
     return (product + term).float()
 
 
 def rounded_once(product: Tensor, term: Tensor) -> Tensor:
-    """Add as a GPU's fma does: what float64 lost decides a tie."""
+    """Add as a processor's fma does: what float64 lost decides a tie."""
     total = product + term
     kept = total - product
     lost = (product - (total - kept)) + (term - kept)
@@ -329,7 +340,7 @@ def positions(settings: Settings, side: int, add) -> Tensor:
 
 
 @pytest.mark.parametrize("side", [32, 33, 64, 224])
-def test_no_setting_shows_that_a_cpu_rounds_twice(side):
+def test_no_setting_shows_that_the_reference_rounds_twice(side):
     nearest, bilinear = (all_settings(kernels, side, side) for kernels in ("tensor", "bilinear"))
     once, twice = (positions(nearest, side, add) for add in (rounded_once, rounded_twice))
     assert torch.equal(once.round(), twice.round())

@@ -110,6 +110,21 @@ def test_too_few_images_for_the_folds(tree, finished, tmp_path, capsys):
         (("--model", "resnet22"), "unknown model 'resnet22'.*Did you mean"),
         (("--method", "pakt"), "unknown method 'pakt'.*Did you mean 'pact'"),
         (("--lr", "0"), "lr: expected more than 0"),
+        (("--input-size", "24"), "input_size: 24 asked for.*add --crop resized, or leave --input-"),
+        (
+            ("--crop", "pad", "--jitter", *"1111"),
+            "jitter: .*only resized crops have it; add --crop",
+        ),
+        (("--crop-scale", "0.1", "1"), r"crop_scale: \(0.1, 1.0\) asked for.*add --crop resized"),
+        (
+            ("--crop", "resized", "--input-size", "0"),
+            "error: input_size: expected at least 1 pixel",
+        ),
+        (("--crop", "resized", "--crop-scale", "1", "2"), "error: crop_scale: expected shares"),
+        (
+            ("--crop", "resized", "--jitter", *"1111"),
+            "error: jitter: expected brightness.*0.5, got",
+        ),
     ],
     ids=lambda v: "".join(v) if isinstance(v, tuple) else "",
 )
@@ -131,6 +146,12 @@ def test_another_configuration_keeps_the_run(tree, finished, capsys):
     arguments = ["run", str(tree), "--out", str(finished), *RUN, "--strategy", "minimal"]
     fails([*arguments, "-w", "3"], r"another configuration: weight_bits \(2 there, 3 here", capsys)
     assert contents(finished) == before
+
+
+def test_the_input_size_of_a_student_is_its_own(finished, capsys):
+    fails(["eval", str(finished), "--input-size", "24"], "input_size: is for --teacher", capsys)
+    teacher = ["digits", "--teacher", str(finished), "--input-size", "-1"]
+    fails(["eval", *teacher], "error: input_size: expected at least 1 pixel.*got -1", capsys)
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):

@@ -5,15 +5,20 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from daqakd import InputError, register_strategy
 from daqakd.augment import ResizedCrop, Stream, get_strategy
+from daqakd.backends.reference_resize import _pass, _windows
 from daqakd.functional import color_jitter, resized_crop
 
 from .pictures import from_pil, pictures, to_pil
 from .small import small_images
 
-RESIZE_LIMIT = 3e-5  # of the pixels, where torchvision's float32 sums tie
+# share of pixels that may differ by 1: ties fall otherwise on CPUs without fused sums
+FUSED = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+RESIZE_LIMIT = 0 if FUSED else 1e-2
+BILINEAR = {"mode": "bilinear", "align_corners": False, "antialias": True}
 JITTER = ("brightness", "contrast", "saturation", "hue")
 each_semantics = pytest.mark.parametrize("semantics", ["pil", "torchvision"])
 each_source = pytest.mark.parametrize("source", ["adversarial", "real"])
@@ -63,10 +68,34 @@ def differing_crops(images: Tensor, size: int, semantics: str, count: int) -> fl
 
 @each_source
 @each_semantics
-@pytest.mark.parametrize("size", [224, 64, 24, 1])
+@pytest.mark.parametrize("size", [224, 64, 24, 7, 1])
 def test_crops_have_the_pixels_of_torchvision(size, semantics, source):
     limit = 0 if semantics == "pil" else RESIZE_LIMIT
     assert differing_crops(pictures(source, 64), size, semantics, 60) <= limit
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 9, 13, 24, 64, 224])
+def test_weights_are_those_of_pytorch_s_kernel_bit_by_bit(size):
+    """One bright pixel after the other shows its weights in every output pixel."""
+    for length in range(1, 91):
+        spots = torch.eye(length)[:, None, None]
+        wanted = interpolate(spots, size=[1, size], **BILINEAR)[:, 0, 0]
+        start, whole = torch.tensor([0]), torch.tensor([length])
+        place, weight, count = _windows(start, whole, size, length, torch.float32)
+        used = torch.arange(place.shape[2]) < count[..., None]
+        result = torch.zeros(size, length).scatter_add_(1, place[0], (weight * used)[0])
+        assert torch.equal(result.T, wanted), length
+
+
+@pytest.mark.skipif(not FUSED, reason="PyTorch's sums on this CPU are not fused")
+@pytest.mark.parametrize("size", [1, 3, 7, 9, 13, 24, 64, 224])
+def test_sums_are_those_of_pytorch_s_kernel_bit_by_bit(size):
+    for length in (7, 17, 40, 57, 64, 90):
+        images = torch.randint(0, 256, (2, 3, length, length)).float()
+        start, whole = torch.zeros(2, dtype=torch.int64), torch.full((2,), length)
+        windows = _windows(start, whole, size, length, torch.float32)
+        result = _pass(_pass(images, *windows, 3), *windows, 2)
+        assert torch.equal(result, interpolate(images, size=[size, size], **BILINEAR)), length
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 5), (3, 3), (40, 24), (17, 90)], ids=str)
@@ -79,9 +108,10 @@ def test_odd_shapes(shape, semantics):
 
 @pytest.mark.slow
 @each_semantics
-def test_crops_of_many_images(semantics):
-    """The share of 181 million pixels that differ."""
-    share = differing_crops(pictures("real", 64, 200), 224, semantics, 1200)
+@pytest.mark.parametrize(("size", "count"), [(224, 1200), (64, 3000), (7, 60_000)])
+def test_crops_of_many_images(size, count, semantics):
+    """The share of millions of pixels that differ."""
+    share = differing_crops(pictures("real", 64, 200), size, semantics, count)
     assert share <= (0 if semantics == "pil" else RESIZE_LIMIT)
 
 
@@ -172,8 +202,38 @@ def test_jitter_without_picking_rows_has_the_same_pixels(monkeypatch):
     factor, order = pipeline.factors(0, 0, torch.arange(8))
     picked = color_jitter(images, factor, order)
     for position in range(4):
-        images = reference_jitter.on_all(images, factor, order[:, position], True)
+        images = reference_jitter.on_all(images, factor, order[:, position], True, range(4))
     assert torch.equal(images, picked)
+
+
+@each_semantics
+@pytest.mark.parametrize("left_out", JITTER)
+def test_a_part_of_the_jitter_that_is_0_is_left_out(left_out, semantics):
+    """As in torchvision: its hue alone would change Pillow's pixels, turned by 0."""
+    images, rows = pictures("adversarial", 32), torch.arange(8)
+    jitter = [0.0 if name == left_out else 0.3 for name in JITTER]
+    pipeline = ResizedCrop(32, (1.0, 1.0), (1.0, 1.0), jitter)
+    result = pipeline.apply(images, rows, 0, 0, rows, semantics)
+    factor, order = pipeline.factors(0, 0, rows)
+    for i, image in enumerate(images):
+        for part in order[i].tolist():
+            if JITTER[part] != left_out:
+                image = adjusted(image, JITTER[part], factor[i, part].item(), semantics)
+        assert torch.equal(result[i], image), i
+
+
+def test_no_jitter_is_no_jitter():
+    images, rows = pictures("adversarial", 32), torch.arange(8)
+    results = [
+        ResizedCrop(24, jitter=jitter).apply(images, rows, 0, 0, rows, "pil")
+        for jitter in (None, (0, 0, 0, 0))
+    ]
+    assert torch.equal(*results)
+
+
+def test_equal_pipelines_read_the_same():
+    one, other = ResizedCrop(24, (0.5, 1.0), (1.0, 2.0)), ResizedCrop(24, [0.5, 1], [1, 2])
+    assert (one, repr(one)) == (other, repr(other))
 
 
 def test_callers_tensors_are_not_written():
@@ -297,7 +357,16 @@ def test_registered_transforms_run_after_torchvision_s_own_pipeline():
         (lambda p, i, b: color_jitter(p, b, b.long()), r"factor: expected torch.float32 \(40, 4\)"),
         (lambda p, i, b: color_jitter(p, b.float(), b), r"order: expected torch.int64 \(40, 4\)"),
         (lambda p, i, b: ResizedCrop(0), "size: expected at least 1"),
+        (lambda p, i, b: ResizedCrop(24.0), "size: expected at least 1 pixel, as an int, got 24.0"),
         (lambda p, i, b: ResizedCrop(scale=(0.5, 2)), "scale: expected shares"),
+        (lambda p, i, b: ResizedCrop(scale=(float("nan"), 1)), "scale: expected shares"),
+        (lambda p, i, b: ResizedCrop(scale=0.5), "scale: expected 2 numbers, got 0.5"),
+        (lambda p, i, b: ResizedCrop(jitter=(0.1, 0.1)), r"jitter: expected 4 numbers, got \(0.1"),
+        (lambda p, i, b: ResizedCrop(ratio=(1, float("inf"))), "ratio: expected 0 < low <= high"),
+        (
+            lambda p, i, b: color_jitter(p, b.float(), b.long(), parts=["hues"]),
+            "unknown part 'hues'.*Did you mean 'hue'",
+        ),
         (lambda p, i, b: ResizedCrop(ratio=(2, 1)), "ratio: expected 0 < low <= high"),
         (lambda p, i, b: ResizedCrop(jitter=(0, 0, 0, 1)), "jitter: expected .* hue from 0 to 0.5"),
     ],

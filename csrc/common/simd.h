@@ -27,20 +27,23 @@ inline InstructionSet instruction_set() {
   static const InstructionSet chosen = [] {
     const char* value = std::getenv("DAQAKD_CPU");
     const std::string_view limit = value ? value : "";
-    if (limit == "baseline" || !__builtin_cpu_supports("avx2")) return InstructionSet::baseline;
-    if (limit == "avx2" || !__builtin_cpu_supports("avx512f")) return InstructionSet::avx2;
-    return InstructionSet::avx512;
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (limit == "baseline" || !has_avx2) return InstructionSet::baseline;
+    const bool has_avx512 = __builtin_cpu_supports("avx512f") &&
+                            __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl");
+    return limit == "avx2" || !has_avx512 ? InstructionSet::avx2 : InstructionSet::avx512;
   }();
   return chosen;
 }
 
 template <class Body, class... Args>
-[[gnu::target("avx512f"), gnu::noinline]] auto run_avx512(Args... args) {
+[[gnu::target("avx512f,avx512bw,avx512vl,fma"), gnu::noinline]] auto run_avx512(Args... args) {
   return Body::run(args...);
 }
 
 template <class Body, class... Args>
-[[gnu::target("avx2"), gnu::noinline]] auto run_avx2(Args... args) {
+[[gnu::target("avx2,fma"), gnu::noinline]] auto run_avx2(Args... args) {
   return Body::run(args...);
 }
 

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
-#include "../common/inline.h"
+#include "../common/element.h"
 
 // The operations on uint8 pixels, as daqakd/functional/augment.py defines them. Every operation is
 // rounded once, in the order written, so that all devices have the same bits.
@@ -25,19 +26,24 @@ enum class Kind : int8_t {
   sharpness,
 };
 
-// a * b + c, rounded once: a product of floats is exact in double.
+// a * b + c, rounded once.
 DAQAKD_INLINE float fused(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
 #else
-  return float(double(a) * double(b) + double(c));
+  return std::fma(a, b, c);
 #endif
 }
 
 // Toward zero after clipping to a byte; NaN becomes 0.
-template <class T>
-DAQAKD_INLINE uint8_t truncated(T v) {
-  return uint8_t(int(v > T(0) ? (v < T(255) ? v : T(255)) : T(0)));
+DAQAKD_INLINE uint8_t truncated(double v) {
+  return uint8_t(int(v > 0.0 ? (v < 255.0 ? v : 255.0) : 0.0));
+}
+
+// On its bits, which are ordered as positive floats are: choices between floats become branches.
+DAQAKD_INLINE uint8_t truncated(float v) {
+  const int32_t bits = int32_t(float_bits(v)) & -int32_t(v > 0.0f), most = 0x437f0000;  // 255
+  return uint8_t(int(bits_float(uint32_t(bits < most ? bits : most))));
 }
 
 // Pillow's grey.
@@ -65,14 +71,24 @@ DAQAKD_INLINE uint8_t blend(float v, float d, float factor, float rest) {
   return truncated(factor * v + rest * d);
 }
 
-// sum: of 3 x 3 pixels, the middle one counting 5 times; never a half.
-DAQAKD_INLINE int smoothed(int sum) { return int(unsigned(2 * sum + 13) / 26u); }
+// sum: of 3 x 3 pixels, the middle one counting 5 times; never a half. In 16 bits, which hold it:
+// twice as many at once.
+DAQAKD_INLINE int smoothed(int sum) { return uint16_t(2 * sum + 13) / 26; }
+
+// a / b rounded down, for a < 2^31. A host divides doubles, which is exact here, many at once.
+DAQAKD_INLINE unsigned whole_quotient(unsigned a, unsigned b) {
+#if defined(__CUDA_ARCH__)
+  return a / b;
+#else
+  return unsigned(int(double(int(a)) / double(int(b))));
+#endif
+}
 
 // below: pixels of the channel with a smaller value; `last`: those with the largest.
 DAQAKD_INLINE uint8_t equalized(int v, unsigned below, unsigned last, unsigned count) {
   const unsigned step = (count - last) / 255u;
   if (step == 0) return uint8_t(v);
-  const unsigned spread = (step / 2 + below) / step;
+  const unsigned spread = whole_quotient(step / 2 + below, step);
   return uint8_t(spread < 255u ? spread : 255u);
 }
 
@@ -97,7 +113,8 @@ DAQAKD_INLINE int onto_rim(int place, int side) {
 
 // NaN is outside.
 DAQAKD_INLINE float onto_rim(float place, float side) {
-  return place > float(-kRim) ? (place < side ? place : side) : float(-kRim);
+  const float after = place > float(-kRim) ? place : float(-kRim);
+  return after < side ? after : side;
 }
 
 // Pillow's affine map: column a x + b y + c (or row) in units of 2^-16 pixels, modulo 2^32.
@@ -117,10 +134,7 @@ DAQAKD_INLINE float grid_place(const float* map, float x, float y, float side) {
 DAQAKD_INLINE float from_middle(int i, int side) { return float(i) - float(side - 1) * 0.5f; }
 
 // Rounded down, for |v| < 2^31.
-DAQAKD_INLINE int floor_int(float v) {
-  const int toward_zero = int(v);
-  return toward_zero - (v < float(toward_zero));
-}
+DAQAKD_INLINE int floor_int(float v) { return int(std::floor(v)); }
 
 // Four neighbours by their shares of a pixel.
 struct Corners {

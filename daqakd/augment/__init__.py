@@ -1,6 +1,7 @@
 """Data augmentation: counter-based draws, named strategies, CutMix, batches."""
 
-from .pipeline import ResizedCrop
+from .clean import clean, clean_inputs
+from .pipeline import ResizedCrop, check_pipeline
 from .strategies import PAPER, Strategy, get_strategy, register_strategy, strategies
 from .stream import Batch, Stream
 
@@ -10,6 +11,9 @@ __all__ = [
     "ResizedCrop",
     "Strategy",
     "Stream",
+    "check_pipeline",
+    "clean",
+    "clean_inputs",
     "get_strategy",
     "register_strategy",
     "strategies",

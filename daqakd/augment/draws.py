@@ -21,9 +21,8 @@ ERASE, OPERATION, RESIZE = 16, 32, 64
 
 def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """Return the high and low 32 bits of ``x * factor`` for ``x`` below 2^32."""
-    low = (x & 0xFFFF) * factor
-    high = (x >> 16) * factor + (low >> 16)
-    return high >> 16, ((high & 0xFFFF) << 16) | (low & 0xFFFF)
+    product = x * factor  # modulo 2^64: a negative number has the same bits
+    return (product >> 32) & MASK, product & MASK
 
 
 def philox(seed: int, epoch: int, index: Tensor, slot: int | Tensor) -> Tensor:

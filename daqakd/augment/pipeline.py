@@ -2,20 +2,24 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from .._errors import InputError
+from .._errors import InputError, unknown
 from ..functional import color_jitter, resized_crop
+from ..functional.color_jitter import PARTS
 from . import draws
 from .mixing import RATIO_BINS, ratio_roots
+from .settings import SEMANTICS
 from .strategies import Transform
 
 ATTEMPTS = 10  # at a box that fits
 UNCHANGED = (1.0, 1.0, 1.0, 0.0)  # factors of the colour jitter
+MOST = (1.0, 1.0, 1.0, 0.5)  # how far they may be from it
 
 
 @cache
@@ -30,12 +34,31 @@ def _on(device: torch.device, values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)
 
 
+def _numbers(name: str, values: Sequence[float], count: int) -> tuple[float, ...]:
+    """Return ``values`` as floats, so that equal pipelines read the same."""
+    try:
+        numbers = tuple(float(v) for v in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != count:
+        raise InputError(f"{name}: expected {count} numbers, got {values!r}")
+    return numbers
+
+
 @dataclass(frozen=True)
 class ResizedCrop:
     """Random-resized-crop (Szegedy et al., CVPR 2015) and colour jitter, drawn as torchvision does.
 
-    ``scale`` bounds the box's share of the image, ``ratio`` its width / height; ``jitter`` is
-    torchvision's (brightness, contrast, saturation, hue), None for none.
+    The defaults are the paper's for Tiny ImageNet. Clean images are seen as :mod:`.clean` says.
+
+    Attributes:
+        size: side in pixels of what the network sees.
+        scale: bounds of the box's share of the image.
+        ratio: bounds of the box's width / height.
+        jitter: torchvision's (brightness, contrast, saturation, hue); 0 leaves one out, None all.
+
+    Raises:
+        InputError: a value that cannot be meant.
     """
 
     size: int = 224
@@ -44,19 +67,25 @@ class ResizedCrop:
     jitter: tuple[float, float, float, float] | None = (0.2, 0.2, 0.2, 0.1)
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise InputError(f"size: expected at least 1 pixel, got {self.size}")
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise InputError(f"size: expected at least 1 pixel, as an int, got {self.size!r}")
+        counts = {"scale": 2, "ratio": 2} | ({} if self.jitter is None else {"jitter": 4})
+        for name, count in counts.items():
+            object.__setattr__(self, name, _numbers(name, getattr(self, name), count))
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise InputError(f"scale: expected shares 0 < low <= high <= 1, got {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
+        if not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
             raise InputError(f"ratio: expected 0 < low <= high, got {self.ratio}")
-        if self.jitter is not None and not (
-            all(0 <= v <= 1 for v in self.jitter) and self.jitter[3] <= 0.5
-        ):
+        if not all(0 <= v <= most for v, most in zip(self._reach, MOST, strict=True)):
             raise InputError(
                 "jitter: expected brightness, contrast, saturation from 0 to 1 and hue from 0 to"
                 f" 0.5, got {self.jitter}"
             )
+
+    @property
+    def _reach(self) -> tuple[float, ...]:
+        """How far each factor of the jitter may be from no change."""
+        return self.jitter or (0.0,) * len(PARTS)
 
     def boxes(self, seed: int, epoch: int, index: Tensor, height: int, width: int) -> Tensor:
         """Return the boxes (left, top, right, bottom): int64 ``[R, 4]``.
@@ -93,7 +122,7 @@ class ResizedCrop:
 
     def factors(self, seed: int, epoch: int, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the jitter's factors float32 ``[R, 4]`` and orders int64 ``[R, 4]``."""
-        device, reach = index.device, self.jitter or (0.0,) * 4
+        device, reach = index.device, self._reach
         words = draws.philox(seed, epoch, index, draws.FACTORS)
         distance = (2 * draws.uniform(words) - 1) * _on(device, reach)
         words = draws.philox(seed, epoch, index, draws.SEQUENCE)
@@ -110,9 +139,12 @@ class ResizedCrop:
         """
         box = self.boxes(seed, epoch, index, *pixels.shape[-2:])
         images = resized_crop(pixels, rows, box, self.size, semantics=semantics)
-        if self.jitter is None:
+        # as in torchvision: Pillow's hue changes pixels even where it turns nothing
+        parts = [name for name, reach in zip(PARTS, self._reach, strict=True) if reach > 0]
+        if not parts:
             return images
-        return color_jitter(images, *self.factors(seed, epoch, index), semantics=semantics)
+        factor, order = self.factors(seed, epoch, index)
+        return color_jitter(images, factor, order, parts=parts, semantics=semantics)
 
     def transforms(self) -> list[Transform]:
         """Return the same as torchvision's transforms of PIL images, for registered strategies."""
@@ -120,3 +152,13 @@ class ResizedCrop:
 
         crop: Transform = RandomResizedCrop(self.size, self.scale, self.ratio)
         return [crop] if self.jitter is None else [crop, ColorJitter(*self.jitter)]
+
+
+def check_pipeline(pipeline: ResizedCrop | None, semantics: str) -> None:
+    """Raise InputError for a pipeline of another type, or semantics that do not exist."""
+    if pipeline is not None and not isinstance(pipeline, ResizedCrop):
+        raise InputError(
+            f"pipeline: expected a daqakd.ResizedCrop or None, got {type(pipeline).__name__}"
+        )
+    if semantics not in SEMANTICS:
+        raise unknown("semantics", semantics, list(SEMANTICS))

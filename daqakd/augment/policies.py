@@ -72,15 +72,18 @@ class Mixture(Menu):
 
     def draw(self, seed: int, epoch: int, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return three chains and their shares."""
-        words = _operation_words(seed, epoch, index, self.slots)
-        rows = self.rows(words).view(-1, CHAINS, DEPTH)
-        depths = 1 + draws.choose(draws.philox(seed, epoch, index, draws.DEPTHS)[:, :CHAINS], DEPTH)
+        number = torch.arange(2 + self.slots, device=index.device)
+        # one call for all, whose time hardly depends on their number; SHARES follows DEPTHS
+        slots = torch.where(number < 2, draws.DEPTHS + number, draws.OPERATION - 2 + number)
+        words = draws.philox(seed, epoch, index[:, None], slots)
+        rows = self.rows(words[:, 2:]).view(-1, CHAINS, DEPTH)
+        depths = 1 + draws.choose(words[:, 0, :CHAINS], DEPTH)
         used = torch.arange(DEPTH, device=index.device) < depths[:, :, None]
-        return torch.where(used, rows, 0).to(torch.int16), self._shares(seed, epoch, index)
+        return torch.where(used, rows, 0).to(torch.int16), self._shares(words[:, 1])
 
-    def _shares(self, seed: int, epoch: int, index: Tensor) -> Tensor:
+    def _shares(self, words: Tensor) -> Tensor:
         """Return Beta(1, 1) for the image, the rest split by Dirichlet(1, 1, 1): its spacings."""
-        u = draws.uniform(draws.philox(seed, epoch, index, draws.SHARES))
+        u = draws.uniform(words)
         low, high = torch.minimum(u[:, 1], u[:, 2]), torch.maximum(u[:, 1], u[:, 2])
         chains = torch.stack([low, high - low, 1 - high], 1).float() * (1 - u[:, :1]).float()
         return torch.cat([u[:, :1].float(), chains], 1)

@@ -1,5 +1,7 @@
 """Colour jitter, factors and order of its own per image: Pillow's arithmetic and torchvision's."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -108,31 +110,47 @@ def _hue_tensor(images: Tensor, shift: Tensor) -> Tensor:
     return (_sector(sector, high, p, q, t) * 255.999).to(torch.uint8)
 
 
+CACHED_PIXELS = 2**17  # of images taken at once on a CPU
 JITTERS = (_brightness, _contrast, _saturation, _hue)  # a factor's column is its place here
 
 
-def color_jitter(images: Tensor, factor: Tensor, order: Tensor, pil: bool) -> Tensor:
-    """Apply the four adjustments to uint8 ``[R, 3, H, W]``, each image in its order ``[R, 4]``."""
+def color_jitter(
+    images: Tensor, factor: Tensor, order: Tensor, pil: bool, codes: Sequence[int]
+) -> Tensor:
+    """Make adjustments ``codes`` on uint8 ``[R, 3, H, W]``, each image in its order ``[R, 4]``."""
+    whole = images.device.type != "cpu" or images.numel() == 0
+    at_once = max(len(images), 1) if whole else max(CACHED_PIXELS // images[0, 0].numel(), 1)
+    parts = zip(images.split(at_once), factor.split(at_once), order.split(at_once), strict=True)
+    return torch.cat([_jittered(*part, pil, codes) for part in parts])
+
+
+def _jittered(
+    images: Tensor, factor: Tensor, order: Tensor, pil: bool, codes: Sequence[int]
+) -> Tensor:
     step = on_picked if images.device.type == "cpu" or not len(images) else on_all
     for position in range(len(JITTERS)):
-        images = step(images, factor, order[:, position], pil)
+        images = step(images, factor, order[:, position], pil, codes)
     return images
 
 
-def on_picked(images: Tensor, factor: Tensor, which: Tensor, pil: bool) -> Tensor:
+def on_picked(
+    images: Tensor, factor: Tensor, which: Tensor, pil: bool, codes: Sequence[int]
+) -> Tensor:
     """Apply adjustment ``which`` ``[R]`` to each image, picking its images (a host sync each)."""
     result = images.clone()
-    for code, adjust in enumerate(JITTERS):
+    for code in codes:
         rows = (which == code).nonzero()[:, 0]
         if len(rows):
-            result[rows] = adjust(images[rows], factor[rows, code], pil)
+            result[rows] = JITTERS[code](images[rows], factor[rows, code], pil)
     return result
 
 
-def on_all(images: Tensor, factor: Tensor, which: Tensor, pil: bool) -> Tensor:
+def on_all(
+    images: Tensor, factor: Tensor, which: Tensor, pil: bool, codes: Sequence[int]
+) -> Tensor:
     """Do the same with every adjustment on all images, without a sync."""
     result = images
-    for code, adjust in enumerate(JITTERS):
+    for code in codes:
         chosen = (which == code)[:, None, None, None]
-        result = torch.where(chosen, adjust(images, factor[:, code], pil), result)
+        result = torch.where(chosen, JITTERS[code](images, factor[:, code], pil), result)
     return result

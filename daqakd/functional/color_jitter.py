@@ -1,9 +1,11 @@
 """Jitter brightness, contrast, saturation and hue: the pixels of torchvision's ``ColorJitter``."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from .._errors import InputError
+from .._errors import InputError, unknown
 from ..backends.reference_jitter import color_jitter as reference
 from . import _checks
 
@@ -11,7 +13,12 @@ PARTS = ("brightness", "contrast", "saturation", "hue")
 
 
 def color_jitter(
-    images: Tensor, factor: Tensor, order: Tensor, *, semantics: str = "pil"
+    images: Tensor,
+    factor: Tensor,
+    order: Tensor,
+    *,
+    parts: Sequence[str] = PARTS,
+    semantics: str = "pil",
 ) -> Tensor:
     """Adjust brightness, contrast, saturation and hue of each image in its own order; no gradient.
 
@@ -24,13 +31,15 @@ def color_jitter(
             and hue (-0.5 to 0.5 turns).
         order: int64 ``[R, 4]``: each row a permutation of 0 to 3, the columns of ``factor`` in the
             order in which they are applied.
+        parts: the adjustments to make; the factors of the others are not looked at. (With
+            ``"pil"`` a hue turned by 0 is rounded all the same.)
         semantics: ``"pil"`` or ``"torchvision"``.
 
     Returns:
         ``uint8 [R, 3, H, W]``.
 
     Raises:
-        InputError: a shape or dtype does not fit.
+        InputError: a shape or dtype does not fit, or there is no such part.
     """
     _checks.images("images", images)
     wanted = (len(images), len(PARTS))
@@ -42,4 +51,8 @@ def color_jitter(
             raise InputError(
                 f"{name}: expected {dtype} {wanted}, got {value.dtype} {tuple(value.shape)}"
             )
-    return reference(images, factor, order, _checks.is_pil(semantics))
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("part", part, list(PARTS))
+    codes = [code for code, part in enumerate(PARTS) if part in parts]
+    return reference(images, factor, order, _checks.is_pil(semantics), codes)

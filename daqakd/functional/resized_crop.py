@@ -15,8 +15,9 @@ def resized_crop(
 
     ``"pil"`` equals Pillow's resize, across first, then down, as in every version before 13;
     Pillow 13 goes down first where that is cheaper, which matters only where the height shrinks.
-    ``"torchvision"`` equals torchvision's tensor kernel on a CPU, but for at most 0.003 % of the
-    pixels, which differ by 1. Plain PyTorch on every device.
+    ``"torchvision"`` equals ``torchvision.transforms`` of a uint8 tensor on a CPU with AVX2, which
+    sums in fused float32; elsewhere pixels near a tie may differ by 1. (Its ``transforms.v2``
+    counts in fixed point.) Plain PyTorch on every device.
 
     Args:
         pixels: ``uint8 [N, 3, H, W]``.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import InputError
-from ..augment import Stream, get_strategy
+from ..augment import ResizedCrop, Stream, check_pipeline, clean_inputs, get_strategy
 from ..augment.draws import permutation
 from ..augment.stream import fits_on
 from ..data import Dataset, class_ranks
@@ -35,6 +35,7 @@ class Request:
     seed: int = 0
     workers: int | None = None
     teacher_dtype: torch.dtype = torch.float32
+    pipeline: ResizedCrop | None = None
     semantics: str = "pil"
 
 
@@ -66,6 +67,7 @@ class Job:
             std=self.dataset.std,
             seed=self.asked.seed,
             flip=self.dataset.flip,
+            pipeline=self.asked.pipeline,
             semantics=self.asked.semantics,
             workers=automatic_workers(self.images, self.asked.workers),
             device=self.device,
@@ -77,6 +79,20 @@ class Job:
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             logits: Tensor = self.teacher(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
+
+    def clean_inputs(self, index: Tensor) -> Tensor:
+        """Return clean training images, normalised: float32 ``[B, 3, S, S]``."""
+        data, asked = self.dataset, self.asked
+        pixels, views = data.train.pixels[index], (asked.pipeline, asked.semantics)
+        return clean_inputs(pixels, data.mean, data.std, self.device, *views)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the images that strategies work on."""
+        if self.asked.pipeline is not None:
+            return self.asked.pipeline.size, self.asked.pipeline.size
+        height, width = self.pixels.shape[-2:]
+        return height, width
 
     def rows(self, done: int) -> int:
         """Return how many augmented images the first ``done`` steps hold."""
@@ -147,6 +163,7 @@ def make_job(
         raise InputError(
             f"teacher_dtype: expected torch.float32 or torch.bfloat16, got {asked.teacher_dtype}"
         )
+    check_pipeline(asked.pipeline, asked.semantics)
     count = check_counts(dataset, asked.images)
     labels = dataset.train.labels
     order = permutation(asked.seed, 0, torch.arange(len(labels)))
@@ -178,12 +195,9 @@ def teacher_accuracy(job: Job) -> float:
     dataset = job.dataset
     order = permutation(job.asked.seed, 0, torch.arange(len(dataset.train)))
     index = order[:CLEAN_IMAGES]
-    mean = torch.tensor(dataset.mean, device=job.device).view(-1, 1, 1)
-    std = torch.tensor(dataset.std, device=job.device).view(-1, 1, 1)
     right = 0
     for part in index.split(BATCH):
-        images = dataset.train.pixels[part].to(job.device).float() / 255
-        logits = job.logits((images - mean) / std)
+        logits = job.logits(job.clean_inputs(part))
         if logits.dim() != 2 or logits.shape[1] != dataset.num_classes:
             raise InputError(
                 f"teacher: returns {tuple(logits.shape)}, but {dataset.name} has"
@@ -195,7 +209,8 @@ def teacher_accuracy(job: Job) -> float:
         raise InputError(
             f"teacher: {accuracy:.1%} right on {len(index)} clean training images of"
             f" {dataset.name}, where chance is {chance:.1%}; its ranking would be noise. Wrong"
-            " weights, class order, or normalisation (--mean, --std)?"
+            " weights, class order, normalisation (--mean, --std) or input size (--crop,"
+            " --input-size)?"
         )
     return accuracy
 
@@ -214,4 +229,6 @@ def fingerprint(job: Job, *more: object) -> str:
     settings = (job.dataset.mean, job.dataset.std, job.dataset.flip, asked.passes, asked.seed)
     engine = (ENGINE, BATCH, asked.semantics, asked.teacher_dtype, job.ends, job.std_group, FOLDS)
     digest.update(repr((settings, engine, more)).encode())
+    if asked.pipeline is not None:
+        digest.update(repr(asked.pipeline).encode())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .._errors import InputError
-from ..augment import PAPER, get_strategy
+from ..augment import PAPER, ResizedCrop, get_strategy
 from ..data import Dataset
 from .anytime import Anytime, DropSeparated, first_look, reason
 from .job import Job, Request, check_counts, fingerprint, least_images, make_job, teacher_accuracy
@@ -92,6 +92,7 @@ def rank(
     until_sure: bool = False,
     workers: int | None = None,
     teacher_dtype: torch.dtype = torch.float32,
+    pipeline: ResizedCrop | None = None,
     semantics: str = "pil",
     run_dir: str | Path | None = None,
     quiet: bool = True,
@@ -122,6 +123,8 @@ def rank(
         workers: processes that run registered transforms; None to choose.
         teacher_dtype: ``torch.float32``, or ``torch.bfloat16`` to run the teacher under autocast;
             logits go on as float32.
+        pipeline: random-resized-crop and colour jitter before each strategy, to the size that the
+            teacher sees; None for a padded random crop.
         semantics: ``"pil"`` or ``"torchvision"``, whose pixels the operations equal.
         run_dir: keep the work there; the same call continues it.
         quiet: show no progress.
@@ -143,7 +146,7 @@ def rank(
     clock, criterion = Clock(budget), Criterion(cmi_weight, pac_weight, pac_limit)
     early = Anytime(budget, until_sure)
     early.check(len(names), pac_limit)
-    asked = Request(images, passes, seed, workers, teacher_dtype, semantics)
+    asked = Request(images, passes, seed, workers, teacher_dtype, pipeline, semantics)
     count, classes = check_counts(dataset, images), dataset.num_classes
     early.check_images(count, classes)
     ends = early.ends(least_images(dataset), first_look(classes), count * max(passes, 1))
@@ -179,4 +182,6 @@ def make_ranking(
         clock.spent(),
         job.std_group,
         stop,
+        job.asked.pipeline,
+        job.asked.semantics,
     )

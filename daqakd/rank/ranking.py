@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._files import write_bytes, write_json, write_text
+from ..augment import ResizedCrop
 from .confidence import T_975, difference, interval, two_sided
 from .state import Measures
 
@@ -112,6 +113,8 @@ class Ranking:
         seconds: of all strategies together.
         teacher_std_group: images per group of the ``teacher_std`` baseline.
         stop: why it ended.
+        pipeline: what images went through before each strategy, None for padded random crops.
+        semantics: whose pixels the operations equal.
     """
 
     results: Sequence[StrategyResult]
@@ -122,6 +125,8 @@ class Ranking:
     seconds: float
     teacher_std_group: int
     stop: Stop = field(default_factory=Stop)
+    pipeline: ResizedCrop | None = None
+    semantics: str = "pil"
 
     @property
     def best(self) -> str:
@@ -204,6 +209,8 @@ class Ranking:
             "seconds": self.seconds,
             "criterion": asdict(self.criterion),
             "teacher_std_group": self.teacher_std_group,
+            "pipeline": None if self.pipeline is None else asdict(self.pipeline),
+            "semantics": self.semantics,
             "sure": self.stop.sure,
             "stopped": self.stop.reason or "all images seen",
             "looks": self.stop.looks,

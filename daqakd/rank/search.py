@@ -14,9 +14,10 @@ from torch import nn
 
 from .._errors import InputError
 from .._files import write_json
+from ..augment import ResizedCrop
 from ..augment.compositions import describe, drawn
 from ..data import Dataset
-from .job import Request, check_counts, fingerprint, least_images, make_job, teacher_accuracy
+from .job import Job, Request, check_counts, fingerprint, least_images, make_job, teacher_accuracy
 from .ranker import make_ranking
 from .ranking import Criterion, Ranking, Stop, StrategyResult
 from .rounds import Clock, Outcome, Rounds
@@ -79,9 +80,10 @@ class Search:
         self.ranking.save(directory)
 
 
-def _search(outcome: Outcome, ranking: Ranking, dataset: Dataset, ends: Sequence[int]) -> Search:
+def _search(outcome: Outcome, ranking: Ranking, job: Job) -> Search:
     reached = {n: r for r, names in enumerate(outcome.dropped, 1) for n in names}
-    height, width = dataset.train.pixels.shape[-2:]
+    height, width = job.sides
+    ends = [job.rows(end) for end in job.ends]
     trials: list[dict[str, Any]] = [
         {
             "name": name,
@@ -115,6 +117,8 @@ def search(
     cmi_weight: float = 1.0,
     pac_weight: float = 1.0,
     teacher_dtype: torch.dtype = torch.float32,
+    pipeline: ResizedCrop | None = None,
+    semantics: str = "pil",
     run_dir: str | Path | None = None,
     quiet: bool = True,
 ) -> Search:
@@ -129,6 +133,8 @@ def search(
         cmi_weight: weight of CMI in the score.
         pac_weight: weight of PAC in the score.
         teacher_dtype: as for :func:`daqakd.rank`.
+        pipeline: as for :func:`daqakd.rank`.
+        semantics: as for :func:`daqakd.rank`.
         run_dir: keep the work there; the same call continues it.
         quiet: show no progress.
 
@@ -142,7 +148,9 @@ def search(
     clock, criterion = Clock(), Criterion(cmi_weight, pac_weight)
     count, names = check_counts(dataset, images), drawn(compositions, seed)
     ends = rungs(compositions, least_images(dataset), count)
-    asked = Request(images, seed=seed, teacher_dtype=teacher_dtype)
+    asked = Request(
+        images, seed=seed, teacher_dtype=teacher_dtype, pipeline=pipeline, semantics=semantics
+    )
     job = make_job(teacher, dataset, asked, ends)
     accuracy = teacher_accuracy(job)
     folder = None if run_dir is None else Path(run_dir)
@@ -152,4 +160,4 @@ def search(
     finalists.sort(key=lambda r: criterion.score(r.measures))
     stop = Stop(f"{compositions} compositions over {len(ends)} rungs of halving")
     ranking = make_ranking(job, finalists, criterion, accuracy, clock, stop)
-    return _search(outcome, ranking, dataset, ends)
+    return _search(outcome, ranking, job)

@@ -71,8 +71,10 @@ def _ranking(ranking: dict[str, Any]) -> str:
             + ["-" if r["teacher_std"] is None else f"{r['teacher_std']:.5f}"]
             + [f"{r['images']:,}", f"{r['seconds']:.1f}"]
         )
+    pipeline = ranking.get("pipeline")
+    crops = f" in resized crops of {pipeline['size']} x {pipeline['size']}" if pipeline else ""
     note = (
-        f"score = PAC - CMI in nats, lower is better; {ranking['images']:,} training images;"
+        f"score = PAC - CMI in nats, lower is better; {ranking['images']:,} training images{crops};"
         " jackknife intervals over 10 folds; tied: the paired difference may be 0"
     )
     picture = _picture(draw(ranking), "scores with intervals; CMI against PAC")

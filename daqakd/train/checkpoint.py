@@ -44,12 +44,18 @@ def save_checkpoint(
         ) from error
 
 
+def place_of(path: Path) -> dict[str, Any]:
+    """Return the place alone."""
+    with safe_open(path, "pt") as file:
+        place: dict[str, Any] = json.loads(file.metadata()["place"])
+    return place
+
+
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[Tensor, dict[str, Any]]:
     """Restore model and optimizer in place; return the running sums and the place."""
     with safe_open(path, "pt") as file:
-        place: dict[str, Any] = json.loads(file.metadata()["place"])
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     model.load_state_dict(
         {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
@@ -60,4 +66,4 @@ def load_checkpoint(
             _, index, name = key.split(".", 2)
             state["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(state)
-    return tensors["totals"].to(device), place
+    return tensors["totals"].to(device), place_of(path)

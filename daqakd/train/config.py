@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from .._errors import InputError
 from .._files import write_text
+from ..augment import ResizedCrop, check_pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,10 @@ class TrainConfig:
     """Weight of T^2 * KL."""
     label_smoothing: float = 0.0
     """Label mass spread over all classes."""
+    pipeline: ResizedCrop | None = None
+    """What happens before the strategy; None for a padded random crop."""
+    semantics: Literal["pil", "torchvision"] = "pil"
+    """Whose pixels the image operations equal: Pillow's, or torchvision's on tensors."""
     calibration_batches: int = 4
     """Training batches that start the activation quantizers."""
     seed: int = 0
@@ -56,6 +61,7 @@ class TrainConfig:
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        check_pipeline(self.pipeline, self.semantics)
 
 
 def to_toml(values: dict[str, Any]) -> str:
@@ -70,8 +76,12 @@ def to_toml(values: dict[str, Any]) -> str:
     return "".join(lines + sections)
 
 
-def settle(path: Path, verb: str, values: dict[str, Any]) -> None:
+def settle(
+    path: Path, verb: str, values: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> None:
     """Note a verb's options in ``config.toml``, or require what is noted there to be the same.
+
+    A run that was begun before an option existed had that option's value in ``defaults``.
 
     Raises:
         InputError: the run directory belongs to another configuration.
@@ -81,7 +91,7 @@ def settle(path: Path, verb: str, values: dict[str, Any]) -> None:
     if verb not in noted:
         write_text(path, to_toml({**noted, verb: new}))
         return
-    old = noted[verb]
+    old = {**tomllib.loads(to_toml(defaults or {})), **noted[verb]}
     changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if changed:
         what = ", ".join(f"{k} ({old.get(k)} there, {new.get(k)} here)" for k in changed[:5])

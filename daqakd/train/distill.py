@@ -44,6 +44,8 @@ def _stream(dataset: Dataset, strategy: str, config: TrainConfig, device: torch.
         seed=config.seed,
         pool=dataset.fit,
         flip=dataset.flip,
+        pipeline=config.pipeline,
+        semantics=config.semantics,
         workers=automatic_workers(count) if config.workers is None else config.workers,
         device=device,
     )
@@ -128,8 +130,8 @@ def _train(
     def validate() -> float | None:
         if not len(dataset.heldout):
             return None
-        held = dataset.heldout
-        return accuracy(model, dataset.train, dataset.mean, dataset.std, device, held)
+        images, views = dataset.train, (config.pipeline, config.semantics)
+        return accuracy(model, images, dataset.mean, dataset.std, device, dataset.heldout, *views)
 
     files = None
     if run_dir is not None:

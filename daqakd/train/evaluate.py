@@ -5,19 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..augment import ResizedCrop, clean_inputs
 from ..data import Images
 
 BATCH = 500
-
-
-def normalised(
-    pixels: Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device | str
-) -> Tensor:
-    """Return float32 inputs for ``uint8 [B, 3, H, W]`` pixels, channels last."""
-    centre = torch.tensor(mean, device=device).view(-1, 1, 1)
-    scale = torch.tensor(std, device=device).view(-1, 1, 1)
-    images = (pixels.to(device).float() / 255 - centre) / scale
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -28,6 +19,8 @@ def accuracy(
     std: Sequence[float],
     device: torch.device | str = "cpu",
     chosen: Tensor | None = None,
+    pipeline: ResizedCrop | None = None,
+    semantics: str = "pil",
 ) -> float:
     """Return the share of images classified right, in eval mode, reading back once.
 
@@ -38,13 +31,17 @@ def accuracy(
         std: per-channel standard deviation.
         device: where to compute.
         chosen: optional indices into the set.
+        pipeline: what the model was trained with: its size is what the model sees, as
+            :func:`daqakd.augment.clean` says.
+        semantics: ``"pil"`` or ``"torchvision"``, whose resizing to equal.
     """
     index = torch.arange(len(images)) if chosen is None else chosen
     training = model.training
     model.eval()
     right = torch.zeros((), dtype=torch.int64, device=device)
     for part in index.split(BATCH):
-        logits = model(normalised(images.pixels[part], mean, std, device))
+        pixels = images.pixels[part]
+        logits = model(clean_inputs(pixels, mean, std, device, pipeline, semantics))
         right += (logits.argmax(1) == images.labels[part].to(device)).sum()
     model.train(training)
     return right.item() / max(len(index), 1)

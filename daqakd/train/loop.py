@@ -18,7 +18,7 @@ from .._errors import InputError
 from .._files import write_text
 from ..augment import Batch, Stream
 from ..augment.draws import philox
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, place_of, save_checkpoint
 from .config import TrainConfig
 from .schedule import factor
 
@@ -74,19 +74,30 @@ class Loop:
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = self.stream.steps(self.config.batch_size)
         self.totals = torch.zeros(len(COLUMNS) + 1, dtype=torch.float64, device=self.device)
-        self.place: dict[str, Any] = {"epoch": 0, "step": 0, "history": []}
+        images = _images(self.config)
+        self.place: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "images": images}
         self.saved_at = time.monotonic()
         self.interrupt = Interrupt()
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; return the history."""
         if self.files is not None and self.files[0].exists():
+            self._check_images(self.files[0])
             loaded = load_checkpoint(self.files[0], self.model, self.optimizer, self.device)
             self.totals, self.place = loaded
         with torch.random.fork_rng(), self.interrupt.catching():
             while self.place["epoch"] < self.config.epochs:
                 self._epoch()
         return list(self.place["history"])
+
+    def _check_images(self, path: Path) -> None:
+        """Raise InputError where a checkpoint's images were made otherwise."""
+        there, here = place_of(path).get("images", _images(TrainConfig())), self.place["images"]
+        if there != here:
+            raise InputError(
+                f"{path}: holds a {self.title}'s run on images from {there}, here they are from"
+                f" {here}. Use another run directory, or the same pipeline to continue that run"
+            )
 
     def _epoch(self) -> None:
         epoch, start = self.place["epoch"], self.place["step"]
@@ -166,6 +177,11 @@ class Loop:
             save_checkpoint(checkpoint, self.model, self.optimizer, self.totals, self.place)
             write_text(metrics, _csv(self.place["history"]))
         self.saved_at = time.monotonic()
+
+
+def _images(config: TrainConfig) -> str:
+    """Say how a run's images are made, for its checkpoint."""
+    return f"{config.pipeline or 'padded crops'} ({config.semantics})"
 
 
 @torch.no_grad()

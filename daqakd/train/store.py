@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .._errors import InputError
 from .._files import write_tensors
+from ..augment import ResizedCrop
 from ..data import Dataset
 from ..models import BUILDERS, build
 from ..quant import quantize
@@ -34,6 +35,27 @@ class ModelFile:
         return None if text is None else tuple(float(v) for v in text.split(","))
 
     @property
+    def pipeline(self) -> ResizedCrop | None:
+        """What the model's training images went through, when the file carries it.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        text = self.facts.get("pipeline")
+        try:
+            return None if text is None else ResizedCrop(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{self.path}: its pipeline cannot be read ({error}); write the file again by the"
+                " command that made it"
+            ) from error
+
+    @property
+    def semantics(self) -> str:
+        """Whose resizing the model's training images went through."""
+        return self.facts.get("semantics", "pil")
+
+    @property
     def model(self) -> str | None:
         """The model's name, when the file carries one we can build."""
         name = self.facts.get("model")
@@ -47,10 +69,13 @@ def save_model(
     dataset: Dataset,
     recipe: Mapping[str, Any] | None = None,
     strategy: str | None = None,
+    pipeline: ResizedCrop | None = None,
+    semantics: str = "pil",
 ) -> None:
     """Write weights with model name, classes, normalisation and, for a student, its recipe.
 
-    ``recipe`` holds the arguments of :func:`daqakd.quantize`, ``strategy`` the augmentation.
+    ``recipe`` holds the arguments of :func:`daqakd.quantize`, ``strategy`` the augmentation,
+    ``pipeline`` what came before it, with the ``semantics`` of its resizing.
     """
     facts = {
         "model": name or type(model).__name__,
@@ -63,6 +88,8 @@ def save_model(
         facts["quantize"] = json.dumps(recipe)
     if strategy is not None:
         facts["strategy"] = strategy
+    if pipeline is not None:
+        facts |= {"pipeline": json.dumps(asdict(pipeline)), "semantics": semantics}
     write_tensors(path, model.state_dict(), facts)
 
 

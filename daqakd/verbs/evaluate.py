@@ -1,6 +1,7 @@
 """``eval``: test accuracy of teachers, students and packed students."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,25 @@ from ..data import Dataset, load
 from ..train import accuracy
 from ..train.config import read
 from ..train.store import ModelFile, read_model_file
-from .common import PACKED, device_of, teacher_of
+from .common import PACKED, device_of, resized_to, teacher_of
 
 
 def test_accuracy(
-    file: ModelFile, name: str | None, dataset: Dataset, device: torch.device
+    file: ModelFile,
+    name: str | None,
+    dataset: Dataset,
+    device: torch.device,
+    views: Mapping[str, Any],
 ) -> float:
     """Return a model file's accuracy on the test images."""
     model = teacher_of(file, name, dataset, device)
-    return accuracy(model, dataset.test, dataset.mean, dataset.std, device)
+    return accuracy(model, dataset.test, dataset.mean, dataset.std, device, **views)
+
+
+def views_in(file: ModelFile, input_size: int | None = None) -> dict[str, Any]:
+    """Return the ``pipeline`` and ``semantics`` of clean images, as the file or the option says."""
+    pipeline = file.pipeline if input_size is None else resized_to(input_size)
+    return {"pipeline": pipeline, "semantics": file.semantics}
 
 
 def run_eval(verb: options.Eval) -> None:
@@ -34,9 +45,12 @@ def run_eval(verb: options.Eval) -> None:
         dataset = load(verb.target, size=verb.size, holdout=0).normalised(
             verb.mean or file.channels("mean"), verb.std or file.channels("std")
         )
-        share = test_accuracy(file, verb.model, dataset, device)
+        views = views_in(file, verb.input_size)
+        share = test_accuracy(file, verb.model, dataset, device, views)
         _console.say(f"teacher {file.path}: {share:.2%} of {len(dataset.test)} test images")
         return
+    if verb.input_size is not None:
+        raise InputError("input_size: is for --teacher; a run's student has its own; leave it out")
     out = Path(verb.target)
     noted = read(out / "config.toml")
     config = noted.get("train") or noted.get("run")
@@ -46,7 +60,8 @@ def run_eval(verb: options.Eval) -> None:
     dataset = load(config["data"], size=config.get("size"), holdout=0).normalised(
         file.channels("mean"), file.channels("std")
     )
-    evaluate_into(out, {"packed" if verb.packed else "student": file}, None, dataset, device)
+    role = "packed" if verb.packed else "student"
+    evaluate_into(out, {role: file}, None, dataset, device, views_in(file))
 
 
 def evaluate_into(
@@ -55,9 +70,10 @@ def evaluate_into(
     name: str | None,
     dataset: Dataset,
     device: torch.device,
+    views: Mapping[str, Any],
 ) -> dict[str, float]:
     """Evaluate models on the test images, once, and add them to ``eval.json``."""
-    shares = {role: test_accuracy(f, name, dataset, device) for role, f in files.items()}
+    shares = {r: test_accuracy(f, name, dataset, device, views) for r, f in files.items()}
     for role, share in shares.items():
         _console.say(f"{role}: {share:.2%} of {len(dataset.test)} test images")
     path = out / "eval.json"

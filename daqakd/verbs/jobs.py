@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from .common import (
     recipe_of,
     student_config,
     teacher_of,
+    views_of,
 )
 from .evaluate import evaluate_into
 
@@ -40,6 +42,7 @@ def teacher_config(
         weight_decay=weight_decay,
         seed=verb.seed,
         workers=verb.workers,
+        **views_of(verb),
     )
 
 
@@ -60,13 +63,16 @@ def teach_into(verb: options.Common, dataset: Dataset, config: TrainConfig, stra
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=verb.out, quiet=False
         )
-        save_model(path, result.model, name, dataset, strategy=strategy)
+        save_model(path, result.model, name, dataset, strategy=strategy, **views_of(verb))
     _console.say(f"teacher: {path}")
     return path
 
 
 def rank_into(
-    verb: options.Ranking, common: options.Common, teacher: nn.Module, dataset: Dataset
+    verb: options.Rank | options.Train | options.Run,
+    teacher: nn.Module,
+    dataset: Dataset,
+    views: dict[str, Any],
 ) -> Ranking:
     """Rank, show the table, write the files."""
     ranking = rank(
@@ -75,18 +81,19 @@ def rank_into(
         strategies=verb.strategies or PAPER,
         images=verb.images,
         passes=verb.passes,
-        seed=common.seed,
+        seed=verb.seed,
         cmi_weight=verb.cmi_weight,
         pac_weight=verb.pac_weight,
         pac_limit=verb.pac_limit,
         budget=verb.budget,
         until_sure=verb.until_sure,
         teacher_dtype=getattr(torch, verb.teacher_dtype),
-        workers=common.workers,
-        run_dir=common.out,
+        **views,
+        workers=verb.workers,
+        run_dir=verb.out,
         quiet=False,
     )
-    ranking.save(common.out)
+    ranking.save(verb.out)
     _console.say(ranking.table)
     return ranking
 
@@ -94,15 +101,16 @@ def rank_into(
 def run_rank(verb: options.Rank) -> None:
     """Rank with a given teacher."""
     file = read_model_file(verb.teacher)
-    begin(verb, "rank")
+    begin(verb, "rank", file)
     dataset = data_of(verb, file)
-    rank_into(verb, verb, teacher_of(file, verb.model, dataset, device_of(verb.device)), dataset)
+    teacher = teacher_of(file, verb.model, dataset, device_of(verb.device))
+    rank_into(verb, teacher, dataset, views_of(verb, file))
 
 
 def run_search(verb: options.Search) -> None:
     """Search for a composition with a given teacher."""
     file = read_model_file(verb.teacher)
-    begin(verb, "search")
+    begin(verb, "search", file)
     dataset = data_of(verb, file)
     found = search(
         teacher_of(file, verb.model, dataset, device_of(verb.device)),
@@ -113,6 +121,7 @@ def run_search(verb: options.Search) -> None:
         cmi_weight=verb.cmi_weight,
         pac_weight=verb.pac_weight,
         teacher_dtype=getattr(torch, verb.teacher_dtype),
+        **views_of(verb, file),
         run_dir=verb.out,
         quiet=False,
     )
@@ -121,11 +130,16 @@ def run_search(verb: options.Search) -> None:
     _console.say(f"train with it: daqakd train {verb.data} --strategy {found.best}")
 
 
-def choose_strategy(verb: options.Train | options.Run, teacher: nn.Module, dataset: Dataset) -> str:
+def choose_strategy(
+    verb: options.Train | options.Run,
+    teacher: nn.Module,
+    dataset: Dataset,
+    views: dict[str, Any],
+) -> str:
     """Return the strategy to train with, ranking when it is ``auto``."""
     if verb.strategy != "auto":
         return get_strategy(verb.strategy).name
-    ranking = rank_into(verb, verb, teacher, dataset)
+    ranking = rank_into(verb, teacher, dataset, views)
     others = f"; tied with it: {', '.join(ranking.tied)}" if ranking.tied else ""
     _console.say(f"strategy: {ranking.best}, the lowest score{others}")
     return ranking.best
@@ -142,18 +156,18 @@ def train_into(verb: options.Train | options.Run, file: ModelFile, dataset: Data
     teacher = teacher_of(file, name, dataset, device)
     recipe = recipe_of(verb)
     student = quantize(teacher, **recipe)
-    strategy = choose_strategy(verb, teacher, dataset)
-    config = student_config(verb)
+    views = views_of(verb, file)
+    strategy = choose_strategy(verb, teacher, dataset, views)
     result = distill(
         student,
         teacher,
         dataset,
         strategy=strategy,
-        config=config,
+        config=student_config(verb, file),
         run_dir=verb.out,
         quiet=False,
     )
-    save_model(path, result.model, name, dataset, recipe, strategy)
+    save_model(path, result.model, name, dataset, recipe, strategy, **views)
     pack_into(verb.out)
     return path
 
@@ -170,7 +184,7 @@ def pack_into(out: Path) -> None:
 def run_train(verb: options.Train) -> None:
     """Train a student with a given teacher."""
     file = read_model_file(verb.teacher)
-    begin(verb, "train")
+    begin(verb, "train", file)
     train_into(verb, file, data_of(verb, file))
     _console.say(f"student: {verb.out / 'student.safetensors'}")
 
@@ -178,7 +192,7 @@ def run_train(verb: options.Train) -> None:
 def run_run(verb: options.Run) -> None:
     """Teach or take a teacher, rank, train, evaluate, report."""
     given = None if verb.teacher is None else read_model_file(verb.teacher)
-    begin(verb, "run")
+    begin(verb, "run", given)
     dataset = data_of(verb, given)
     if given is None:
         config = teacher_config(verb, verb.teacher_epochs, verb.batch_size, verb.teacher_lr)
@@ -186,7 +200,8 @@ def run_run(verb: options.Run) -> None:
     student = read_model_file(train_into(verb, given, dataset), "student")
     if not (verb.out / "eval.json").exists():
         files = {"teacher": given, "student": student}
-        evaluate_into(verb.out, files, verb.model, dataset, device_of(verb.device))
+        device, views = device_of(verb.device), views_of(verb, given)
+        evaluate_into(verb.out, files, verb.model, dataset, device, views)
     if find_spec("matplotlib") is None:
         _console.say("report: skipped, it needs matplotlib (pip install 'daqakd[report]')")
         return

@@ -1,0 +1,38 @@
+#pragma once
+
+#include "../formulas/augment.h"
+
+#include <cstring>
+#include <memory>
+
+#include "../common/plan.h"
+#include "../common/simd.h"
+
+namespace daqakd::cpu {
+
+constexpr int kChunk = 256;  // pixels that go through a pipeline of loops together
+
+// One image on one thread.
+struct Desk {
+  explicit Desk(const Plan& plan)
+      : height(plan.height),
+        width(plan.width),
+        pitch(width + 2 * kRim),
+        area(plan.area()),
+        images(new uint8_t[3 * area * (plan.share == nullptr ? 1 : 1 + plan.chains)]),
+        spare(new uint8_t[3 * area]),
+        rimmed(new uint32_t[int64_t(pitch) * (height + 2 * kRim)]()),
+        pixels(images.get()) {}
+
+  // The first pixel inside the rim.
+  uint32_t* inside() const { return rimmed.get() + kRim * pitch + kRim; }
+
+  int height, width, pitch;
+  int64_t area;
+  std::unique_ptr<uint8_t[]> images;   // [1 + chains, 3, height, width], the cropped image first
+  std::unique_ptr<uint8_t[]> spare;    // [3, height, width], the smoothed image
+  std::unique_ptr<uint32_t[]> rimmed;  // [height + 4, width + 4], a pixel's channels in one word
+  uint8_t* pixels;                     // [3, height, width], what operations change
+};
+
+}  // namespace daqakd::cpu
