@@ -106,8 +106,8 @@ def _add_class(
     for first in range(0, classes, BLOCK):
         z, k = _part(whole, logits, row, counted, classes, first, WHOLE, BLOCK)
         p = exp64(z - peak[:, None]) * reciprocal[:, None]
-        others = (k < classes) & (k != label[:, None])
-        _add(sums[:, None] + 2 * k, p * share[:, None], (counted & valid)[:, None] & others)
+        inside = (counted & valid)[:, None] & (k < classes)
+        _add(sums[:, None] + 2 * k, p * share[:, None], inside)
 
 
 @triton.jit
@@ -158,13 +158,21 @@ def cmi_update_rows_kernel(
 
 
 @triton.jit
+def _centroid(centroids, alive, label, classes, stride, first, BLOCK: tl.constexpr):
+    """Return the centroids of the rows' labels from class ``first`` on, 0 beyond the classes."""
+    k = first + tl.arange(0, BLOCK)[None, :]
+    inside = alive[:, None] & (k < classes)
+    return tl.load(centroids + label[:, None] * stride + k, mask=inside, other=0.0)
+
+
+@triton.jit
 def _reference(
     soft, centroids, row, alive, label, classes, stride, first,
     SOFT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Return the rows' reference distributions from class ``first`` on, 0 beyond the classes."""
-    k = first + tl.arange(0, BLOCK)[None, :]
     if SOFT:
+        k = first + tl.arange(0, BLOCK)[None, :]
         mix = tl.zeros([ROWS, BLOCK], tl.float64)
         for y in range(classes):
             share = tl.load(soft + row * classes + y, mask=alive, other=0.0)
@@ -172,37 +180,38 @@ def _reference(
                 q = tl.load(centroids + y * stride + k, mask=k < classes, other=0.0)
                 mix += share[:, None] * q
     else:
-        inside = alive[:, None] & (k < classes)
-        mix = tl.load(centroids + label[:, None] * stride + k, mask=inside, other=0.0)
+        mix = _centroid(centroids, alive, label, classes, stride, first, BLOCK)
     return mix
 
 
 @triton.jit
-def _own(centroids, row, alive, label, classes, stride, BLOCK: tl.constexpr):
-    """Return ln of the label's own share in its centroid: 1 - q would lose a small rest q."""
-    off, total = tl.zeros_like(row).to(tl.float64), tl.zeros_like(row).to(tl.float64)
+def _peak(centroids, alive, label, classes, stride, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the largest share of a centroid and its ln: 1 - rest would lose a small rest."""
+    # reduced after the loops: Triton 3.8 fails on a reduction in a loop that is used twice
+    most, others = tl.zeros([ROWS, BLOCK], tl.float64), tl.zeros([ROWS, BLOCK], tl.float64)
     for first in range(0, classes, BLOCK):
-        k = first + tl.arange(0, BLOCK)[None, :]
-        inside = alive[:, None] & (k < classes)
-        q = tl.load(centroids + label[:, None] * stride + k, mask=inside, other=0.0)
-        total += tl.sum(q, 1)
-        off += tl.sum(tl.where(k == label[:, None], 0.0, q), 1)
-    own = tl.load(centroids + label * stride + label, mask=alive, other=1.0)
-    return tl.where(tl.abs(total - 1.0) < 1e-9, log1p64(-off), log64(own))
+        q = _centroid(centroids, alive, label, classes, stride, first, BLOCK)
+        most = tl.maximum(most, q)
+    peak = tl.max(most, 1)
+    for first in range(0, classes, BLOCK):
+        q = _centroid(centroids, alive, label, classes, stride, first, BLOCK)
+        others += tl.where(q == peak[:, None], 0.0, q)
+    rest = tl.sum(others, 1)
+    normalised = tl.abs(peak + rest - 1.0) < 1e-9
+    return peak, tl.where(normalised & (rest < peak), log1p64(-rest), log64(peak))
 
 
 @triton.jit
 def _shares_and_gaps(
-    logits, soft, centroids, row, alive, label, own, peak, reciprocal, log_total,
+    logits, soft, centroids, row, alive, label, most, log_most, peak, reciprocal, log_total,
     classes, stride, first, SOFT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Return p and ln p - ln r from class ``first`` on; the gap is 0 where p is."""
-    z, k = _tile(logits, row, alive, classes, first, BLOCK)
-    log_r = log64(
-        _reference(soft, centroids, row, alive, label, classes, stride, first, SOFT, ROWS, BLOCK)
-    )
+    z, _ = _tile(logits, row, alive, classes, first, BLOCK)
+    r = _reference(soft, centroids, row, alive, label, classes, stride, first, SOFT, ROWS, BLOCK)
+    log_r = log64(r)
     if not SOFT:
-        log_r = tl.where(k == label[:, None], own[:, None], log_r)
+        log_r = tl.where(r == most[:, None], log_most[:, None], log_r)
     shifted = z - peak[:, None]
     p = exp64(shifted) * reciprocal[:, None]
     return p, tl.where(p == 0, 0.0, (shifted - log_total[:, None]) - log_r)
@@ -216,21 +225,21 @@ def _divergence(
     """Return the divergence of rows and what :func:`_shares_and_gaps` needs to know of them."""
     whole, _ = _tile(logits, row, alive, classes, 0, BLOCK)
     peak, _, reciprocal, log_total, _ = _summary(logits, whole, row, alive, classes, BLOCK, WHOLE)
-    label, own = tl.zeros_like(row), tl.zeros_like(peak)
+    label, most, log_most = tl.zeros_like(row), tl.zeros_like(peak), tl.zeros_like(peak)
     if not SOFT:
         label = tl.load(hard + row, mask=alive, other=0)
         known = (label >= 0) & (label < classes)
         label = tl.where(known, label, 0)
         log_total = tl.where(known, log_total, float("nan"))
-        own = _own(centroids, row, alive, label, classes, stride, BLOCK)
+        most, log_most = _peak(centroids, alive, label, classes, stride, ROWS, BLOCK)
     result = tl.zeros_like(peak)
     for first in range(0, classes, BLOCK):
         p, gap = _shares_and_gaps(
-            logits, soft, centroids, row, alive, label, own, peak, reciprocal, log_total,
+            logits, soft, centroids, row, alive, label, most, log_most, peak, reciprocal, log_total,
             classes, stride, first, SOFT, ROWS, BLOCK,
         )  # fmt: skip
         result += tl.sum(p * gap, 1)
-    return result, label, own, peak, reciprocal, log_total
+    return result, label, most, log_most, peak, reciprocal, log_total
 
 
 @triton.jit
@@ -250,7 +259,7 @@ def cmi_divergence_rows_kernel(
 ):
     """Write the divergence of ROWS rows to their references; NaN for a label out of range."""
     row, alive = _rows(rows, ROWS)
-    result, _, _, _, _, _ = _divergence(
+    result, _, _, _, _, _, _ = _divergence(
         logits, hard, soft, centroids, row, alive, classes, stride, SOFT, WHOLE, ROWS, BLOCK
     )
     tl.store(divergence + row, result, mask=alive)
@@ -274,13 +283,13 @@ def cmi_divergence_backward_rows_kernel(
 ):
     """Write dL/dz = g * p * (gap - divergence) of ROWS rows."""
     row, alive = _rows(rows, ROWS)
-    result, label, own, peak, reciprocal, log_total = _divergence(
+    result, label, most, log_most, peak, reciprocal, log_total = _divergence(
         logits, hard, soft, centroids, row, alive, classes, stride, SOFT, WHOLE, ROWS, BLOCK
     )
     g = tl.load(row_grad + row, mask=alive, other=0.0)
     for first in range(0, classes, BLOCK):
         p, gap = _shares_and_gaps(
-            logits, soft, centroids, row, alive, label, own, peak, reciprocal, log_total,
+            logits, soft, centroids, row, alive, label, most, log_most, peak, reciprocal, log_total,
             classes, stride, first, SOFT, ROWS, BLOCK,
         )  # fmt: skip
         value = (g[:, None] * p * (gap - result[:, None])).to(tl.float32)

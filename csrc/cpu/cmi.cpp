@@ -96,7 +96,7 @@ void add_row(
     const CMIRow& row, const double* weights, int64_t classes, double z, int64_t label,
     double share, int64_t* sums) {
   for (int64_t k = 0; row.valid() && k < classes; ++k)
-    if (k != label) add(sums + 2 * k, weights[k] * row.reciprocal * share);
+    add(sums + 2 * k, weights[k] * row.reciprocal * share);
   for (int column = 0; column < kExtraColumns; ++column)
     add(sums + 2 * (classes + column), cmi_extra(row, column, label, z) * share);
 }
@@ -148,12 +148,12 @@ struct MixRow {
   }
 };
 
-// z [C] -> shares and gaps [padded], and their product's sum; `own` is the class whose centroid
-// `reference` [padded] is, or -1 when it is a mixture.
+// z [C] -> shares and gaps [padded], and their product's sum; `reference` [padded] is a centroid or
+// a `mixture` of them.
 template <class T>
 struct DivergeRow {
   DAQAKD_INLINE static void run(
-      const T* z, int64_t classes, int64_t own, const double* reference, double* shares,
+      const T* z, int64_t classes, bool mixture, const double* reference, double* shares,
       double* gaps, double* divergence) {
     CMIRow row;
     WeighRow<T>::run(z, classes, shares, &row);
@@ -161,12 +161,13 @@ struct DivergeRow {
     double *__restrict__ gap = gaps, *__restrict__ p = shares;
     const int64_t width = padded(classes);
     for (int64_t k = 0; k < width; ++k) gap[k] = log64(r[k]);
-    if (own >= 0) {
-      const double total =
-          sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) { return r[k]; });
-      const double off = sum_lanes(
-          width, [&](int64_t k) __attribute__((always_inline)) { return k == own ? 0.0 : r[k]; });
-      gap[own] = cmi_log_own(r[own], off, total);
+    if (!mixture) {
+      const double peak = peak_of(r, width);
+      const double rest = sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) {
+        return r[k] == peak ? 0.0 : r[k];
+      });
+      const double log_peak = cmi_log_peak(peak, rest);
+      for (int64_t k = 0; k < width; ++k) gap[k] = r[k] == peak ? log_peak : gap[k];
     }
     for (int64_t k = 0; k < classes; ++k) {
       p[k] *= row.reciprocal;
@@ -192,7 +193,7 @@ void diverge(
       });
       double divergence;
       run<DivergeRow<T>>(
-          logits + i * classes, classes, batch.hard ? batch.hard[i] : int64_t(-1),
+          logits + i * classes, classes, !batch.hard,
           static_cast<const double*>(reference.data()), shares.data(), gaps.data(), &divergence);
       body(i, shares.data(), gaps.data(), divergence);
     }

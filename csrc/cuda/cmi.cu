@@ -170,11 +170,11 @@ __global__ void __launch_bounds__(kThreads, 1) cmi_update_rows(
   row.tiles([&](int64_t first) {
     double shares[kItems];
     row.each(first, [&](int64_t, double value, int j) { shares[j] = all.share(value); });
-    each_label([&](int64_t label, double share, int64_t* sums) {
+    each_label([&](int64_t, double share, int64_t* sums) {
 #pragma unroll
       for (int j = 0; j < kItems; ++j) {
         const int64_t k = first + j * kLanes + team.lane;
-        if (k < classes && k != label) add(sums + 2 * k, shares[j] * share);
+        if (k < classes) add(sums + 2 * k, shares[j] * share);
       }
     });
   });
@@ -189,15 +189,15 @@ struct Reference {
         classes(classes), stride(stride), own(labels.hard ? labels.hard[index] : 0), team(team) {
     known = own >= 0 && own < classes;
     own = known ? own : 0;
-    if (soft) return;
-    double total = 0, off = 0;
-    for (int64_t k = team.lane; k < classes; k += kLanes) {
-      const double q = centroids[own * stride + k];
-      total += q;
-      off += k == own ? 0.0 : q;
-    }
-    total = team.sum(total);
-    log_own = cmi_log_own(centroids[own * stride + own], team.sum(off), total);
+    if (!soft) find_peak(centroids + own * stride);
+  }
+
+  __device__ __forceinline__ void find_peak(const double* q) {  // [C]
+    double rest = 0;
+    for (int64_t k = team.lane; k < classes; k += kLanes) peak = q[k] > peak ? q[k] : peak;
+    peak = team.best(peak, [](double a, double b) { return a > b; });
+    for (int64_t k = team.lane; k < classes; k += kLanes) rest += q[k] == peak ? 0.0 : q[k];
+    log_peak = cmi_log_peak(peak, team.sum(rest));
   }
 
   // Its values from class `first` on.
@@ -217,15 +217,15 @@ struct Reference {
       add_class(own, 1.0);
   }
 
-  __device__ __forceinline__ double log_of(int64_t k, double value) const {
-    return !soft && k == own ? log_own : log64(value);
+  __device__ __forceinline__ double log_of(double value) const {
+    return !soft && value == peak ? log_peak : log64(value);
   }
 
   const double *centroids, *soft;  // [C, C], [C] or null
   int64_t classes, stride, own;
   const Team<kLanes>& team;
   bool known;  // a label out of range makes the row NaN
-  double log_own;
+  double peak = -INFINITY, log_peak;  // the largest share of a centroid
 };
 
 // One team: the divergence of one row and, where `dx` is wanted, g * p * (gap - divergence).
@@ -248,9 +248,9 @@ __global__ void __launch_bounds__(kThreads, 1) cmi_divergence_rows(
   double shares[kItems], gaps[kItems], sum = 0;
   const auto fill = [&](int64_t first) {
     reference.fill(first, gaps);
-    row.each(first, [&](int64_t k, double value, int j) {
+    row.each(first, [&](int64_t, double value, int j) {
       shares[j] = all.share(value);
-      gaps[j] = cmi_gap(shares[j], all.log_share(value), reference.log_of(k, gaps[j]));
+      gaps[j] = cmi_gap(shares[j], all.log_share(value), reference.log_of(gaps[j]));
     });
   };
   row.tiles([&](int64_t first) {
