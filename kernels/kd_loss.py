@@ -4,123 +4,23 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._kd_rows import (
+    count_rows,
+    cross_terms,
+    load_logits,
+    reduce_losses,
+    row_losses,
+    settings,
+    targets,
+    upstream_factor,
+    weighted,
+)
+
 LONGEST = 8192  # classes of a row that a program holds; longer rows are read twice
 TILE = 1024  # elements that short rows fill a program with
 LONG_BLOCK = 2048
-NONE, MEAN = 0, 1  # codes of reductions
+NONE, MEAN = tl.constexpr(0), tl.constexpr(1)  # codes of reductions
 LOWEST = tl.constexpr(-3.4028234663852886e38)  # below every logit but -inf
-
-
-@triton.jit
-def _setting(number, tensor):
-    if tensor is not None:
-        number = tl.load(tensor).to(tl.float32)
-    return number
-
-
-@triton.jit
-def _settings(
-    temperature, ce_weight, kd_weight, temperature_tensor, ce_weight_tensor, kd_weight_tensor
-):
-    """Return 1 / T, a, and b * T."""
-    heat = _setting(temperature, temperature_tensor)
-    return (
-        1.0 / heat,
-        _setting(ce_weight, ce_weight_tensor),
-        _setting(kd_weight, kd_weight_tensor) * heat,
-    )
-
-
-@triton.jit
-def _count(labels, counted, ignore, rows, MEAN: tl.constexpr):
-    """Return the rows of the mean of the cross-entropy, at least 1."""
-    count = tl.maximum(rows, 1).to(tl.int64)
-    if MEAN and labels is not None:
-        if counted is not None:
-            count = tl.load(counted)
-        else:
-            found = tl.zeros([1024], tl.int32)
-            for first in range(0, rows, 1024):
-                at = first + tl.arange(0, 1024)
-                found += tl.load(labels + at, mask=at < rows, other=ignore) != ignore
-            count = tl.sum(found, 0).to(tl.int64)
-        count = tl.maximum(count, 1)
-    return count.to(tl.float32)
-
-
-@triton.jit
-def _weights(labels, weights, row, k, inside, rows, classes, smoothing, ignore):
-    """Return the targets of classes ``k``: 0 for ignored rows, NaN for labels beyond the classes.
-
-    ``row [R, 1]``, ``k [1, K]``, ``inside [R, K]``.
-    """
-    even = smoothing / classes
-    if weights is not None:
-        w = tl.load(weights + row * classes + k, mask=inside, other=0.0).to(tl.float32)
-        w = w * (1.0 - smoothing) + even
-    else:
-        y = tl.load(labels + row, mask=row < rows, other=ignore)
-        w = tl.where(k == y, 1.0 - smoothing, 0.0) + even
-        w = tl.where((y < 0) | (y >= classes), float("nan"), w)
-        w = tl.where(y == ignore, 0.0, w)
-    return tl.where(inside, w, 0.0)
-
-
-@triton.jit
-def _weighted(w, z):
-    return tl.where(w == 0.0, 0.0, w * z)
-
-
-@triton.jit
-def _cross(teacher, z, t, inverse):
-    return tl.where(teacher == 0.0, 0.0, teacher * ((t - z) * inverse))
-
-
-@triton.jit
-def _row(hard, soft, teacher, cross, weight, logit):
-    """Return the CE and KL of rows from their sums."""
-    kl = cross / teacher + (tl.log(soft) - tl.log(teacher))
-    return tl.where(weight == 0.0, 0.0, weight * tl.log(hard) - logit), kl
-
-
-@triton.jit
-def _load(x, at, inside):
-    return tl.load(x + at, mask=inside, other=-float("inf")).to(tl.float32)
-
-
-@triton.jit
-def _factor(upstream, row, inside, scale, EACH: tl.constexpr):
-    """Return what multiplies the gradient of a row; ``scale`` is 1 / B for a mean."""
-    if EACH:
-        return tl.load(upstream + row, mask=inside, other=0.0).to(tl.float32)
-    return tl.where(inside, tl.load(upstream).to(tl.float32) * scale, 0.0)
-
-
-@triton.jit
-def _reduce(
-    ce, kl, row_sums, counter, loss, parts, count, rows, a, bt2, MEAN: tl.constexpr,
-    FOLD: tl.constexpr,
-):  # fmt: skip
-    """Store this program's sums; the last program to come adds all up, always in one order."""
-    own, programs = tl.program_id(0), tl.num_programs(0)
-    tl.store(row_sums + 2 * own, ce)
-    tl.store(row_sums + 2 * own + 1, kl)
-    tl.debug_barrier()
-    if tl.atomic_add(counter, 1, sem="acq_rel") == programs - 1:
-        ces, kls = tl.zeros([FOLD], tl.float64), tl.zeros([FOLD], tl.float64)
-        for first in range(0, programs, FOLD):
-            i = first + tl.arange(0, FOLD)
-            found = row_sums + 2 * i
-            ces += tl.load(found, mask=i < programs, other=0.0, cache_modifier=".cg")
-            kls += tl.load(found + 1, mask=i < programs, other=0.0, cache_modifier=".cg")
-        mean_ce, mean_kl = tl.sum(ces, 0).to(tl.float32), tl.sum(kls, 0).to(tl.float32)
-        if MEAN:
-            mean_ce /= count
-            mean_kl /= rows
-        tl.store(parts, mean_ce)
-        tl.store(parts + 1, mean_kl)
-        tl.store(loss, a * mean_ce + bt2 * mean_kl)
-        tl.store(counter, 0)  # as the next launch wants it
 
 
 @triton.jit
@@ -154,7 +54,7 @@ def kd_loss_tile_kernel(
     BLOCK: tl.constexpr,
 ):
     """One program: ROWS whole rows."""
-    inverse, a, bt = _settings(
+    inverse, a, bt = settings(
         temperature, ce_weight, kd_weight, temperature_tensor, ce_weight_tensor, kd_weight_tensor
     )
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -162,43 +62,43 @@ def kd_loss_tile_kernel(
     own = row < rows
     inside = own[:, None] & (k < classes)
     at = row[:, None] * classes + k
-    z, t = _load(student, at, inside), _load(teacher, at, inside)
+    z, t = load_logits(student, at, inside), load_logits(teacher, at, inside)
     z -= tl.where(own, tl.max(z, 1), 0.0)[:, None]
     t -= tl.where(own, tl.max(t, 1), 0.0)[:, None]
     e, f = tl.exp(z * inverse), tl.exp(t * inverse)
-    cross = tl.sum(_cross(f, z, t, inverse), 1)
+    cross = tl.sum(cross_terms(f, z, t, inverse), 1)
     soft, teach = tl.sum(e, 1), tl.sum(f, 1)
     hard, weight, logit = tl.full([ROWS], 1.0, tl.float32), 0.0 * soft, 0.0 * soft
     count = 1.0
     if labels is not None or weights is not None:
-        count = _count(labels, counted, ignore, rows, REDUCTION == 1)
-        w = _weights(labels, weights, row[:, None], k, inside, rows, classes, smoothing, ignore)
+        count = count_rows(labels, counted, ignore, rows, REDUCTION == MEAN)
+        w = targets(labels, weights, row[:, None], k, inside, rows, classes, smoothing, ignore)
         h = tl.exp(z)
-        hard, weight, logit = tl.sum(h, 1), tl.sum(w, 1), tl.sum(_weighted(w, z), 1)
-    found_ce, found_kl = _row(hard, soft, teach, cross, weight, logit)
+        hard, weight, logit = tl.sum(h, 1), tl.sum(w, 1), tl.sum(weighted(w, z), 1)
+    found_ce, found_kl = row_losses(hard, soft, teach, cross, weight, logit)
     if loss is not None:
         tl.store(ce + row, found_ce, mask=own)
         tl.store(kl + row, found_kl, mask=own)
         bt2 = bt / inverse
-        if REDUCTION == 0:
+        if REDUCTION == NONE:
             tl.store(loss + row, a * found_ce + bt2 * found_kl, mask=own)
         else:
             ces = tl.sum(tl.where(own, found_ce, 0.0).to(tl.float64), 0)
             kls = tl.sum(tl.where(own, found_kl, 0.0).to(tl.float64), 0)
-            _reduce(
+            reduce_losses(
                 ces, kls, row_sums, counter, loss, parts, count, rows, a, bt2,
-                REDUCTION == 1, 256,
+                REDUCTION == MEAN, 256,
             )  # fmt: skip
     if grad is not None:
         g = e * (bt / soft)[:, None] - f * (bt / teach)[:, None]
         if labels is not None or weights is not None:
             share = a
-            if REDUCTION == 1:
+            if REDUCTION == MEAN:
                 share *= rows / count
             target = tl.where(weight == 0.0, 0.0, share)[:, None]
             g = h * (share * weight / hard)[:, None] + g - target * w
         if upstream is not None:
-            g *= _factor(upstream, row, own, scale, REDUCTION == 0)[:, None]
+            g *= upstream_factor(upstream, row, own, scale, REDUCTION == NONE)[:, None]
         tl.store(grad + at, g.to(grad.dtype.element_ty), mask=inside)
 
 
@@ -232,7 +132,7 @@ def kd_loss_long_kernel(
     BLOCK: tl.constexpr,
 ):
     """One program: one row, read twice; sums follow the largest logit seen so far."""
-    inverse, a, bt = _settings(
+    inverse, a, bt = settings(
         temperature, ce_weight, kd_weight, temperature_tensor, ce_weight_tensor, kd_weight_tensor
     )
     row = tl.program_id(0).to(tl.int64)
@@ -243,8 +143,8 @@ def kd_loss_long_kernel(
     for first in range(0, classes, BLOCK):
         k = first + lane
         z, t = (
-            _load(student, row * classes + k, k < classes),
-            _load(teacher, row * classes + k, k < classes),
+            load_logits(student, row * classes + k, k < classes),
+            load_logits(teacher, row * classes + k, k < classes),
         )
         new_z, new_t = tl.maximum(top_z, tl.max(z, 0)), tl.maximum(top_t, tl.max(t, 0))
         down_z, down_t = top_z - new_z, top_t - new_t
@@ -253,49 +153,52 @@ def kd_loss_long_kernel(
         shift = tl.where(teach == 0.0, 0.0, teach * ((down_t - down_z) * inverse))
         f = tl.exp(t * inverse)
         lower = tl.exp(down_t * inverse)
-        cross = (cross + shift) * lower + tl.sum(_cross(f, z, t, inverse), 0)
+        cross = (cross + shift) * lower + tl.sum(cross_terms(f, z, t, inverse), 0)
         teach = teach * lower + tl.sum(f, 0)
         soft = soft * tl.exp(down_z * inverse) + tl.sum(tl.exp(z * inverse), 0)
         hard = hard * tl.exp(down_z) + tl.sum(tl.exp(z), 0)
         if labels is not None or weights is not None:
             logit += tl.where(weight == 0.0, 0.0, weight * down_z)
-            w = _weights(
+            w = targets(
                 labels, weights, row + tl.zeros([1, 1], tl.int64), k[None, :],
                 (k < classes)[None, :], rows, classes, smoothing, ignore,
             )  # fmt: skip
             w = tl.reshape(w, [BLOCK])
             weight += tl.sum(w, 0)
-            logit += tl.sum(_weighted(w, z), 0)
-    found_ce, found_kl = _row(hard, soft, teach, cross, weight, logit)
+            logit += tl.sum(weighted(w, z), 0)
+    found_ce, found_kl = row_losses(hard, soft, teach, cross, weight, logit)
     count = 1.0
     if labels is not None or weights is not None:
-        count = _count(labels, counted, ignore, rows, REDUCTION == 1)
+        count = count_rows(labels, counted, ignore, rows, REDUCTION == MEAN)
     if loss is not None:
         tl.store(ce + row, found_ce)
         tl.store(kl + row, found_kl)
         bt2 = bt / inverse
-        if REDUCTION == 0:
+        if REDUCTION == NONE:
             tl.store(loss + row, a * found_ce + bt2 * found_kl)
         else:
-            _reduce(
+            reduce_losses(
                 found_ce.to(tl.float64), found_kl.to(tl.float64), row_sums, counter, loss, parts,
-                count, rows, a, bt2, REDUCTION == 1, 256,
+                count, rows, a, bt2, REDUCTION == MEAN, 256,
             )  # fmt: skip
     if grad is not None:
         share = a
-        if REDUCTION == 1:
+        if REDUCTION == MEAN:
             share *= rows / count
         factor = 1.0
         if upstream is not None:
-            factor = _factor(upstream, row, row < rows, scale, REDUCTION == 0)
+            factor = upstream_factor(upstream, row, row < rows, scale, REDUCTION == NONE)
         from_hard, from_soft, from_teacher = share * weight / hard, bt / soft, bt / teach
         for first in range(0, classes, BLOCK):
             k = first + lane
             at = row * classes + k
-            z, t = _load(student, at, k < classes) - top_z, _load(teacher, at, k < classes) - top_t
+            z, t = (
+                load_logits(student, at, k < classes) - top_z,
+                load_logits(teacher, at, k < classes) - top_t,
+            )
             g = tl.exp(z * inverse) * from_soft - tl.exp(t * inverse) * from_teacher
             if labels is not None or weights is not None:
-                w = _weights(
+                w = targets(
                     labels, weights, row + tl.zeros([1, 1], tl.int64), k[None, :],
                     (k < classes)[None, :], rows, classes, smoothing, ignore,
                 )  # fmt: skip

@@ -1,12 +1,14 @@
 """Compile every Triton kernel for GPUs that are not there; print one JSON row per variant.
 
 ``--every-tile`` compiles each dtype and architecture with every tile size.
-Runs as its own process: a process that interprets Triton cannot compile it.
+Runs as its own process, because one that interprets Triton cannot compile it, and on all cores.
 """
 
 import importlib
 import itertools
 import json
+import multiprocessing
+import os
 import pkgutil
 import sys
 import tempfile
@@ -143,11 +145,16 @@ def variants(name: str, kernel):
             yield shown, dtype, tile, architecture
 
 
+def report(name: str, shown: str, dtype: str, tile: dict[str, int], architecture: int) -> str:
+    found = compile_one(dict(kernels())[name], dtype, tile, architecture)
+    return json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)])
+
+
 def main() -> None:
-    for name, kernel in kernels():
-        for shown, dtype, tile, architecture in variants(name, kernel):
-            found = compile_one(kernel, dtype, tile, architecture)
-            print(json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)]))
+    work = [(name, *one) for name, kernel in kernels() for one in variants(name, kernel)]
+    with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
+        for line in pool.starmap(report, work, chunksize=1):
+            print(line)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import re
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +29,11 @@ def tool(name: str) -> Path | None:
     return path if path and path.exists() else None
 
 
-def dump(file: Path) -> str:
-    command = [str(tool("cuobjdump")), "-res-usage", "-sass", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def cuobjdump(file: Path, *options: str) -> Iterator[str]:
+    command = [str(tool("cuobjdump")), *options, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield from process.stdout
+    assert process.returncode == 0, command
 
 
 def short(symbol: str) -> str:
@@ -41,19 +45,30 @@ def short(symbol: str) -> str:
 
 def kernels(file: Path) -> dict[tuple[str, str], Kernel]:
     """Return the kernels of a library or cubin by (symbol, architecture)."""
+    if file.suffix == ".cubin":
+        return _kernels(file)
+    listed = re.findall(r"\.(sm_\d+)\.", "".join(cuobjdump(file, "-lelf")))
+    with ThreadPoolExecutor() as pool:  # a process for each architecture
+        parts = list(pool.map(lambda arch: _kernels(file, "-arch", arch), sorted(set(listed))))
+    return {key: kernel for part in parts for key, kernel in part.items()}
+
+
+def _kernels(file: Path, *options: str) -> dict[tuple[str, str], Kernel]:
     found: dict[tuple[str, str], Kernel] = defaultdict(Kernel)
     arch = symbol = ""
-    for line in dump(file).splitlines():
-        if match := re.search(r"arch = (sm_\d+)|Fatbin .*?arch=(sm_\d+)", line):
+    for line in cuobjdump(file, "-res-usage", "-sass", *options):
+        if ".128" in line:
+            found[symbol, arch].loads += "LDG.E" in line
+            found[symbol, arch].stores += "STG.E" in line
+        elif "BPT.TRAP" in line:
+            found[symbol, arch].traps = True
+        elif line.lstrip().startswith("/*"):  # any other instruction
+            continue
+        elif match := re.search(r"arch = (sm_\d+)|Fatbin .*?arch=(sm_\d+)", line):
             arch = match[1] or match[2]
         elif match := re.search(r"Function :? ?([\w$.]+)", line):
             symbol = match[1].rstrip(":")
         elif match := re.search(r"REG:(\d+) STACK:(\d+)", line):
             kernel = found[symbol, arch]
             kernel.registers, kernel.stack = int(match[1]), int(match[2])
-        elif "BPT.TRAP" in line:
-            found[symbol, arch].traps = True
-        elif ".128" in line:
-            found[symbol, arch].loads += "LDG.E" in line
-            found[symbol, arch].stores += "STG.E" in line
     return dict(found)

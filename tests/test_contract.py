@@ -2,175 +2,21 @@
 
 import contextlib
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 import daqakd
 from daqakd import _ops, functional
-from daqakd.backends import can_run
-from daqakd.backends._layout import pack
 from daqakd.functional.cmi import new_state
 
-from . import cases
 from .cases import each_backend
-from .plans import example_plan, op_arguments, random_pixels
+from .samples import HARD, SAMPLES, runnable, samples, scalar, tensors
 
-
-def scalar(value: float) -> Tensor:
-    return torch.tensor(value)
-
-
-def images(dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(2, 3, 4, 5).to(dtype).to(memory_format=torch.channels_last)
-
-
-def columns(dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return a tensor that is not dense."""
-    return torch.randn(3, 8).to(dtype)[:, 1:6]
-
-
-def mask(bits: int) -> Tensor:
-    """Return a packed mask for ``images()``, without the code of NaN."""
-    return pack(torch.randint(0, bits + 1, images().shape), images(), bits)
-
-
-def centroids() -> Tensor:
-    return torch.rand(5, 5, dtype=torch.float64).softmax(1)
-
-
-HARD = torch.tensor([0, 4, 2])
-SOFT = torch.full((3, 5), 0.2)
-NUMBERS, NO_TENSORS = (4.0, 1.0, 2.0), (None, None, None)
-TENSORS = tuple(scalar(number) for number in NUMBERS)
-HALF = torch.bfloat16
-
-SAMPLES = {
-    "lsq_forward": lambda: [
-        (images(), scalar(0.3), -4, 3, None),
-        (columns(HALF), torch.rand(5), 0, 15, 1),
-        (torch.randn(()), scalar(0.3), -4, 3, None),
-    ],
-    "lsq_backward": lambda: [
-        (images(), images(), scalar(0.3), -4, 3, None, 0, 1.0),
-        (columns(HALF), columns(HALF), torch.rand(5), 0, 15, -1, 2, 0.5),
-        (columns().double(), columns().double(), torch.rand(3).double(), 0, 15, 0, 1, 0.5),
-    ],
-    "pact_forward": lambda: [
-        (images(), scalar(1.0), 4, False, None),
-        (columns(HALF), torch.rand(5), 3, True, 1),
-        (torch.zeros(0, 3), scalar(1.0), 4, False, None),
-    ],
-    "pact_backward": lambda: [
-        (images(), mask(2), scalar(1.0), False, None),
-        (images(HALF), mask(2), torch.rand(3), True, 1),
-    ],
-    "dorefa_activation_forward": lambda: [(images(), 4, False), (columns(HALF), 3, True)],
-    "dorefa_activation_backward": lambda: [(images(), mask(1)), (images(HALF), mask(1))],
-    "dorefa_weight_forward": lambda: [(images(), 4), (columns(HALF), 1), (torch.zeros(0), 2)],
-    "dorefa_weight_backward": lambda: [
-        (images(), images(), scalar(0.9), 4, True),
-        (columns(HALF), columns(HALF), scalar(0.9), 1, False),
-    ],
-    "ewgs_forward": lambda: [
-        (images(), scalar(-1.0), scalar(1.0), 4),
-        (columns(HALF), scalar(-1.0), scalar(1.0), 1),
-    ],
-    "ewgs_backward": lambda: [
-        (images(), images(), scalar(-1.0), scalar(1.0), 4, 0.1, None),
-        (columns(HALF), columns(HALF), scalar(-1.0), scalar(1.0), 4, 0.0, scalar(0.1)),
-    ],
-    "lsq_many_forward": lambda: [
-        ([images(), columns()], [scalar(0.3), torch.rand(3)], [-4, -2], [3, 1]),
-        ([columns(HALF), torch.zeros(0).to(HALF)], [torch.rand(3), scalar(0.3)], [0, 0], [15, 3]),
-    ],
-    "lsq_many_backward": lambda: [
-        (
-            [images(), columns()],
-            [images(), columns()],
-            [scalar(0.3), torch.rand(3)],
-            *([-4, -2], [3, 1], 0, [1.0, 0.5]),
-        ),
-    ],
-    "dorefa_weight_many_forward": lambda: [
-        ([images(), columns()], [4, 1]),
-        ([columns(HALF), torch.zeros(0).to(HALF)], [1, 2]),
-    ],
-    "dorefa_weight_many_backward": lambda: [
-        ([images(), columns()], [images(), columns()], torch.rand(2), [4, 1], True),
-        ([columns(HALF)], [columns(HALF)], torch.rand(1), [4], False),
-    ],
-    "ewgs_many_forward": lambda: [
-        ([images(), columns()], [scalar(-1.0)] * 2, [scalar(1.0)] * 2, [4, 1]),
-    ],
-    "ewgs_many_backward": lambda: [
-        (
-            [images(), columns()],
-            [images(), columns()],
-            *([scalar(-1.0), scalar(-0.5)], [scalar(1.0), scalar(0.5)], [4, 1], 0.1, None),
-        ),
-        ([columns(HALF)],) * 2 + ([scalar(-1.0)], [scalar(1.0)], [4], 0.0, scalar(0.1)),
-    ],
-    "kd_loss_forward": lambda: [
-        (columns(), columns(), HARD, *NUMBERS, *NO_TENSORS, 0.1, -100, 1, True),
-        (columns(HALF), columns(), SOFT, *NUMBERS, *TENSORS, 0.0, -100, 0, True),
-        (columns(HALF), columns(), None, *NUMBERS, *NO_TENSORS, 0.0, -100, 2, False),
-    ],
-    "kd_loss_backward": lambda: [
-        (scalar(0.5), columns(), columns(), HARD, *NUMBERS, *NO_TENSORS, 0.1, -100, 1),
-        (torch.rand(3), columns(HALF), columns(), SOFT, *NUMBERS, *TENSORS, 0.0, -100, 0),
-    ],
-    "cmi_update": lambda: [
-        (new_state(5), columns(), HARD, None, None),
-        (new_state(5, 2), columns(HALF), SOFT, torch.rand(3), torch.tensor([0, 1, 1])),
-    ],
-    "cmi_divergence": lambda: [
-        (columns(), HARD, centroids()),
-        (columns(HALF), SOFT, centroids()),
-    ],
-    "cmi_divergence_backward": lambda: [
-        (torch.rand(3).double(), columns(), HARD, centroids()),
-        (torch.rand(3).double(), columns(HALF), SOFT, centroids()),
-    ],
-    "augment": lambda: [
-        op_arguments(example_plan(3), random_pixels(3)),
-        op_arguments(example_plan(3, 2, 2, "cutmix"), random_pixels(3), HALF, True),
-        op_arguments(example_plan(3, 1, 0, "mixup"), random_pixels(3)),
-        op_arguments(replace(example_plan(3), values=None), random_pixels(3), torch.uint8),
-    ],
-}
 each_op = pytest.mark.parametrize("name", _ops.OPS)
-
-
-def stem(name: str) -> str:
-    """Return the name the backends know an op by."""
-    return re.sub(r"_(forward|backward|update|divergence)", "", name)
-
-
-def runnable(name: str, backend: str):
-    cases.require(stem(name), backend, torch.uint8 if name == "augment" else torch.float32)
-    return _ops.overload(name, backend)
-
-
-def samples(name: str, backend: str) -> list:
-    """Return the samples in dtypes that ``backend`` takes; one at least."""
-    place = 1 if name in ("cmi_update", "cmi_divergence_backward") else 0  # of the logits
-    found = [
-        arguments
-        for arguments in SAMPLES[name]()
-        if can_run(stem(name), backend, "cpu", tensors(arguments)[place].dtype) is None
-    ]
-    assert found
-    return found
-
-
-def tensors(values) -> list[Tensor]:
-    """Return the tensors in a tree of arguments or results, in order."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def test_every_op_has_samples():

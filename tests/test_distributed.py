@@ -1,7 +1,11 @@
-"""Two gloo ranks: calibration gives every rank the same result, CMI states merge bit for bit."""
+"""Two gloo ranks: calibration gives every rank the same result, CMI states merge bit for bit.
+
+The ranks start once and do all the work in turn, because starting takes longer than the work.
+"""
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
@@ -12,12 +16,6 @@ from daqakd import CMIState
 from .small import SmallNet
 
 RANKS = 2
-
-
-def join(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
 
 
 def calibrated(images: torch.Tensor) -> torch.nn.Module:
@@ -32,10 +30,8 @@ def images(rank: int) -> torch.Tensor:
     return x - 0.1 if rank else x  # only rank 1 sees negative inputs
 
 
-def calibrate_on_rank(rank: int, folder: str) -> None:
-    join(rank, folder)
-    torch.save(calibrated(images(rank)).state_dict(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+def calibrate_on_rank(rank: int, folder: Path) -> None:
+    torch.save(calibrated(images(rank)).state_dict(), folder / f"calibrated{rank}.pt")
 
 
 def rows(count: int = 101) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -44,39 +40,13 @@ def rows(count: int = 101) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return logits, torch.arange(count) % 5, torch.rand(count, 5, generator=generator).softmax(1)
 
 
-def reduce_on_rank(rank: int, folder: str) -> None:
-    join(rank, folder)
+def reduce_on_rank(rank: int, folder: Path) -> None:
     logits, hard, soft = rows()
     for name, labels in (("hard", hard), ("soft", soft)):
         state = CMIState(5)
         state.update(logits[rank::RANKS], labels[rank::RANKS])
         state.all_reduce()
-        torch.save((state.sums, state.cmi(), state.pac()), f"{folder}/{name}{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_calibration_is_the_same_on_every_rank(tmp_path: Path):
-    multiprocessing.spawn(calibrate_on_rank, (str(tmp_path),), RANKS)
-    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
-    for key, value in states[0].items():
-        assert torch.equal(value, states[1][key]), key
-    assert states[0]["conv1.act_quantizer.signed"], "rank 1's negative inputs were not seen"
-    alone = [calibrated(images(rank)).conv1.act_quantizer.alpha for rank in range(RANKS)]
-    together = states[0]["conv1.act_quantizer.alpha"]
-    torch.testing.assert_close(together, (alone[0] + alone[1]).detach() / 2)
-
-
-def test_reduced_states_equal_one_process(tmp_path: Path):
-    multiprocessing.spawn(reduce_on_rank, (str(tmp_path),), RANKS)
-    logits, hard, soft = rows()
-    for name, labels in (("hard", hard), ("soft", soft)):
-        whole = CMIState(5)
-        whole.update(logits, labels)
-        for rank in range(RANKS):
-            sums, cmi, pac = torch.load(tmp_path / f"{name}{rank}.pt", weights_only=False)
-            assert torch.equal(sums, whole.sums)
-            assert pac == whole.pac()
-            assert abs(cmi - whole.cmi()) <= 1e-12 * whole.cmi()
+        torch.save((state.sums, state.cmi(), state.pac()), folder / f"{name}{rank}.pt")
 
 
 def gradients(student: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -93,21 +63,9 @@ def small_student() -> torch.nn.Module:
     return daqakd.calibrate(student, images(0))
 
 
-def train_on_rank(rank: int, folder: str) -> None:
-    join(rank, folder)
+def train_on_rank(rank: int, folder: Path) -> None:
     wrapped = torch.nn.parallel.DistributedDataParallel(small_student())
-    torch.save(gradients(wrapped, images(1)[rank::RANKS]), f"{folder}/gradients{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_ddp_gives_the_gradients_of_the_whole_batch(tmp_path: Path):
-    """LSQ's gradient scale counts one sample's features, so ranks do not change a step's rate."""
-    multiprocessing.spawn(train_on_rank, (str(tmp_path),), RANKS)
-    whole = gradients(small_student(), images(1))
-    for rank in range(RANKS):
-        seen = torch.load(tmp_path / f"gradients{rank}.pt", weights_only=True)
-        for name, grad in whole.items():
-            torch.testing.assert_close(seen[name], grad, rtol=1e-4, atol=1e-6)
+    torch.save(gradients(wrapped, images(1)[rank::RANKS]), folder / f"gradients{rank}.pt")
 
 
 class Partly(torch.nn.Module):
@@ -127,26 +85,75 @@ def partly(rank: int) -> tuple[torch.nn.Module, torch.Tensor]:
     return student, torch.randn(4, 6, generator=torch.Generator().manual_seed(rank))
 
 
-def bank_on_rank(rank: int, folder: str) -> None:
-    join(rank, folder)
+def bank_on_rank(rank: int, folder: Path) -> None:
     student, x = partly(rank)
     wrapped = torch.nn.parallel.DistributedDataParallel(student, find_unused_parameters=True)
     for _ in range(2):
         wrapped.zero_grad()
         found = gradients(wrapped, x)
-    torch.save(found, f"{folder}/{rank}.pt")
+    torch.save(found, folder / f"bank{rank}.pt")
+
+
+TASKS = (calibrate_on_rank, reduce_on_rank, train_on_rank, bank_on_rank)
+
+
+def work_on_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", RANKS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    for task in TASKS:
+        task(rank, Path(folder))
     dist.destroy_process_group()
 
 
-def test_weights_quantized_together_under_ddp(tmp_path: Path):
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(work_on_rank, (str(folder),), RANKS)
+    return folder
+
+
+def test_calibration_is_the_same_on_every_rank(ranks: Path):
+    states = [
+        torch.load(ranks / f"calibrated{rank}.pt", weights_only=True) for rank in range(RANKS)
+    ]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    assert states[0]["conv1.act_quantizer.signed"], "rank 1's negative inputs were not seen"
+    alone = [calibrated(images(rank)).conv1.act_quantizer.alpha for rank in range(RANKS)]
+    together = states[0]["conv1.act_quantizer.alpha"]
+    torch.testing.assert_close(together, (alone[0] + alone[1]).detach() / 2)
+
+
+def test_reduced_states_equal_one_process(ranks: Path):
+    logits, hard, soft = rows()
+    for name, labels in (("hard", hard), ("soft", soft)):
+        whole = CMIState(5)
+        whole.update(logits, labels)
+        for rank in range(RANKS):
+            sums, cmi, pac = torch.load(ranks / f"{name}{rank}.pt", weights_only=False)
+            assert torch.equal(sums, whole.sums)
+            assert pac == whole.pac()
+            assert abs(cmi - whole.cmi()) <= 1e-12 * whole.cmi()
+
+
+def test_ddp_gives_the_gradients_of_the_whole_batch(ranks: Path):
+    """LSQ's gradient scale counts one sample's features, so ranks do not change a step's rate."""
+    whole = gradients(small_student(), images(1))
+    for rank in range(RANKS):
+        seen = torch.load(ranks / f"gradients{rank}.pt", weights_only=True)
+        for name, grad in whole.items():
+            torch.testing.assert_close(seen[name], grad, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_quantized_together_under_ddp(ranks: Path):
     """One node for all weights, some of them unused: nobody waits, gradients are the mean."""
-    multiprocessing.spawn(bank_on_rank, (str(tmp_path),), RANKS)
-    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    seen = [torch.load(ranks / f"bank{rank}.pt", weights_only=True) for rank in range(RANKS)]
     alone = [gradients(*partly(rank)) for rank in range(RANKS)]
     for name, one in alone[0].items():
         other = alone[1][name]
         if one is None or other is None:
-            assert ranks[0][name] is ranks[1][name] is None, name
+            assert seen[0][name] is seen[1][name] is None, name
             continue
-        torch.testing.assert_close(ranks[0][name], (one + other) / 2)
-        assert torch.equal(ranks[0][name], ranks[1][name]), name
+        torch.testing.assert_close(seen[0][name], (one + other) / 2)
+        assert torch.equal(seen[0][name], seen[1][name]), name

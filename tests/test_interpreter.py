@@ -16,7 +16,7 @@ STEMS = {
     "dorefa": 234,
     "ewgs": 84,
     "many": 35,
-    "cmi": 61,
+    "cmi": 68,
     "kd_loss": 147,
     "augment": 33,
 }

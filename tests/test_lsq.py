@@ -142,8 +142,16 @@ def test_is_exact_on_ties_and_clip_edges(ste, dtype, backend):
         assert torch.equal(result.double(), wanted)
 
 
-@each_backend
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=cases.dtype_name)
+def interpreted_slowly(dtype: torch.dtype, backend: str):
+    late = (dtype, backend) == (torch.float16, "triton")
+    name = f"{cases.dtype_name(dtype)}-{backend}"
+    return pytest.param(dtype, backend, id=name, marks=pytest.mark.slow if late else ())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "backend"),
+    [interpreted_slowly(d, b) for d in (torch.bfloat16, torch.float16) for b in cases.BACKENDS],
+)
 def test_step_gradient_of_a_million_16_bit_values(dtype, backend):
     cases.require("lsq", backend, dtype)
     x = torch.randn(2**20).to(dtype)

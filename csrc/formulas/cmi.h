@@ -59,9 +59,11 @@ DAQAKD_INLINE double cmi_gap(double share, double log_share, double log_referenc
   return share == 0.0 ? 0.0 : log_share - log_reference;
 }
 
-// The logarithm of a centroid's own class: 1 - q would lose a small off-label share q.
-DAQAKD_INLINE double cmi_log_own(double own, double off, double total) {
-  return std::fabs(total - 1.0) < 1e-9 ? log1p64(-off) : log64(own);
+// The logarithm of a centroid's largest share, given the sum of those unlike it: 1 - rest would lose
+// a small rest.
+DAQAKD_INLINE double cmi_log_peak(double peak, double rest) {
+  const bool normalised = std::fabs(peak + rest - 1.0) < 1e-9;
+  return normalised && rest < peak ? log1p64(-rest) : log64(peak);
 }
 
 }  // namespace daqakd

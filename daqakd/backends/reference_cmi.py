@@ -1,4 +1,4 @@
-"""The truth for the CMI ops: off-label mass, log1p entropies, order-free sums.
+"""The truth for the CMI ops: log1p entropies and logarithms, order-free sums.
 
 A sum is two int64 limbs of float64 row scalars: units of 2^-36, and of 2^-72 for the rest. Integers
 add in any order, so batches, folds and ranks merge bit for bit.
@@ -10,7 +10,7 @@ from torch import Tensor
 from .reference import implement
 
 LIMB_BITS = 36
-EXTRA_COLUMNS = 5  # after the C off-label columns: mass, entropy, cross-entropy, correct, invalid
+EXTRA_COLUMNS = 5  # after C columns of shares: mass, entropy, cross-entropy, correct, invalid
 LARGEST_CROSS_ENTROPY = 4096.0  # nats; a row above it counts as this much
 
 
@@ -51,7 +51,7 @@ def _row_scalars(logits: Tensor, labels: Tensor) -> Tensor:
     )
     correct = (p.argmax(1) == labels).to(p.dtype)
     extra = torch.stack([torch.ones_like(entropy), entropy, cross_entropy, correct], 1)
-    scalars = torch.cat([p.scatter(1, labels[:, None], 0.0), extra], 1)
+    scalars = torch.cat([p, extra], 1)
     scalars = torch.where(valid[:, None], scalars, 0.0)
     return torch.cat([scalars, (~valid).to(p.dtype)[:, None]], 1)
 
@@ -79,18 +79,21 @@ def cmi_update(
         _add(state, _row_scalars(logits, hard) * share[:, None], base + hard)
 
 
+def log_shares(q: Tensor) -> Tensor:
+    """Return the logarithm of distributions ``[..., C]``, exact where one class has almost all."""
+    peak = q.amax(-1, keepdim=True)
+    rest = torch.where(q == peak, 0.0, q).sum(-1, keepdim=True)
+    # the share 1 - rest loses a small rest; log1p(-rest) keeps it
+    normalised = (peak + rest - 1).abs() < 1e-9
+    log_peak = torch.where(normalised & (rest < peak), torch.log1p(-rest), peak.log())
+    return torch.where(q == peak, log_peak, q.log())
+
+
 def _log_reference(labels: Tensor, centroids: Tensor) -> Tensor:
     """Return the logarithm of each row's reference distribution ``[B, C]``."""
-    off = centroids.clone()
-    off.fill_diagonal_(0.0)
     if labels.is_floating_point():
         return (labels.to(centroids.dtype) @ centroids).log()
-    log_rows = centroids.log()
-    # 1 - q loses a small off-label share q; log1p(-q) keeps it
-    log_diagonal = torch.log1p(-off.sum(1))
-    normalised = (centroids.sum(1) - 1).abs() < 1e-9
-    log_rows.diagonal().copy_(torch.where(normalised, log_diagonal, log_rows.diagonal()))
-    return log_rows[labels]
+    return log_shares(centroids)[labels]
 
 
 @implement

@@ -1,4 +1,4 @@
-"""The Triton backend of the CMI ops: adapters to ``daqakd.kernels.cmi``."""
+"""The Triton backend of the CMI ops: adapters to ``daqakd.kernels.cmi_*``."""
 
 import torch
 from torch import Tensor
@@ -24,14 +24,14 @@ def _cmi_update(
         weight = None if weight is None else weight.double().contiguous()
         group = None if group is None else group.contiguous()
         rows = logits.contiguous(), _label_rows(labels)
-        launch(logits, kernels("cmi").cmi_update, state, *rows, weight, group)
+        launch(logits, kernels("cmi_update").cmi_update, state, *rows, weight, group)
 
 
 def _cmi_divergence(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
     result = torch.empty(len(logits), dtype=torch.float64, device=logits.device)
     if logits.numel():
         inputs = logits.contiguous(), _label_rows(labels), _centroid_rows(centroids)
-        launch(logits, kernels("cmi").cmi_divergence, *inputs, result)
+        launch(logits, kernels("cmi_divergence").cmi_divergence, *inputs, result)
     return result
 
 
@@ -42,7 +42,7 @@ def _cmi_divergence_backward(
     dx = torch.empty_like(z)
     if logits.numel():
         inputs = grad.double().contiguous(), z, _label_rows(labels), _centroid_rows(centroids)
-        launch(logits, kernels("cmi").cmi_divergence_backward, *inputs, dx)
+        launch(logits, kernels("cmi_divergence").cmi_divergence_backward, *inputs, dx)
     return in_strides_of(dx, torch.empty_like(logits))
 
 

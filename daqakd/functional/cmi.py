@@ -70,8 +70,8 @@ def cmi_update(
     No result is read back: on a GPU a row whose label or group is out of range counts as invalid.
 
     Args:
-        state: int64 ``[groups, C, C + 5, 2]`` from :func:`new_state`: per class the off-label
-            probability mass, then mass, entropy, cross-entropy, correct and invalid rows.
+        state: int64 ``[groups, C, C + 5, 2]`` from :func:`new_state`: per class the summed
+            predictions, then mass, entropy, cross-entropy, correct and invalid rows.
         logits: ``[B, C]`` floating point; log-probabilities serve as well.
         labels: int64 ``[B]``, or probabilities ``[B, C]``.
         weight: optional ``[B]``: how much each row counts.
@@ -106,10 +106,8 @@ def centroids_of(sums: Tensor) -> Tensor:
     Row y is the mean prediction of class y (method: ``Q^y``); rows of empty classes are zero.
     """
     classes = sums.shape[-2]
-    mass = sums[..., classes]
-    off = sums[..., :classes] / torch.where(mass == 0, 1.0, mass)[..., None]
-    diagonal = torch.where(mass == 0, 0.0, 1.0 - off.sum(-1))
-    return off + torch.diag_embed(diagonal)
+    mass = sums[..., classes, None]
+    return sums[..., :classes] / torch.where(mass == 0, 1.0, mass)
 
 
 def cmi(

@@ -160,24 +160,22 @@ class CMIState:
             bad = f"saw {nans} rows of NaN logits, or on a GPU of labels out of range"
             what = bad if nans else "is empty"
             raise InputError(f"the CMI state {what}; nothing can be computed from it")
-        off = sums[:, :classes] / torch.where(mass == 0, 1.0, mass)[:, None]
+        centroids = centroids_of(sums)
+        log_centroids = reference_cmi.log_shares(centroids)
+        surprise = torch.where(centroids == 0, 0.0, -centroids * log_centroids)  # 0 ln 0 is 0
         return Measures(
-            cmi=self._cmi(sums, off, mass, entropy, left_out),
-            pac=_pac(off.sum(1), mass),
+            cmi=self._cmi(sums, surprise.sum(1), left_out),
+            pac=-log_centroids.diagonal()[mass > 0].mean().item(),
             cross_entropy=(cross_entropy.sum() / total).item(),
             entropy=(entropy.sum() / total).item(),
             accuracy=(correct.sum() / total).item(),
         )
 
-    def _cmi(
-        self, sums: Tensor, off: Tensor, mass: Tensor, entropy: Tensor, left_out: int | None
-    ) -> float:
+    def _cmi(self, sums: Tensor, centroid_entropy: Tensor, left_out: int | None) -> float:
         rows = self._rows()
         if rows is not None:
             return self._soft_cmi(rows, sums, left_out)
-        q = off.sum(1)
-        # log1p keeps a small off-label share q that 1 - q would lose
-        centroid_entropy = -torch.special.xlog1py(1 - q, -q) - torch.special.xlogy(off, off).sum(1)
+        mass, entropy = sums[:, self.num_classes], sums[:, self.num_classes + 1]
         return ((mass * centroid_entropy - entropy).sum() / mass.sum()).item()
 
     def _soft_cmi(self, rows: SoftRows, sums: Tensor, left_out: int | None) -> float:
@@ -237,9 +235,3 @@ class CMIState:
         self.sums.copy_(state["sums"])
         soft = "log_probs" in state
         self.soft = [SoftRows(state["log_probs"], state["targets"], state["fold"])] if soft else []
-
-
-def _pac(off_share: Tensor, mass: Tensor) -> float:
-    """Return the mean of -ln(1 - q) over the classes that have images."""
-    seen = mass > 0
-    return (-torch.log1p(-off_share[seen])).mean().item()
