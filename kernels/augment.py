@@ -8,10 +8,13 @@ from torch import Tensor
 
 from ._pixels import apply, truncated
 
-OPTIONS = {"num_warps": 8, "enable_fp_fusion": False}
+# debug keeps assertions: a plan with wild rows stops the launch, as the native kernel does
+OPTIONS = {"num_warps": 8, "enable_fp_fusion": False, "debug": True, "sanitize_overflow": False}
 BLOCK = 1024  # pixels of a channel at a time
 TABLE = tl.constexpr(768)  # bytes of scratch besides three images
 SCRATCH = 9, 768  # per pixel, and the table
+# a plan is a slice of many images' draws and starts anywhere: no variant for each way to start
+ROWS = ("index", "crop", "flip", "setting", "share", "erase", "partner", "box", "kept")
 
 
 @triton.jit
@@ -62,7 +65,7 @@ def _write(y, values, v, c, at, mask, channel_step, pixel_step):
         tl.store(address, found.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=ROWS)
 def augment_rows_kernel(
     pixels,  # [images, 3, height, width]
     index,  # [rows]
@@ -79,6 +82,8 @@ def augment_rows_kernel(
     scratch,  # [rows, 9 * height * width + 768]
     total,  # [rows, 3, height, width]
     y,  # [rows, 3, height, width], any order of the last three
+    images,
+    settings,
     height,
     width,
     chains,
@@ -96,7 +101,9 @@ def augment_rows_kernel(
     original = scratch + row * (3 * n + TABLE)
     buffers, table = original + n, original + 3 * n
     total += row * n
-    image = pixels + tl.load(index + row) * n
+    which = tl.load(index + row)
+    tl.device_assert((which >= 0) & (which < images), "index: expected a row of pixels")
+    image = pixels + which * n
     _crop(image, original, crop + 2 * row, tl.load(flip + row), height, width, BLOCK)
     tl.debug_barrier()
     if SHARES:
@@ -110,6 +117,8 @@ def augment_rows_kernel(
         for s in range(slots):
             tl.debug_barrier()
             chosen = tl.load(setting + (row * chains + c) * slots + s).to(tl.int64)
+            inside = (chosen >= 0) & (chosen < settings)
+            tl.device_assert(inside, "setting: expected a row of the settings")
             code = tl.load(kind + chosen).to(tl.int32)
             if code != 0:
                 maps, factors = integer + 6 * chosen, real + 6 * chosen
@@ -136,7 +145,7 @@ def augment_rows_kernel(
             _write(y + row * n, values, v, c, at, at < area, channel_step, pixel_step)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=ROWS)
 def augment_mix_kernel(
     bytes,  # [rows, 3, height, width]
     partner,  # [outputs]
@@ -144,6 +153,7 @@ def augment_mix_kernel(
     kept,  # [outputs], the share of the own image
     values,  # [3, 256]
     y,  # [outputs, 3, height, width], any order of the last three
+    rows,
     height,
     width,
     channel_step,
@@ -155,7 +165,9 @@ def augment_mix_kernel(
     image, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     area = height * width
     mask = at < area
-    own, other = bytes + image * 3 * area, bytes + tl.load(partner + image) * 3 * area
+    which = tl.load(partner + image)
+    tl.device_assert((which >= 0) & (which < rows), "partner: expected a row of the plan")
+    own, other = bytes + image * 3 * area, bytes + which * 3 * area
     y += image * 3 * area
     for c in range(3):
         mine = tl.load(own + c * area + at, mask=mask, other=0)
@@ -184,14 +196,14 @@ def augment_rows(
     y: Tensor,  # [rows, 3, height, width]
 ) -> None:
     """Augment rows into ``y``, as bytes without ``values``."""
-    pixels, setting, real = plan[0], plan[4], plan[8]
+    pixels, setting, kind, real = plan[0], plan[4], plan[5], plan[8]
     height, width = pixels.shape[2:]
     area, per_pixel, table = height * width, *SCRATCH
     rows, chains, slots = setting.shape
     scratch = pixels.new_empty(rows * (per_pixel * area + table))
     total = real if share is None else real.new_empty(rows * 3 * area)
     absent: Any = [real if t is None else t for t in (share, erase, values)]
-    shape = height, width, chains, slots, *_steps(y, area)
+    shape = len(pixels), len(kind), height, width, chains, slots, *_steps(y, area)
     flags = {"SHARES": share is not None, "ERASE": erase is not None, "BLOCK": BLOCK}
     augment_rows_kernel[rows,](*plan, *absent, scratch, total, y, *shape, **flags, **OPTIONS)
 
@@ -209,6 +221,6 @@ def augment_mix(
     area = height * width
     grid = len(partner), triton.cdiv(area, BLOCK)
     absent: Any = [partner if t is None else t for t in (box, weight, values)]
-    shape = height, width, *_steps(y, area)
+    shape = len(bytes), height, width, *_steps(y, area)
     flags = {"BOX": box is not None, "BLOCK": BLOCK}
     augment_mix_kernel[grid](bytes, partner, *absent, y, *shape, **flags, **OPTIONS)

@@ -26,7 +26,7 @@ ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
 SIZES += ["copies", "group", "firsts", "starts", "programs"]
-SIZES += ["height", "chains", "slots", "channel_step", "pixel_step"]
+SIZES += ["height", "chains", "slots", "channel_step", "pixel_step", "images", "settings"]
 SIZES += ["rows", "classes", "groups", "stride"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 ELEMENTS += ("logits", "student", "teacher")
@@ -120,7 +120,7 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     if "ROWS" in tile and "COLUMNS" not in tile:
         warps = max(4, tile["BLOCK"] // 512)
     options = {"num_warps": warps, "enable_fp_fusion": False}
-    if kernel.__name__.endswith("rows_kernel"):
+    if kernel.__name__.endswith(("rows_kernel", "augment_mix_kernel")):
         options = sys.modules[kernel.__module__].OPTIONS
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -128,6 +128,7 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
         file.write_bytes(compiled.asm["cubin"])
         found = list(sass.kernels(file).values())
     assert len(found) == 1
+    found[0].traps = "__assertfail" in compiled.asm["ptx"]
     return found[0]
 
 

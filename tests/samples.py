@@ -141,10 +141,10 @@ SAMPLES = {
         (torch.rand(3).double(), columns(HALF), SOFT, centroids()),
     ],
     "augment": lambda: [
-        op_arguments(example_plan(4), random_pixels(4)),
-        op_arguments(example_plan(5, 3, 3, "cutmix"), random_pixels(5), HALF, True),
-        op_arguments(example_plan(5, 1, 0, "mixup"), random_pixels(5)),
-        op_arguments(replace(example_plan(4), values=None), random_pixels(4), torch.uint8),
+        op_arguments(example_plan(3), random_pixels(3)),
+        op_arguments(example_plan(3, 2, 2, "cutmix"), random_pixels(3), HALF, True),
+        op_arguments(example_plan(3, 1, 0, "mixup"), random_pixels(3)),
+        op_arguments(replace(example_plan(3), values=None), random_pixels(3), torch.uint8),
     ],
 }
 

@@ -17,6 +17,7 @@ class Kernel:
     stack: int = 0
     loads: int = 0  # of 16 bytes from global memory
     stores: int = 0
+    traps: bool = False  # it stops where an index is wild
 
 
 def tool(name: str) -> Path | None:
@@ -59,6 +60,8 @@ def _kernels(file: Path, *options: str) -> dict[tuple[str, str], Kernel]:
         if ".128" in line:
             found[symbol, arch].loads += "LDG.E" in line
             found[symbol, arch].stores += "STG.E" in line
+        elif "BPT.TRAP" in line:
+            found[symbol, arch].traps = True
         elif line.lstrip().startswith("/*"):  # any other instruction
             continue
         elif match := re.search(r"arch = (sm_\d+)|Fatbin .*?arch=(sm_\d+)", line):

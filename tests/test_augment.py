@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from daqakd import InputError, register_strategy, strategies
 from daqakd.augment import PAPER, Stream, draws, get_strategy
@@ -53,6 +54,27 @@ def test_a_stream_can_start_anywhere():
     late = list(stream("trivialaugment").epoch(0, 8, start=3))
     assert [b.index.tolist() for b in late] == [b.index.tolist() for b in whole[3:]]
     assert torch.equal(late[0].images, whole[3].images)
+
+
+class Counter(TorchDispatchMode):
+    """Counts calls of ops."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["augmix", "random-erasing", "trivialaugment"])
+def test_a_batch_takes_few_calls(name):
+    """A draw is hundreds of calls: on a GPU they would take longer than a training step."""
+    pixels, labels = torch.zeros(512, 3, 8, 8, dtype=torch.uint8), torch.zeros(512).long()
+    many = Stream(pixels, labels, get_strategy(name), seed=3, **NORMAL)
+    with Counter() as counted:
+        batches = sum(1 for _ in many.epoch(0, 8))
+    assert batches == 64
+    assert counted.calls < 40 * batches
 
 
 def test_global_generators_are_left_alone():

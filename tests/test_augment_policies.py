@@ -9,6 +9,7 @@ from torchvision.transforms import autoaugment
 from daqakd import InputError
 from daqakd.augment import draws
 from daqakd.augment.mixing import boxes, kept_share
+from daqakd.augment.plan import Planner
 from daqakd.augment.policies import POLICIES, policy
 from daqakd.augment.settings import Canvas, Row, row, table
 from daqakd.augment.tables import TABLES
@@ -159,3 +160,21 @@ def test_policies_draw_each_image_alone(name):
 def test_wrong_names_are_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("box", ["image", "batch"])
+@pytest.mark.parametrize("mixing", [None, "cutmix", "mixup"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_plans_drawn_together_are_those_drawn_one_by_one(name, mixing, box):
+    options = {"pad": 4, "flip": True, "erasing": True, "mixing": mixing, "box": box}
+    drawing = Planner(policy(name, 32, 32), 32, 32, **options, values=None, seed=5)
+    batches, partners = torch.randperm(40).split([7, 1, 20, 12]), None
+    if mixing:
+        partners = [torch.randperm(len(batch))[: 1 + len(batch) // 2] for batch in batches]
+    together = drawing.plans(2, batches, partners)
+    for i, (plan, batch) in enumerate(zip(together, batches, strict=True)):
+        alone = drawing.plan(2, batch, partners and partners[i])
+        assert plan.rows == (len(partners[i]) if mixing else len(batch))
+        for found, wanted in zip(vars(plan).values(), vars(alone).values(), strict=True):
+            same = isinstance(wanted, Tensor) and torch.equal(found, wanted)
+            assert same or found is wanted

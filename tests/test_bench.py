@@ -133,6 +133,46 @@ def test_a_step_is_timed_when_its_loss_is_right():
     assert all(row.of_floor is None for row in rows)
 
 
+@pytest.mark.parametrize("form", bench.OPS["augment"].forms)
+def test_a_batch_is_timed_when_its_pixels_are_right(form):
+    op = bench.OPS["augment"]
+    case, found = op.case(4, torch.float32, form, "cpu"), op.contestants("cpu")
+
+    def off(work):
+        images = found["reference"](work).clone()
+        images[3, 2, -1, -1] += 1
+        return images
+
+    rows = measure.compare(case, {**found, "off": off}, turns=1)
+    wanted = [*[""] * len(found), "1 of 12288 values differ"]
+    assert [row.note for row in rows] == wanted
+    assert rows[0].contestant == "torchvision"
+    assert rows[0].images_per_second == 4 / rows[0].seconds
+    assert rows[-2].of_floor == 12288 * (1 + 4) / 1e9 / rows[-2].seconds
+
+
+@pytest.mark.parametrize("share", [(3, 0.0, 0.5), (4, -9.0, 0.5), (4, 0.0, float("nan"))], ids=str)
+def test_images_that_torchvision_cannot_have_made(share):
+    case = bench.OPS["augment"].case(4, torch.float32, "nothing", "cpu")
+    assert measure.problem(case, lambda work: [share]) == "its images are wrong"
+
+
+def test_what_is_measured_is_kept_when_the_rest_fails(tmp_path, monkeypatch):
+    case = type(LSQ).case
+
+    def stopped(op, size, dtype, form, device):
+        if form == "channel":
+            raise KeyboardInterrupt
+        return case(op, size, dtype, form, device)
+
+    monkeypatch.setattr(type(LSQ), "case", stopped)
+    monkeypatch.setattr(type(LSQ), "contestants", lambda op, device: {"eager": LSQ.eager})
+    with pytest.raises(KeyboardInterrupt):
+        bench.bench_into(tmp_path, ("lsq",), (64,), ("float32",), "cpu", 1)
+    record = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["form"] for row in record["rows"]] == ["tensor"]
+
+
 def test_contestants_take_turns():
     order = []
     case = LSQ.case(64, torch.float32, "tensor", "cpu")

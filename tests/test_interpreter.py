@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-STEMS = ("lsq", "pact", "dorefa", "ewgs", "many", "cmi", "kd_loss", "augment")
+# least passing tests of the quick part, nine tenths of them: a renamed factor would select few
+STEMS = {
+    "lsq": 75,
+    "pact": 120,
+    "dorefa": 234,
+    "ewgs": 84,
+    "many": 35,
+    "cmi": 68,
+    "kd_loss": 147,
+    "augment": 33,
+}
 OWN = {"augment": "augment_backends"}  # the other files have real sizes
 QUICK = "triton and not opcheck and not float64 and not n1023"
 
@@ -36,7 +46,7 @@ def interpret(stem: str, expression: str, marked: str) -> None:
     files = [*map(str, own), "tests/test_contract.py"]
     passed, skipped = run_tests(files, f"{stem} and {expression}", marked)
     assert all("not torch.float64" in line for line in skipped), skipped
-    assert passed > 25
+    assert passed >= STEMS[stem]
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")

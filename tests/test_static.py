@@ -206,6 +206,16 @@ def test_scalar_triton_kernel(name):
 
 
 @needs_tools
+@needs_library
+def test_a_wild_row_of_a_plan_stops_a_kernel():
+    """Nothing reads the plan back to check it, so the kernels that follow it do."""
+    traps = {name: found.traps for (name, _), found in cuda().items() if "augment" in name}
+    traps |= {row[0]: row[4].traps for row in triton() if "augment" in row[0]}
+    assert len(traps) == 12
+    assert all(traps.values())
+
+
+@needs_tools
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TRITON_ROW_KERNELS))
 def test_row_triton_kernel_with_every_tile(name):

@@ -1,7 +1,8 @@
 """What the draws become: a :class:`Plan` for any images of an epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,27 +43,52 @@ class Planner:
 
         ``partner`` int64 ``[B]`` names the rows that the first B images are mixed with.
         """
+        return self.plans(epoch, [index], None if partner is None else [partner])[0]
+
+    def plans(
+        self, epoch: int, batches: Sequence[Tensor], partners: Sequence[Tensor] | None = None
+    ) -> list[Plan]:
+        """Return a plan per batch; drawing them together takes as many calls as drawing one.
+
+        ``batches`` are the images and ``partners`` the partners of each, as for :meth:`plan`.
+        """
+        index = torch.cat([*batches])
         words = draws.philox(self.seed, epoch, index, draws.CROP)
-        crop = draws.choose(words[:, :2], 2 * self.pad + 1) - self.pad
         setting, share = self.policy.draw(self.seed, epoch, index)
         size = self.height, self.width
-        return Plan(
-            self.policy.settings,
-            index,
-            crop.int(),
-            (words[:, 2] < 2**31) & self.flip,
-            setting,
-            share,
-            erased(self.seed, epoch, index, *size) if self.erasing else None,
-            values=self.values,
-            **({} if partner is None else self._mix(epoch, index[: len(partner)], partner)),
-        )
+        drawn = {
+            "index": index,
+            "crop": (draws.choose(words[:, :2], 2 * self.pad + 1) - self.pad).int(),
+            "flip": (words[:, 2] < 2**31) & self.flip,
+            "setting": setting,
+            "share": share,
+            "erase": erased(self.seed, epoch, index, *size) if self.erasing else None,
+        }
+        rows = _split(drawn, [len(batch) for batch in batches])
+        mixed = [{}] * len(rows) if partners is None else self._mix(epoch, batches, partners)
+        return [
+            Plan(self.policy.settings, values=self.values, **row, **mix)
+            for row, mix in zip(rows, mixed, strict=True)
+        ]
 
-    def _mix(self, epoch: int, index: Tensor, partner: Tensor) -> dict[str, Tensor]:
-        """Return the plan's entries for CutMix or MixUp."""
-        by = index if self.box == "image" else index[:1].expand_as(index)
+    def _mix(
+        self, epoch: int, batches: Sequence[Tensor], partners: Sequence[Tensor]
+    ) -> list[dict[str, Any]]:
+        """Return the plans' entries for CutMix or MixUp."""
+        counts = [len(partner) for partner in partners]
+        own = [index[:count] for index, count in zip(batches, counts, strict=True)]
+        if self.box == "batch":
+            own = [index[:1].expand_as(index) for index in own]
+        by, drawn = torch.cat(own), {"partner": torch.cat([*partners])}
         if self.mixing == "mixup":
             words = draws.philox(self.seed, epoch, by, draws.BOX)
-            return {"partner": partner, "weight": draws.uniform(words[:, 0]).float()}
+            return _split({**drawn, "weight": draws.uniform(words[:, 0]).float()}, counts)
         box = boxes(self.seed, epoch, by, self.height, self.width)
-        return {"partner": partner, "box": box, "weight": kept_share(box, self.height, self.width)}
+        weight = kept_share(box, self.height, self.width)
+        return _split({**drawn, "box": box, "weight": weight}, counts)
+
+
+def _split(drawn: Mapping[str, Tensor | None], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Cut what was drawn for several batches into theirs."""
+    parts = {name: value.split([*sizes]) for name, value in drawn.items() if value is not None}
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(sizes))]

@@ -21,6 +21,7 @@ from .policies import policy
 from .strategies import Strategy, Transform
 
 CROP_SHARE = 8  # a random crop has room for an eighth of the side: 4 pixels of 32
+DRAWN_ROWS = 2**13  # drawn at once
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,29 @@ class Stream:
         """Yield one batch per tensor of image indices."""
         partners = None if self.strategy.mixing is None else self._partners(epoch)
         rows = [c if partners is None else _and_partners(c, partners) for c in chunks]
-        for chunk, index, images in zip(chunks, rows, self._taken(epoch, rows), strict=True):
-            row_of = None if partners is None else _places(index, partners[chunk]).to(self.device)
-            plan = self._plan(epoch, index, row_of, images)
+        plans = self._plans(epoch, chunks, rows, partners)
+        for chunk, images, plan in zip(chunks, self._taken(epoch, rows), plans, strict=True):
+            whole = plan if images is None else self._of_images(plan, epoch, images)
             source = self.pixels if images is None else images
-            yield self._batch(chunk, augment(source, plan), partners, plan.weight)
+            yield self._batch(chunk, augment(source, whole), partners, whole.weight)
+
+    def _plans(
+        self,
+        epoch: int,
+        chunks: Sequence[Tensor],
+        rows: Sequence[Tensor],
+        partners: Tensor | None,
+    ) -> Iterator[Plan]:
+        """Yield the batches' plans, drawn for many batches at once: a draw is hundreds of calls."""
+        at_once = max(1, DRAWN_ROWS // max(map(len, rows), default=1))
+        for start in range(0, len(rows), at_once):
+            some = slice(start, start + at_once)
+            places = None
+            if partners is not None:
+                pairs = zip(rows[some], chunks[some], strict=True)
+                places = [_places(index, partners[chunk]).to(self.device) for index, chunk in pairs]
+            index = torch.cat([*rows[some]]).to(self.device)
+            yield from self.planner.plans(epoch, index.split([*map(len, rows[some])]), places)
 
     def _partners(self, epoch: int) -> Tensor:
         """Return each image's partner: the next one in the epoch's order."""
@@ -194,21 +213,16 @@ class Stream:
         source = self.pixels if self.resident else self.pixels[index].to(self.device)
         return pipeline.apply(source, rows, self.seed, epoch, images, self.semantics)
 
-    def _plan(
-        self, epoch: int, index: Tensor, partner: Tensor | None, images: Tensor | None
-    ) -> Plan:
-        """Return the plan of a batch, whose pixels are ``images`` or all that are resident.
+    def _of_images(self, plan: Plan, epoch: int, images: Tensor) -> Plan:
+        """Return the plan for a batch's own pixels.
 
-        Transformed images need only to be mixed and normalised.
+        Transformed images, of any size, need only to be mixed and normalised.
         """
-        rows, planner = index.to(self.device), self.planner
-        if images is None:
-            return planner.plan(epoch, rows, partner)
         if self.strategy.transform:
             height, width = images.shape[-2:]
-            planner = replace(planner, height=height, width=width, pad=0, flip=False)
-        plan = planner.plan(epoch, rows, partner)
-        return replace(plan, index=torch.arange(len(rows), device=rows.device))
+            planner = replace(self.planner, height=height, width=width, pad=0, flip=False)
+            plan = planner.plan(epoch, plan.index, plan.partner)
+        return replace(plan, index=torch.arange(len(images), device=plan.index.device))
 
     def _transformed(self, epoch: int, rows: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the images of ``rows`` as the registered transform makes them, in workers."""

@@ -4,6 +4,8 @@ Two ways with the same bits: grouped picks the images of each kind (a host sync 
 CPU), dense runs every kind on every image (no sync, so it can be captured in a CUDA graph).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -104,6 +106,7 @@ def follow(
     values: Tensor | None,
     dtype: torch.dtype,
     channels_last: bool,
+    *,
     dense: bool,
 ) -> Tensor:
     images = _cropped(pixels.index_select(0, index), crop, flip)
@@ -125,25 +128,6 @@ def follow(
 
 
 @implement
-def augment(
-    pixels: Tensor,
-    index: Tensor,
-    crop: Tensor,
-    flip: Tensor,
-    setting: Tensor,
-    kind: Tensor,
-    lut: Tensor,
-    integer: Tensor,
-    real: Tensor,
-    share: Tensor | None,
-    erase: Tensor | None,
-    partner: Tensor | None,
-    box: Tensor | None,
-    weight: Tensor | None,
-    values: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    tensors = (pixels, index, crop, flip, setting, kind, lut, integer, real, share, erase)
-    mixing = (partner, box, weight, values, dtype, channels_last)
-    return follow(*tensors, *mixing, dense=pixels.device.type != "cpu")
+def augment(pixels: Tensor, *plan: Any) -> Tensor:
+    """Follow a plan the way that suits the device; arguments as the schema has them."""
+    return follow(pixels, *plan, dense=pixels.device.type != "cpu")

@@ -1,4 +1,9 @@
-"""The Triton backend of ``augment``."""
+"""The Triton backend of ``augment``.
+
+A row out of range stops the kernel by an assertion, as it stops the native CUDA kernel.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -6,31 +11,12 @@ from torch import Tensor
 from .triton import kernels, launch, register
 
 
-def _augment(
-    pixels: Tensor,
-    index: Tensor,
-    crop: Tensor,
-    flip: Tensor,
-    setting: Tensor,
-    kind: Tensor,
-    lut: Tensor,
-    integer: Tensor,
-    real: Tensor,
-    share: Tensor | None,
-    erase: Tensor | None,
-    partner: Tensor | None,
-    box: Tensor | None,
-    weight: Tensor | None,
-    values: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    tensors = pixels, index, crop, flip, setting, kind, lut, integer, real
-    plan = tuple(t.contiguous() for t in tensors)
-    extra = (share, erase, partner, box, weight, values)
-    share, erase, partner, box, weight, values = (
-        None if t is None else t.contiguous() for t in extra
-    )
+def _augment(*arguments: Any) -> Tensor:
+    """Follow a plan; arguments as the schema has them."""
+    *tensors, dtype, channels_last = arguments
+    tensors = [None if t is None else t.contiguous() for t in tensors]
+    plan, (share, erase, partner, box, weight, values) = tuple(tensors[:9]), tensors[9:]
+    pixels, index = plan[:2]
     order = torch.channels_last if channels_last else torch.contiguous_format
     shape = (len(index if partner is None else partner), *pixels.shape[1:])
     y = torch.empty(shape, dtype=dtype, device=pixels.device, memory_format=order)

@@ -164,6 +164,9 @@ def augment(
 
     Raises:
         InputError: a dtype or shape does not fit.
+        RuntimeError, IndexError: ``index``, ``setting`` or ``partner`` names a row that is not
+            there. On a GPU nothing is read back: the kernel stops before it reads, and a later CUDA
+            call says so.
     """
     _check(pixels, plan, dtype)
     run = implementation("augment", pick("augment", pixels, backend))

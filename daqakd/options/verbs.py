@@ -31,6 +31,7 @@ BenchOp = Literal[
     "many",
     "resnet20",
     "step",
+    "augment",
 ]
 
 
@@ -166,12 +167,12 @@ class Bench:
     """Ops to measure, forward and backward.
 
     many is eight weights in one call, resnet20 that model's weights, step a training step of it at
-    W2A2.
+    W2A2, augment a batch of 32 x 32 pixels, against torchvision image by image.
     """
     size: tuple[int, ...] = SIZES
     """Elements of the input."""
     images: int = IMAGES
-    """Images of a batch, for step."""
+    """Images of a batch, for step and augment."""
     dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
     """Dtypes of the input."""
     turns: int = 9

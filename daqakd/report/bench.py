@@ -1,7 +1,8 @@
 """``daqakd bench``: every contestant of an op on every size and dtype, as a table."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from .._errors import InputError
 from .._files import write_json
 from ..train.environment import environment
 from . import floor
+from .contestants_augment import AUGMENT
 from .contestants_dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
 from .contestants_ewgs import EWGS
 from .contestants_kd_loss import KD_LOSS
@@ -50,8 +52,19 @@ OPS: dict[str, Op] = {
     "many": MANY,
     "resnet20": RESNET20,  # its size is the model's
     "step": STEP,  # its size is images
+    "augment": AUGMENT,  # so is its size, and its forms are policies
 }
-HEADS = ("op", "elements", "dtype", "form", "contestant", "us", "x compile", "of floor")
+COLUMNS = {
+    "op": 17,
+    "elements": 9,
+    "dtype": 9,
+    "form": 17,
+    "contestant": 15,
+    "us": 10,
+    "x compile": 10,
+    "of floor": 9,
+    "images/s": 11,
+}
 
 
 def check(sizes: Iterable[int], turns: int, images: int) -> None:
@@ -71,33 +84,40 @@ def bench(
     device: str,
     turns: int,
     images: int = IMAGES,
+    *,
+    keep: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
-    """Measure, printing each case's rows as they come; return what ``bench.json`` holds."""
+    """Measure, printing each case's rows as they come; return what ``bench.json`` holds.
+
+    ``keep`` gets the same after every case.
+    """
     check(sizes, turns, images)
     copy = floor.copy_speed(device)
     _console.say(f"copy on {device}: {copy / 1e9:.1f} GB/s read and written = 100 % of the floor")
-    _console.say(_line(HEADS))
+    _console.say(_line(COLUMNS))
+    own = {"step": (images,), "augment": (images,), "resnet20": (0,)}
     cases = [
         (OPS[op], size, DTYPES[name], form)
         for op in ops
-        for size in {"step": (images,), "resnet20": (0,)}.get(op, tuple(sizes))
+        for size in own.get(op, tuple(sizes))
         for name in dtypes
         for form in OPS[op].forms
     ]
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
+    record = {**environment(), "copy_bytes_per_second": copy, "turns": turns, "rows": rows}
     for op, size, dtype, form in cases:
         found = compare(op.case(size, dtype, form, device), op.contestants(device), turns)
-        rows += found
+        rows += map(asdict, found)
+        keep(record)
         for row in found:
             _console.say(_line(_cells(row, found)))
-    record = {"copy_bytes_per_second": copy, "turns": turns, "rows": [asdict(r) for r in rows]}
-    return {**environment(), **record}
+    return record
 
 
 def bench_into(out: Path, *arguments: Any) -> None:
-    """Measure as :func:`bench` does and leave ``bench.json`` in ``out``."""
+    """Measure as :func:`bench` does; ``bench.json`` in ``out`` has every case that is done."""
     path = out / "bench.json"
-    write_json(path, bench(*arguments))
+    bench(*arguments, keep=partial(write_json, path))
     _console.say(f"wrote {path}")
 
 
@@ -106,12 +126,13 @@ def _cells(row: Row, case: list[Row]) -> tuple[str, ...]:
     compiled = next((r.seconds for r in case if r.contestant == "compile"), None)
     start = (row.op, f"{row.elements}", row.dtype, row.form, row.contestant)
     if row.seconds is None:
-        return (*start, "-", "-", f"- ({row.note})")
+        return (*start, "-", "-", f"- ({row.note})", "")
     ratio = f"{compiled / row.seconds:.2f}" if compiled else "-"
     share = "-" if row.of_floor is None else f"{row.of_floor:.0%}"
-    return (*start, f"{1e6 * row.seconds:.1f}", ratio, share)
+    rate = "-" if row.images_per_second is None else f"{row.images_per_second:,.0f}"
+    return (*start, f"{1e6 * row.seconds:.1f}", ratio, share, rate)
 
 
 def _line(cells: Iterable[str]) -> str:
-    widths = (17, 9, 9, 8, 14, 10, 10, 9)
-    return "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
+    pairs = zip(cells, COLUMNS.values(), strict=True)
+    return "  ".join(cell.ljust(width) for cell, width in pairs).rstrip()

@@ -51,7 +51,7 @@ class Step:
                 wanted = loss_of(net, *inputs[2:])
             return None if torch.allclose(loss, wanted, TOLERANCE) else "its loss is wrong"
 
-        return Case(self.op, size, dtype, form, device, bind, make, verify)
+        return Case(self.op, size, dtype, form, device, bind, make, verify, size)
 
 
 def loss_of(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from functools import cache
 
 import torch
 
-# Tensors of the input's dtype read or written, and bytes per element of a mask written and read
-# again; parameters and partial sums are not counted. DoReFa's maximum needs a read of its own.
+# Tensors of the dtype read or written, and bytes per element besides: of a mask written and read
+# again, of pixels. Parameters and partial sums are not counted. DoReFa's maximum needs a read of
+# its own.
 BYTES = {
     "lsq": (5, 0.0),
     "pact": (4, 0.5),
@@ -15,6 +16,7 @@ BYTES = {
     "dorefa_weight": (6, 0.0),
     "ewgs": (5, 0.0),
     "kd_loss": (3, 0.0),
+    "augment": (1, 1.0),
 }
 
 
@@ -32,7 +34,7 @@ def timer() -> float:
 
 
 def bytes_moved(op: str, numel: int, dtype: torch.dtype) -> int:
-    """Return the bytes that ``op``, forward and backward, has to read and write."""
+    """Return the bytes that ``op``, backward included, has to read and write."""
     passes, mask = BYTES[op]
     return math.ceil((passes * dtype.itemsize + mask) * numel)
 
@@ -40,8 +42,11 @@ def bytes_moved(op: str, numel: int, dtype: torch.dtype) -> int:
 @cache
 def copy_speed(device: str) -> float:
     """Return bytes per second, read and written, of copying a large buffer on ``device``."""
-    size = 2**28 if device == "cuda" else 2**26
-    source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+    size = 2**30 if device == "cuda" else 2**26
+    # random, for zeros can move faster than data does; both written, so that no page is new
+    source, target = (
+        torch.randint(256, (size,), dtype=torch.uint8, device=device) for _ in range(2)
+    )
     times = []
     for _ in range(10):
         synchronize(device)

@@ -23,7 +23,7 @@ class Case:
 
     ``form`` tells apart what sizes and dtypes do not, such as the granularity. ``bind`` turns a
     contestant into a call on the inputs that ``make`` makes; ``verify`` returns what is wrong with
-    a result, or None.
+    a result, or None. ``images`` counts them where a call works on images.
     """
 
     op: str
@@ -34,6 +34,7 @@ class Case:
     bind: Callable[[Contestant], Contestant]
     make: Callable[[], Inputs]
     verify: Callable[[Any, Inputs], str | None]
+    images: int | None = None
 
     def floor_seconds(self) -> float | None:
         """Return the time in which the device copies as many bytes as the op has to move.
@@ -56,6 +57,8 @@ class Row:
     contestant: str
     seconds: float | None
     of_floor: float | None
+    images_per_second: float | None = None
+    spread: float | None = None  # from the fastest to the slowest turn, as a share of the median
     note: str = ""
 
 
@@ -104,5 +107,7 @@ def _row(case: Case, name: str, times: list[float] | None, note: str | None) -> 
     median = statistics.median(times) if times else None
     least = case.floor_seconds()
     share = least / median if median and least else None
+    rate = case.images / median if median and case.images else None
+    spread = (max(times) - min(times)) / median if times and median else None
     dtype = str(case.dtype).removeprefix("torch.")
-    return Row(case.op, case.numel, dtype, case.form, name, median, share, note or "")
+    return Row(case.op, case.numel, dtype, case.form, name, median, share, rate, spread, note or "")

@@ -1,0 +1,120 @@
+"""A whole ranking, start-up included: ``python -m benchmarks.bench_ranking``.
+
+In a process of its own: seven strategies, all images, a ResNet-20. Images are made up unless
+``--data`` names a set. The first run compiles what is compiled at first use; the exit code says
+whether the last one was in time.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from daqakd import models
+from daqakd._files import write_json
+from daqakd.augment import PAPER
+from daqakd.data import load, prepare
+from daqakd.data.named import NAMED_STATISTICS, data_root
+from daqakd.data.prepared import FACTS, FORMAT, labels_path, pixels_path
+from daqakd.rank import rank
+from daqakd.report.contestants_augment import photographs
+from daqakd.train import TrainConfig, teach
+from daqakd.train.environment import environment
+from daqakd.train.store import load_model, read_model_file, save_model
+
+CLASSES, SIDE, MADE_UP = 10, 32, 50_000
+LIMIT = 10.0  # seconds for 50,000 images on a GPU
+TAUGHT = TrainConfig(epochs=2, batch_size=32, lr=3e-3)  # enough to be far above chance
+
+
+def made_up(root: Path, images: int) -> Path:
+    """Write a prepared data set of smooth noise whose tint tells the class."""
+    splits = {"train": images, "test": 10 * CLASSES}
+    for split, count in splits.items():
+        labels = torch.arange(count) % CLASSES
+        tint = (40 * torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(0))).int()
+        pixels = photographs(count, SIDE).int() + tint[labels, :, None, None]
+        root.mkdir(parents=True, exist_ok=True)
+        np.save(pixels_path(root, split), pixels.clamp(0, 255).to(torch.uint8).numpy())
+        np.save(labels_path(root, split), labels.numpy())
+    mean, std = NAMED_STATISTICS["cifar10"]
+    held = {name: {"images": count, "sha256": f"made up {count}"} for name, count in splits.items()}
+    facts = {"format": FORMAT, "name": "made-up", "classes": [str(c) for c in range(CLASSES)]}
+    facts |= {"size": SIDE, "mean": mean, "std": std, "flip": True, "splits": held}
+    write_json(root / FACTS, facts)
+    return root
+
+
+def taught(root: Path, data: Path, device: str) -> Path:
+    """Train a teacher on at most 4,096 images."""
+    dataset = load(data)
+    some = dataset.fit[torch.randperm(len(dataset.fit))[:4096]]
+    dataset = replace(dataset, fit=some, heldout=dataset.heldout[:0])
+    result = teach(models.build("resnet20", dataset.num_classes).to(device), dataset, config=TAUGHT)
+    save_model(root / "teacher.safetensors", result.model, "resnet20", dataset)
+    return root / "teacher.safetensors"
+
+
+def one_ranking(options: argparse.Namespace) -> None:
+    """Rank, and print what took how long since the process was asked for."""
+    file, dataset = read_model_file(options.teacher), load(options.data)
+    dataset = dataset.normalised(file.channels("mean"), file.channels("std"))
+    network = load_model(file, "resnet20", dataset.num_classes).to(options.device)
+    ready = time.time()
+    rank(network, dataset, images=options.images)
+    print(json.dumps({"start": ready - options.child, "rank": time.time() - ready}))
+
+
+def timed(name: str, data: Path, teacher: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Rank in a new process; return its wall time and its parts."""
+    begin = time.time()
+    asked = ["--data", data, "--teacher", teacher, "--device", options.device, "--child", begin]
+    some = [] if options.images is None else ["--images", options.images]
+    command = [sys.executable, "-m", "benchmarks.bench_ranking", *map(str, asked + some)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    wall, parts = time.time() - begin, json.loads(done.stdout.splitlines()[-1])
+    return {"data": name, "wall_seconds": wall, **{f"{k}_seconds": v for k, v in parts.items()}}
+
+
+def main() -> int:
+    """Print a row per run, leave them in ``ranking.json``; return 1 when the last is too slow."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--images", type=int, help="default: all, or 50,000 made-up ones")
+    parser.add_argument("--data", help="a data set by name or folder")
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--child", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        one_ranking(options)
+        return 0
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        name, made = options.data or "made-up", root / "data"
+        data = prepare(name, made) if options.data else made_up(made, options.images or MADE_UP)
+        known = data_root() / "teachers" / f"{name}_resnet20.safetensors"
+        teacher = options.teacher or (
+            known if known.exists() else taught(root, data, options.device)
+        )
+        for number in range(options.runs):
+            rows.append({"run": number + 1, **timed(name, data, teacher, options)})
+            print(json.dumps(rows[-1]), flush=True)
+            record = {**environment(), "strategies": PAPER, "rows": rows}
+            write_json(options.out / "ranking.json", record)
+    last = rows[-1]["wall_seconds"]
+    print(f"{len(PAPER)} strategies on {name} images: {last:.1f} s (aim on a GPU: {LIMIT:.0f} s)")
+    return int(options.device == "cuda" and last >= LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

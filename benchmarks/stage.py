@@ -1,0 +1,77 @@
+"""One stage of a long run: a command in a process group of its own, with a time limit and a log."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STOPPED = 124
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_LINES = 20.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a command is for, and its share of the budget; ``lacks`` says why it cannot run."""
+
+    says: str
+    command: list[str]
+    seconds: float
+    environment: dict[str, str] = field(default_factory=dict)
+    lacks: str | None = None
+
+
+def last_line(log: Path, start: int = 0) -> str:
+    """Return the last line that a log has from ``start`` on."""
+    lines = log.read_bytes()[start:].decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def end_group(child: subprocess.Popen) -> None:
+    """Kill a command and all it started: they would go on, and slow down the next stage."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def follow(child: subprocess.Popen, log: Path, end: float, look: Callable[[], None]) -> int:
+    """Wait for a command until ``end``, showing that it is alive; return its exit code."""
+    shown = time.monotonic()
+    while time.monotonic() < end:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(max(0.0, min(SECONDS_BETWEEN_LOOKS, end - time.monotonic())))
+        look()
+        if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+            shown = time.monotonic()
+            print(f"  ... {last_line(log)[:100]}", flush=True)
+    return STOPPED
+
+
+def run(stage: Stage, log: Path, end: float, look: Callable[[], None]) -> dict[str, object]:
+    """Run a stage until ``end`` at the latest; return its exit code, duration and last line.
+
+    ``look`` is called every now and then.
+    """
+    begin = time.monotonic()
+    with log.open("ab") as file:
+        file.write(f"\n$ {' '.join(stage.command)}\n".encode())
+        file.flush()
+        start = file.tell()
+        child = subprocess.Popen(
+            stage.command,
+            env=os.environ | stage.environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        try:
+            code = follow(child, log, end, look)
+        finally:
+            end_group(child)
+    seconds = time.monotonic() - begin
+    said = f"stopped after {seconds:.0f} s; " if code == STOPPED else ""
+    return {"code": code, "seconds": seconds, "says": said + last_line(log, start)}
