@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from daqakd._files import write_json
-from daqakd.report.contestants_augment import Augment
-from daqakd.report.measure import compare
+from daqakd.bench.augment import Augment
+from daqakd.bench.measure import compare
 from daqakd.train.environment import environment
 
 OURS = ("reference", "triton", "native")

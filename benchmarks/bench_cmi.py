@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from daqakd import CMIState, models
+from daqakd._cmi import from_limbs
 from daqakd.backends import can_run
-from daqakd.backends.reference_cmi import from_limbs
+from daqakd.bench.roofline import timer
 from daqakd.functional import cmi_update
 from daqakd.functional.cmi import new_state
-from daqakd.rank.confidence import FOLDS
-from daqakd.rank.job import BATCH, STD_GROUP
-from daqakd.report.floor import timer
+from daqakd.ranking.confidence import FOLDS
+from daqakd.ranking.job import BATCH, STD_GROUP
 from daqakd.train.environment import environment
 
 LIMITS = {"cpu": 0.03, "cuda": 0.01}  # of the teacher's forward pass

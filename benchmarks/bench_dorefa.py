@@ -1,6 +1,6 @@
 """DoReFa: ``pytest benchmarks/bench_dorefa.py --benchmark-json=bench.json``."""
 
-from daqakd.report.contestants_dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
+from daqakd.bench.dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
 
 from .conftest import each_row
 

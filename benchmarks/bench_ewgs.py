@@ -1,6 +1,6 @@
 """EWGS, forward and backward: ``pytest benchmarks/bench_ewgs.py --benchmark-json=bench.json``."""
 
-from daqakd.report.contestants_ewgs import EWGS
+from daqakd.bench.ewgs import EWGS
 
 from .conftest import each_row
 

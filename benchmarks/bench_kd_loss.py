@@ -1,6 +1,6 @@
 """Distillation loss: ``pytest benchmarks/bench_kd_loss.py --benchmark-json=bench.json``."""
 
-from daqakd.report.contestants_kd_loss import KD_LOSS
+from daqakd.bench.kd_loss import KD_LOSS
 
 from .conftest import each_row
 

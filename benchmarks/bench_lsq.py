@@ -1,6 +1,6 @@
 """LSQ, forward and backward: ``pytest benchmarks/bench_lsq.py --benchmark-json=bench.json``."""
 
-from daqakd.report.contestants_lsq import LSQ
+from daqakd.bench.lsq import LSQ
 
 from .conftest import each_row
 

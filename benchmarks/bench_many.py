@@ -1,6 +1,6 @@
 """All weights in one call: ``pytest benchmarks/bench_many.py --benchmark-json=bench.json``."""
 
-from daqakd.report.contestants_many import MANY, RESNET20
+from daqakd.bench.many import MANY, RESNET20
 
 from .conftest import each_row
 

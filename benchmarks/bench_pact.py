@@ -1,6 +1,6 @@
 """PACT, forward and backward: ``pytest benchmarks/bench_pact.py --benchmark-json=bench.json``."""
 
-from daqakd.report.contestants_pact import PACT
+from daqakd.bench.pact import PACT
 
 from .conftest import each_row
 

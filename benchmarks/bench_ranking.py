@@ -22,11 +22,11 @@ from torch import nn
 from daqakd import models
 from daqakd._files import write_json
 from daqakd.augment import PAPER
+from daqakd.bench.augment import photographs
 from daqakd.data import load, prepare
 from daqakd.data.named import NAMED_STATISTICS, data_root
 from daqakd.data.prepared import FACTS, FORMAT, labels_path, pixels_path
-from daqakd.rank import rank
-from daqakd.report.contestants_augment import photographs
+from daqakd.ranking import rank
 from daqakd.train import TrainConfig, teach
 from daqakd.train.environment import environment
 from daqakd.train.store import load_model, read_model_file, save_model

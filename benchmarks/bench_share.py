@@ -18,10 +18,10 @@ import daqakd
 from daqakd import models
 from daqakd._files import write_json
 from daqakd.augment import PAPER, Stream, get_strategy
+from daqakd.bench.augment import photographs
+from daqakd.bench.roofline import timer
 from daqakd.data.named import NAMED_STATISTICS
 from daqakd.functional import kd_loss
-from daqakd.report.contestants_augment import photographs
-from daqakd.report.floor import timer
 from daqakd.train.environment import environment
 
 LIMIT = 0.05  # of a step, on a GPU

@@ -1,7 +1,7 @@
 """A training step: ``pytest benchmarks/bench_step.py --benchmark-json=bench.json``."""
 
-from daqakd.report.bench import IMAGES
-from daqakd.report.contestants_step import STEP
+from daqakd.bench.run import IMAGES
+from daqakd.bench.step import STEP
 
 from .conftest import each_row
 

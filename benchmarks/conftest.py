@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from daqakd._ops import BACKENDS
-from daqakd.report.bench import DTYPES, SIZES, Op
-from daqakd.report.measure import problem, rotation
+from daqakd.bench.measure import problem, rotation
+from daqakd.bench.run import DTYPES, SIZES, Op
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 REPEATS = int(os.environ.get("DAQAKD_BENCH_REPEATS", "3"))
@@ -28,7 +28,7 @@ def each_row(op: Op, sizes=CHOSEN):
 
 
 def pytest_configure(config):
-    config.option.benchmark_timer = "daqakd.report.floor.timer"
+    config.option.benchmark_timer = "daqakd.bench.roofline.timer"
     config.option.benchmark_disable_gc = True
 
 

@@ -28,7 +28,7 @@ RANKED = 500  # images of the ranker's batch
 
 def pytest(dry: bool) -> list[str]:
     """Return the command of the GPU tests."""
-    files = sorted(str(path) for path in Path("tests").glob("test_gpu*.py"))
+    files = sorted(str(path) for path in Path("tests/gpu").glob("test_*.py"))
     return [*PYTEST, *files, "-m", "not gpu and not slow" if dry else "gpu"]
 
 
@@ -48,7 +48,7 @@ def measured(op: str, out: Path, dry: bool) -> Stage:
     sizes, turns, device = ((1024,), 1, "cpu") if dry else (SIZES, 5, "cuda")
     dtypes, images = (DTYPES[:1], 4) if dry else (DTYPES, 128 if op == "step" else RANKED)
     asked = ((op,), sizes, dtypes, device, turns, images)
-    code = "from pathlib import Path; from daqakd.report.bench import bench_into;"
+    code = "from pathlib import Path; from daqakd.bench.run import bench_into;"
     code += f" bench_into(Path({str(out)!r}), *{asked!r})"
     return Stage(f"verifies and times {op} by everybody", [sys.executable, "-c", code], OPS[op])
 

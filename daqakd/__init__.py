@@ -8,7 +8,7 @@ from ._errors import InputError
 from .augment import ResizedCrop, register_strategy, strategies
 from .backends import use_backend
 from .quant import calibrate, dequantize, param_groups, quantize, summary
-from .rank import CMIState, Ranking, Search, rank, search
+from .ranking import CMIState, Ranking, Search, rank, search
 from .train import TrainConfig, distill, teach
 
 __version__ = "0.1.0"

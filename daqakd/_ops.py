@@ -15,6 +15,7 @@ from torch import Tensor
 
 BACKENDS = ("reference", "triton", "native")
 MANY = frozenset({"lsq_many", "dorefa_weight_many", "ewgs_many"})  # all weights in one launch
+SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least this
 STE_CODES = {"closed": 0, "open": 1, "rounded": 2}
 REDUCTION_CODES = {"none": 0, "mean": 1, "sum": 2}
 AUGMENT_KINDS = {

@@ -1,17 +1,6 @@
-"""Who implements the ops: one module per backend, and the choice among them."""
+"""Who implements the ops: one module or folder per backend, and the choice among them."""
 
-from . import (
-    native,
-    reference,
-    reference_augment,
-    reference_cmi,
-    reference_many,
-    triton,
-    triton_augment,
-    triton_cmi,
-    triton_kd_loss,
-    triton_many,
-)
+from . import native, reference, triton
 from .select import can_run, choose, forced_backend, use_backend
 from .table import together_below
 
@@ -21,14 +10,7 @@ __all__ = [
     "forced_backend",
     "native",
     "reference",
-    "reference_augment",
-    "reference_cmi",
-    "reference_many",
     "together_below",
     "triton",
-    "triton_augment",
-    "triton_cmi",
-    "triton_kd_loss",
-    "triton_many",
     "use_backend",
 ]

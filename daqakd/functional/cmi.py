@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._cmi import EXTRA_COLUMNS, from_limbs
 from .._errors import InputError
-from ..backends import reference_cmi
 from . import _checks
 from ._apply import first_order, implementation, pick
 
@@ -51,7 +51,7 @@ def new_state(classes: int, groups: int = 1, device: torch.device | str | None =
     It takes ``16 C (C + 5)`` bytes per group: 0.2 MB for 100 classes, 16 MB for 1,000, 16 GB for a
     vocabulary of 32,000, where only divergences from given centroids are practical.
     """
-    columns = classes + reference_cmi.EXTRA_COLUMNS
+    columns = classes + EXTRA_COLUMNS
     return torch.zeros((groups, classes, columns, 2), dtype=torch.int64, device=device)
 
 
@@ -83,7 +83,7 @@ def cmi_update(
     """
     check_rows(logits, labels)
     rows, classes = logits.shape
-    wanted = (classes, classes + reference_cmi.EXTRA_COLUMNS, 2)
+    wanted = (classes, classes + EXTRA_COLUMNS, 2)
     if state.dtype != torch.int64 or state.shape[1:] != wanted or not state.is_contiguous():
         raise InputError(
             f"state: expected contiguous int64 [groups, {', '.join(map(str, wanted))}], got"
@@ -150,7 +150,7 @@ def cmi(
             )
         state = new_state(logits.shape[1], device=logits.device)
         cmi_update(state, logits, labels, backend=chosen)
-        centroids = centroids_of(reference_cmi.from_limbs(state))[0]
+        centroids = centroids_of(from_limbs(state))[0]
     elif centroids.shape != (logits.shape[1],) * 2:
         raise InputError(
             f"centroids: expected [{logits.shape[1]}, {logits.shape[1]}], got"

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from .._errors import InputError, unknown
-from ..backends.reference_jitter import color_jitter as reference
 from . import _checks
+from ._jitter import color_jitter as reference
 
 PARTS = ("brightness", "contrast", "saturation", "hue")
 

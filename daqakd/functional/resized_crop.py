@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from .._errors import InputError
-from ..backends.reference_resize import resized_crop as reference
 from . import _checks
+from ._resize import resized_crop as reference
 
 
 def resized_crop(

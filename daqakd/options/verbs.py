@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..report.bench import IMAGES, SIZES
+from ..bench.run import IMAGES, SIZES
 from .groups import (
     Channels,
     Common,

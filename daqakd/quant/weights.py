@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
-from ..backends.reference import SMALLEST
+from .._ops import SMALLEST
 from .base import Quantizer
 
 

@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page from finished runs; the microbenchmarks as a table."""
+"""Reports: one self-contained HTML page from finished runs."""
 
 from .page import report
 

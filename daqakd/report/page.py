@@ -10,7 +10,7 @@ from typing import Any
 from .._errors import InputError
 from .._files import write_text
 from ..quant import summary
-from ..rank.picture import draw
+from ..ranking.picture import draw
 from ..train.config import to_toml
 from . import figures
 from .record import RunRecord, read_run

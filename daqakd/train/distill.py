@@ -17,7 +17,7 @@ from ..data import Dataset
 from ..functional import kd_loss
 from ..quant import calibrate, param_groups
 from ..quant.base import ActivationQuantizer
-from ..rank.job import automatic_workers
+from ..ranking.job import automatic_workers
 from .config import TrainConfig
 from .evaluate import accuracy
 from .loop import Loop, Losses

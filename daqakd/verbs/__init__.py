@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import _console, options
+from ..bench.run import bench_into
 from ..report import report
-from ..report.bench import bench_into
 from .common import device_of
 from .doctor import doctor
 from .evaluate import run_eval

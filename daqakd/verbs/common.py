@@ -14,8 +14,8 @@ from ..augment import PAPER, ResizedCrop, get_strategy
 from ..data import Dataset, load
 from ..models import find as find_model
 from ..quant import quantize
-from ..rank.anytime import Anytime
-from ..rank.search import check_compositions
+from ..ranking.anytime import Anytime
+from ..ranking.search import check_compositions
 from ..train import TrainConfig
 from ..train.config import settle
 from ..train.environment import environment

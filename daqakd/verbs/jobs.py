@@ -12,7 +12,7 @@ from ..augment import PAPER, get_strategy
 from ..data import Dataset
 from ..models import build
 from ..quant import quantize
-from ..rank import Ranking, rank, search
+from ..ranking import Ranking, rank, search
 from ..report import report
 from ..train import TrainConfig, distill, teach
 from ..train.store import ModelFile, read_model_file, save_model, save_packed

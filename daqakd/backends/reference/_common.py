@@ -1,0 +1,34 @@
+"""What the reference formulas share: registration, the compute dtype, rounding, positivity."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._ops import LIBRARY, SMALLEST, accumulation_dtype
+from .._layout import broadcast
+
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
+
+
+def implement(function: Callable[..., Any]) -> Callable[..., Any]:
+    name = function.__name__
+    IMPLEMENTATIONS[name] = function
+    LIBRARY.impl(f"{name}.reference", function, "CompositeExplicitAutograd")
+    return function
+
+
+def to_compute(x: Tensor) -> Tensor:
+    return x.to(accumulation_dtype(x.dtype))
+
+
+def round_half_even(x: Tensor) -> Tensor:
+    """Round half to even; a code of zero is +0, as the kernels' rounding by two additions gives."""
+    return torch.round(x) + 0.0
+
+
+def kept_positive(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    """Return the parameter in the compute dtype, kept positive, shaped to broadcast."""
+    wide = parameter.to(accumulation_dtype(x.dtype))
+    return broadcast(torch.where(wide < SMALLEST, SMALLEST, wide), x, axis)

@@ -1,0 +1,101 @@
+"""The distillation loss by everybody, from both logits to the student's gradient."""
+
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..backends import can_run
+from ..functional import kd_loss
+from .measure import Case, Contestant, Inputs
+from .quantizer import GRADIENT_UNITS, compiled
+
+TEMPERATURE, KD_WEIGHT = 4.0, 2.0
+
+
+def eager(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    """Return the loss by PyTorch's own losses, as KD repositories write it."""
+    student, teacher = F.log_softmax(z / TEMPERATURE, 1), F.log_softmax(t / TEMPERATURE, 1)
+    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return F.cross_entropy(z, y) + KD_WEIGHT * TEMPERATURE**2 * divergence
+
+
+def in_probabilities(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    """Return the loss with the teacher's probabilities as the target, the other common form."""
+    student, teacher = F.log_softmax(z / TEMPERATURE, 1), F.softmax(t / TEMPERATURE, 1)
+    divergence = F.kl_div(student, teacher, reduction="batchmean")
+    return F.cross_entropy(z, y) + KD_WEIGHT * TEMPERATURE**2 * divergence
+
+
+def liger(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    """Return the loss by Liger's kernels; its cross-entropy writes into its input."""
+    from liger_kernel.transformers import LigerCrossEntropyLoss, LigerKLDIVLoss
+
+    student, teacher = F.log_softmax(z / TEMPERATURE, 1), F.log_softmax(t / TEMPERATURE, 1)
+    divergence = LigerKLDIVLoss(reduction="batchmean", log_target=True)(student, teacher)
+    hard: Tensor = LigerCrossEntropyLoss()(z.clone(), y)
+    return hard + KD_WEIGHT * TEMPERATURE**2 * divergence
+
+
+def ours(
+    z: Tensor, t: Tensor, y: Tensor, recompute: bool = False, backend: str | None = None
+) -> Tensor:
+    """Return the loss by our op, whose defaults are the same settings."""
+    loss: Tensor = kd_loss(z, t, y, recompute=recompute, backend=backend)
+    return loss
+
+
+class KDLoss:
+    """Rows of loss and gradient; a form is the number of classes."""
+
+    op = "kd_loss"
+    forms = ("10", "100", "1000", "32000")
+
+    def contestants(self, device: str) -> dict[str, Contestant]:
+        """Return who can run on ``device``, ours last."""
+        found: dict[str, Contestant] = {"eager": eager, "eager-p": in_probabilities}
+        found["compile"] = compiled(eager)
+        if device == "cuda" and find_spec("liger_kernel"):
+            found["liger"] = liger
+        for backend in ("reference", "triton", "native"):
+            if can_run("kd_loss", backend, device, torch.float32) is None:
+                found[backend] = partial(ours, backend=backend)
+        found["recompute"] = partial(ours, recompute=True)
+        return found
+
+    def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
+        """Return loss and gradient of as many rows as fit into ``size`` elements, at least one."""
+        classes = int(form)
+        shape = max(1, size // classes), classes
+
+        def make() -> Inputs:
+            z, t = ((3 * torch.randn(shape, device=device)).to(dtype) for _ in range(2))
+            return z.requires_grad_(), t, torch.randint(classes, shape[:1], device=device)
+
+        def bind(loss_of: Contestant) -> Contestant:
+            def run(z: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+                loss = loss_of(z, t, y)
+                return loss, *torch.autograd.grad(loss, z)
+
+            return run
+
+        numel = torch.Size(shape).numel()
+        return Case(self.op, numel, dtype, form, device, bind, make, verify)
+
+
+def verify(results: tuple[Tensor, Tensor], inputs: Inputs) -> str | None:
+    """Return what is wrong with the loss or the gradient, or None."""
+    z, t = (x.detach().double() for x in inputs[:2])
+    loss = eager(z.requires_grad_(), t, inputs[2])
+    (dz,) = torch.autograd.grad(loss, z)
+    unit = torch.finfo(results[1].dtype).eps
+    if not (results[0].double() - loss).abs() <= GRADIENT_UNITS * unit * loss:
+        return "its values are wrong"
+    # the gradient is a difference of probabilities: errors are of the largest entry's size
+    near = (results[1].double() - dz).abs() <= GRADIENT_UNITS * unit * dz.abs().max()
+    return None if near.all() else "its input gradient is wrong"
+
+
+KD_LOSS = KDLoss()

@@ -1,0 +1,165 @@
+"""Every operation at every magnitude gives Pillow's, or torchvision's, pixels."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from daqakd.augment import ranges
+from daqakd.augment.policies import POLICIES, policy
+from daqakd.augment.settings import Canvas, row, table
+from daqakd.functional import augment
+
+from ..helpers.cases import each_backend, require
+from ..helpers.pictures import from_pil, pictures, to_pil
+from ..helpers.plans import every_row
+
+NAMES = ("Identity", *ranges.BASIC, *ranges.ENHANCE, *ranges.OTHER, "Invert")
+GEOMETRY_LIMIT = 3e-5  # of the pixels, where coordinates of a side of 224 tie
+RANGES = {
+    "trivialaugment": ranges.TRIVIALAUGMENT,
+    "randaugment": ranges.RANDAUGMENT,
+    "autoaugment": ranges.AUTOAUGMENT,
+    "augmix": ranges.AUGMIX,
+}
+KERNELS = {
+    "pil": ("pil", False),
+    "tensor": ("torchvision", False),
+    "bilinear": ("torchvision", True),
+}
+
+
+def signed_magnitudes(name: str, tables: str, on: Canvas) -> list[float]:
+    found = RANGES[tables].magnitudes(name, on)
+    return [sign * m for m in found for sign in (1.0, -1.0)[: ranges.Ranges.signs(name)]]
+
+
+def expected(images: Tensor, name: str, magnitude: float, kernels: str) -> Tensor:
+    """Return what torchvision's own dispatch makes of the images."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.autoaugment import _apply_op
+
+    mode = InterpolationMode.BILINEAR if kernels == "bilinear" else InterpolationMode.NEAREST
+    if kernels != "pil":
+        return _apply_op(images, name, magnitude, mode, None)
+    return torch.stack(
+        [from_pil(_apply_op(to_pil(i), name, magnitude, mode, None)) for i in images]
+    )
+
+
+def differing(images: Tensor, name: str, tables: str, kernels: str, backend: str) -> float:
+    """Return the share of pixels that differ over all magnitudes."""
+    semantics, bilinear = KERNELS[kernels]
+    on = Canvas(*images.shape[-2:], semantics, bilinear)
+    found = signed_magnitudes(name, tables, on)
+    plan = every_row(table([row(name, magnitude, on) for magnitude in found]), len(images))
+    results = augment(images, plan, dtype=torch.uint8, backend=backend).split(len(images))
+    wrong = [
+        (result != expected(images, name, magnitude, kernels)).sum()
+        for result, magnitude in zip(results, found, strict=True)
+    ]
+    return float(sum(wrong)) / (images.numel() * len(found))
+
+
+each_name = pytest.mark.parametrize("name", NAMES)
+each_kernel = pytest.mark.parametrize("kernels", KERNELS)
+each_source = pytest.mark.parametrize("source", ["adversarial", "real"])
+
+
+@each_backend
+@each_source
+@each_kernel
+@each_name
+def test_operation(name, kernels, source, backend):
+    require("augment", backend, torch.uint8)
+    tables = "augmix" if kernels == "bilinear" else "trivialaugment"
+    assert differing(pictures(source, 32), name, tables, kernels, backend) == 0
+
+
+SLOW = [(64, "trivialaugment"), (64, "autoaugment"), (32, "autoaugment"), (33, "trivialaugment")]
+
+
+@pytest.mark.slow
+@each_backend
+@each_source
+@each_kernel
+@each_name
+@pytest.mark.parametrize(("side", "tables"), SLOW, ids=lambda v: str(v))
+def test_operation_at_other_sizes(name, kernels, source, side, tables, backend):
+    require("augment", backend, torch.uint8)
+    assert differing(pictures(source, side), name, tables, kernels, backend) == 0
+
+
+@pytest.mark.slow
+@each_backend
+@each_kernel
+@each_name
+def test_operation_at_224(name, kernels, backend):
+    require("augment", backend, torch.uint8)
+    wrong = differing(pictures("adversarial", 224), name, "trivialaugment", kernels, backend)
+    assert wrong <= (GEOMETRY_LIMIT if name in ranges.BASIC else 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (3, 3), (24, 40), (17, 9)], ids=str)
+@each_kernel
+def test_odd_sizes(kernels, size):
+    images = torch.randint(0, 256, (4, 3, *size)).byte()
+    for name in NAMES:
+        assert differing(images, name, "trivialaugment", kernels, "reference") == 0
+
+
+@pytest.mark.parametrize("degrees", [90.0, -90.0, 180.0, -180.0, 270.0, 0.0, -0.0, 360.0, 45.0])
+@pytest.mark.parametrize("kernels", ["pil", "tensor"])
+@pytest.mark.parametrize("size", [(32, 32), (33, 33), (20, 32), (224, 224)], ids=str)
+def test_right_angles(degrees, kernels, size):
+    """Pillow transposes at right angles (bin 20 of TrivialAugment's is 90 degrees)."""
+    assert 90.0 in ranges.TRIVIALAUGMENT.magnitudes("Rotate", Canvas(32, 32))
+    images = torch.randint(0, 256, (3, 3, *size)).byte()
+    setting = table([row("Rotate", degrees, Canvas(*size, KERNELS[kernels][0]))])
+    result = augment(images, every_row(setting, 3), dtype=torch.uint8)
+    assert torch.equal(result, expected(images, "Rotate", degrees, kernels))
+
+
+def test_autocontrast_divides_once_in_pil_and_twice_in_torchvision():
+    """255 / range against (1 / range) * 255: some pixel shows each rounding."""
+    images = torch.arange(256).byte().view(1, 1, 16, 16).expand(254, 3, -1, -1).clone()
+    images = torch.minimum(images, torch.arange(2, 256).byte().view(-1, 1, 1, 1))
+    both = []
+    for kernels in ("pil", "tensor"):
+        settings = table([row("AutoContrast", 0.0, Canvas(16, 16, KERNELS[kernels][0]))])
+        both.append(augment(images, every_row(settings, 254), dtype=torch.uint8))
+        assert torch.equal(both[-1], expected(images, "AutoContrast", 0.0, kernels))
+    assert not torch.equal(*both)
+
+
+@pytest.mark.parametrize("kernels", ["pil", "tensor"])
+def test_solarize_at_its_thresholds(kernels):
+    """Pillow compares in float64, torchvision in float32; equality inverts."""
+    images = torch.arange(256).byte().view(1, 1, 16, 16).expand(1, 3, -1, -1)
+    on = Canvas(16, 16, KERNELS[kernels][0])
+    for threshold in (0.0, 8.5, 93.5, 127.0, 170.00000001, 255.0):
+        settings = table([row("Solarize", threshold, on)])
+        result = augment(images, every_row(settings, 1), dtype=torch.uint8)
+        assert torch.equal(result, expected(images, "Solarize", threshold, kernels))
+
+
+def test_translations_are_cut_to_whole_pixels():
+    """A magnitude of 4.95 moves 4 pixels, and of -4.95 too."""
+    images = pictures("adversarial", 32)
+    for magnitude in (4.95, -4.95, 0.9, -0.9):
+        for kernels in KERNELS:
+            on = Canvas(32, 32, *KERNELS[kernels])
+            settings = table([row("TranslateX", magnitude, on)])
+            result = augment(images, every_row(settings, 8), dtype=torch.uint8)
+            assert torch.equal(result, expected(images, "TranslateX", magnitude, kernels))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_grids_of_all_policies_fit_their_types(name):
+    """Fixed-point maps stay below 2^15 pixels, where Pillow's are exact."""
+    settings = policy(name, 224, 224).settings
+    corners = torch.tensor(list(itertools.product((0, 223), (0, 223))))
+    maps = settings.integer.long()
+    reach = maps[:, [0, 3]][:, None] * corners[:, :1] + maps[:, [1, 4]][:, None] * corners[:, 1:]
+    assert (reach + maps[:, [2, 5]][:, None]).abs().max() < 2**31

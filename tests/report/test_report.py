@@ -1,0 +1,87 @@
+"""The report: one page, nothing outside it, every section where there is something to show."""
+
+import json
+import re
+
+import pytest
+import torch
+
+import daqakd
+from daqakd import InputError, TrainConfig
+from daqakd._files import write_json
+from daqakd.models import build
+from daqakd.report import report
+from daqakd.train.config import settle
+from daqakd.train.store import save_model
+
+from ..helpers.small import small_dataset
+
+matplotlib = pytest.importorskip("matplotlib")
+
+
+def write_run(folder, strategy, accuracy):
+    """A run directory of a student that was never trained, with one epoch of metrics."""
+    dataset = small_dataset()
+    student = daqakd.quantize(build("resnet20", 3), weight_bits=2, act_bits=2)
+    daqakd.calibrate(student, torch.randn(2, 3, 16, 16))
+    recipe = {"weight_bits": 2, "act_bits": 2}
+    settle(folder / "config.toml", "run", {"data": "small <set>", **vars(TrainConfig())})
+    save_model(folder / "student.safetensors", student, "resnet20", dataset, recipe, strategy)
+    header = "epoch,loss,ce,kl,accuracy,heldout_accuracy,lr\n"
+    (folder / "metrics.csv").write_text(header + "1,2.0,1.0,0.5,0.4,0.5,0.001\n")
+    write_json(folder / "eval.json", {"student_accuracy": accuracy, "teacher_accuracy": 0.9})
+    names = ["minimal", "cutmix"]
+    rows = [
+        {"name": n, "score": -0.1 * i, "score_ci95": [-0.1 * i - 0.01, -0.1 * i + 0.01]}
+        | dict.fromkeys(("cmi", "pac", "cross_entropy", "entropy", "teacher_std"), 0.1)
+        | {"accuracy": None, "images": 100, "seconds": 1.0}
+        for i, n in enumerate(names)
+    ]
+    ranking = {"best": "minimal", "tied": ["cutmix"], "images": 100, "strategies": rows}
+    write_json(folder / "ranking.json", ranking)
+    return folder
+
+
+def test_one_page_holds_everything(tmp_path):
+    page = report([write_run(tmp_path / "a", "minimal", 0.6)]).read_text()
+    for heading in ("Ranking", "Training", "Layers", "Weights", "Environment and commands"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "Score against accuracy" not in page
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:)', page), "the page needs something outside it"
+    assert "small &lt;set&gt;" in page
+    assert "small <set>" not in page
+    assert "60.00%" in page
+    assert "cutmix (tied)" in page
+
+
+def test_several_runs_compare_score_and_accuracy(tmp_path):
+    runs = [write_run(tmp_path / n, n, a) for n, a in (("minimal", 0.6), ("cutmix", 0.7))]
+    page = report(runs, tmp_path / "all.html").read_text()
+    assert "Score against accuracy" in page
+    assert page.count("data:image/png;base64,") == 7
+
+
+def test_a_ranking_alone_is_worth_a_page(tmp_path):
+    folder = write_run(tmp_path / "a", "minimal", 0.6)
+    for name in ("student.safetensors", "metrics.csv", "eval.json"):
+        (folder / name).unlink()
+    page = report([folder]).read_text()
+    assert "<h2>Ranking</h2>" in page
+    assert "<h2>Layers</h2>" not in page
+
+
+def test_what_is_no_run_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"config\.toml: cannot be read"):
+        report([tmp_path])
+    settle(tmp_path / "config.toml", "run", {"data": "x"})
+    with pytest.raises(InputError, match="nothing to report"):
+        report([tmp_path])
+
+
+def test_packed_size_is_a_fraction_of_full_precision(tmp_path):
+    folder = write_run(tmp_path / "a", "minimal", 0.6)
+    page = report([folder]).read_text()
+    packed, full = (int(v) for v in re.findall(r"<b>(\d+) KiB</b>", page))
+    assert packed < full / 12
+    assert json.loads((folder / "eval.json").read_text())["student_accuracy"] == 0.6
