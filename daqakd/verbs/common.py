@@ -15,7 +15,7 @@ from ..data import Dataset, load
 from ..models import find as find_model
 from ..quant import quantize
 from ..ranking.anytime import Anytime
-from ..ranking.search import check_compositions
+from ..ranking.halving import check_compositions
 from ..train import TrainConfig
 from ..train.config import settle
 from ..train.environment import environment

@@ -245,7 +245,7 @@ MEASURED = """
 import sys, torch
 from daqakd import data
 from daqakd.augment import Stream, get_strategy
-from daqakd.rank.job import Request, fingerprint, make_job
+from daqakd.ranking.job import Request, fingerprint, make_job
 from daqakd.train import accuracy
 from tests.helpers.small import SmallNet
 

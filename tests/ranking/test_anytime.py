@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections import Counter
 
 import pytest
@@ -12,6 +11,7 @@ import daqakd
 from daqakd import InputError
 from daqakd.augment import Batch
 from daqakd.data.dataset import Images, make
+from daqakd.ranking import job, ranker, rounds
 from daqakd.ranking.accumulator import Parts, Tally
 from daqakd.ranking.anytime import Anytime, DropSeparated
 from daqakd.ranking.job import Job
@@ -202,8 +202,8 @@ class Killed(Exception):
 )
 def test_a_kill_changes_nothing(taught, tmp_path, monkeypatch, owner, name, places):
     """Every tally is saved at every step here, and the work is stopped at each kind of place."""
-    monkeypatch.setattr(sys.modules[Job.__module__], "BATCH", 50)
-    monkeypatch.setattr(sys.modules[Rounds.__module__], "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(job, "BATCH", 50)
+    monkeypatch.setattr(rounds, "SAVE_SECONDS", 0.0)
     strategies = [*STRATEGIES, "randaugment", "autoaugment-cifar"]
     options = {"strategies": strategies, "until_sure": True, "run_dir": tmp_path}
     whole = daqakd.rank(*taught, strategies=strategies, until_sure=True)
@@ -257,7 +257,7 @@ def test_another_engine_begins_anew(taught, tmp_path, monkeypatch):
     daqakd.rank(*taught, strategies=["minimal"], images=300, run_dir=tmp_path)
     seen, add = [], Tally.add
     monkeypatch.setattr(Tally, "add", lambda self, b: seen.append(self.name) or add(self, b))
-    monkeypatch.setattr(sys.modules[Job.__module__], "ENGINE", -1)
+    monkeypatch.setattr(job, "ENGINE", -1)
     daqakd.rank(*taught, strategies=["minimal"], images=300, run_dir=tmp_path)
     assert seen
 
@@ -277,7 +277,7 @@ def test_strategies_share_the_resident_images(taught, monkeypatch):
 def test_what_does_not_fit_into_memory_together_goes_one_after_another(taught, monkeypatch):
     strategies = ["cutmix", "minimal", "mixup", "augmix"]
     together = daqakd.rank(*taught, strategies=strategies)
-    monkeypatch.setattr(sys.modules["daqakd.rank.ranker"], "KEPT_VALUES", 2 * 1200 * 3)
+    monkeypatch.setattr(ranker, "KEPT_VALUES", 2 * 1200 * 3)
     groups = []
     run = Rounds.run
     monkeypatch.setattr(Rounds, "run", lambda self, names: groups.append(names) or run(self, names))

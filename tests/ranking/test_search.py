@@ -18,7 +18,7 @@ from daqakd.augment.settings import Canvas, row, table
 from daqakd.cli import main
 from daqakd.functional import augment
 from daqakd.ranking.accumulator import Parts, Tally
-from daqakd.ranking.search import rungs
+from daqakd.ranking.halving import rungs
 
 from ..helpers.pictures import adversarial
 from ..helpers.plans import plan_of

@@ -1,7 +1,6 @@
 """Rankings, searches and trainings on random-resized-crops, and the commands that ask for them."""
 
 import json
-import sys
 from dataclasses import replace
 from itertools import chain
 
@@ -13,10 +12,11 @@ import daqakd
 from daqakd import InputError, ResizedCrop, TrainConfig
 from daqakd.cli import main
 from daqakd.data.dataset import Dataset, Images, make
+from daqakd.ranking import halving, job, rounds
 from daqakd.ranking.accumulator import Tally
 from daqakd.ranking.confidence import two_sided
-from daqakd.ranking.job import Job, Request, make_job
-from daqakd.ranking.rounds import Rounds
+from daqakd.ranking.job import Request, make_job
+from daqakd.train import loop
 from daqakd.train.checkpoint import place_of
 from daqakd.train.config import settle
 from daqakd.train.distill import _stream
@@ -92,15 +92,15 @@ def by_image(batches) -> dict[int, bytes]:
 def test_ranking_and_training_make_the_same_images_in_any_batches(name, semantics):
     dataset = small_dataset(60, holdout=0.0)
     views = {"pipeline": CROP, "semantics": semantics}
-    job = make_job(SmallNet(), dataset, Request(seed=3, **views))
-    ranked = by_image(job.stream(name).batches(0, [index for _, index in job.steps]))
+    work = make_job(SmallNet(), dataset, Request(seed=3, **views))
+    ranked = by_image(work.stream(name).batches(0, [index for _, index in work.steps]))
     assert len(ranked) == 60
     for size in (7, 60):
         config = replace(CONFIG, seed=3, batch_size=size, **views)
         trained = by_image(_stream(dataset, name, config, torch.device("cpu")).epoch(0, size))
         assert len(trained) == 60 // size * size
         assert trained.items() <= ranked.items()
-    assert job.sides == (24, 24)
+    assert work.sides == (24, 24)
 
 
 class Killed(Exception):
@@ -124,8 +124,8 @@ def plain(ranking: daqakd.Ranking) -> list[dict]:
 
 
 def test_a_killed_ranking_continues_to_the_same_numbers(taught, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[Job.__module__], "BATCH", 100)
-    monkeypatch.setattr(sys.modules[Rounds.__module__], "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(job, "BATCH", 100)
+    monkeypatch.setattr(rounds, "SAVE_SECONDS", 0.0)
     options = {"strategies": ["minimal", "cutmix"], "pipeline": CROP}
     whole = daqakd.rank(*taught, **options)
     with monkeypatch.context() as patch:
@@ -197,7 +197,7 @@ def test_training_with_another_pipeline_does_not_continue(tmp_path):
 def test_a_checkpoint_that_does_not_tell_its_images_is_of_padded_crops(tmp_path, monkeypatch):
     plain_config = replace(CONFIG, pipeline=None)
     distilled(replace(plain_config, epochs=1), tmp_path)
-    module = sys.modules[Loop.__module__]
+    module = loop
     told = place_of(tmp_path / "checkpoint/student.safetensors")
     assert told["images"] == "padded crops (pil)"
     untold = {k: v for k, v in told.items() if k != "images"}
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_does_not_tell_its_images_is_of_padded_crops(tmp_path,
 
 
 def test_a_search_names_magnitudes_at_the_network_s_size(taught, tmp_path, monkeypatch):
-    sides, module = set(), sys.modules[daqakd.search.__module__]
+    sides, module = set(), halving
     monkeypatch.setattr(module, "describe", lambda name, *size: sides.add(size))
     options = {"compositions": 5, "images": 240, "pipeline": CROP, "semantics": "torchvision"}
     found = daqakd.search(*taught, **options)
