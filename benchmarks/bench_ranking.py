@@ -90,7 +90,7 @@ class Passes:
 def one_ranking(options: argparse.Namespace) -> None:
     """Rank, and print what took how long since the process was asked for."""
     file, dataset = read_model_file(options.teacher), load(options.data)
-    dataset = dataset.normalised(file.channels("mean"), file.channels("std"))
+    dataset = dataset.with_inputs(**file.inputs)
     network = load_model(file, "resnet20", dataset.num_classes).to(options.device)
     passes, dtype = Passes(network, options.device), getattr(torch, options.teacher_dtype)
     ready = time.time()

@@ -17,7 +17,7 @@ import torch
 import daqakd
 from daqakd import models
 from daqakd._files import write_json
-from daqakd.augment import PAPER, Stream, get_strategy
+from daqakd.augment import PAPER, InputSpec, Stream, get_strategy
 from daqakd.bench.augment import photographs
 from daqakd.bench.roofline import timer
 from daqakd.data.named import NAMED_STATISTICS
@@ -31,9 +31,9 @@ CLASSES, SIDE = 10, 32
 def streams(images: int, device: str) -> dict[str, Stream]:
     """Return the paper's strategies over images that are resident on the device."""
     pixels, labels = photographs(images, SIDE).to(device), torch.arange(images) % CLASSES
-    mean, std = NAMED_STATISTICS["cifar10"]
+    inputs = InputSpec(*NAMED_STATISTICS["cifar10"])
     return {
-        name: Stream(pixels, labels, get_strategy(name), mean=mean, std=std, seed=0, device=device)
+        name: Stream(pixels, labels, get_strategy(name), inputs=inputs, seed=0, device=device)
         for name in PAPER
     }
 

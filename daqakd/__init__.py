@@ -1,24 +1,51 @@
 """Rank data augmentations from the teacher, then train the low-bit student with the winner.
 
-``import daqakd`` touches neither torchvision nor a GPU driver.
+``import daqakd`` loads nothing else: torch comes with the first name that is used, and the ops
+register with ``daqakd.functional``.
 """
 
-from . import data, functional, models
-from ._errors import InputError
-from .augment import ResizedCrop, register_strategy, strategies
-from .backends import use_backend
-from .quant import calibrate, dequantize, param_groups, quantize, summary
-from .ranking import CMIState, Ranking, Search, rank, search
-from .train import TrainConfig, distill, teach
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import data, functional, models
+    from ._errors import InputError
+    from .augment import InputSpec, ResizedCrop, register_strategy, strategies
+    from .backends import use_backend
+    from .quant import calibrate, dequantize, param_groups, quantize, summary
+    from .ranking import (
+        CMIState,
+        RankConfig,
+        Ranking,
+        Search,
+        SearchConfig,
+        rank,
+        search,
+    )
+    from .train import TrainConfig, distill, teach
 
 __version__ = "0.1.0"
+
+_MODULES = ("data", "functional", "models")
+_NAMES = {
+    "_errors": ("InputError",),
+    "augment": ("InputSpec", "ResizedCrop", "register_strategy", "strategies"),
+    "backends": ("use_backend",),
+    "quant": ("calibrate", "dequantize", "param_groups", "quantize", "summary"),
+    "ranking": ("CMIState", "RankConfig", "Ranking", "Search", "SearchConfig", "rank", "search"),
+    "train": ("TrainConfig", "distill", "teach"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "CMIState",
     "InputError",
+    "InputSpec",
+    "RankConfig",
     "Ranking",
     "ResizedCrop",
     "Search",
+    "SearchConfig",
     "TrainConfig",
     "calibrate",
     "data",
@@ -36,3 +63,18 @@ __all__ = [
     "teach",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for at its first use (PEP 562)."""
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,5 @@
 """``python -m daqakd`` is the ``daqakd`` command."""
 
-from .cli import main
+from .cli.main import main
 
 raise SystemExit(main())

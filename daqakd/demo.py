@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from . import _console
-from .cli import main
+from .cli.main import main
 
 CHANCE = 0.1
 OPTIONS = (

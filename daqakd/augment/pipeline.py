@@ -9,12 +9,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .._errors import InputError, unknown
+from .._errors import InputError
 from ..functional import color_jitter, resized_crop
 from ..functional.color_jitter import PARTS
 from . import draws
 from .mixing import RATIO_BINS, ratio_roots
-from .settings import SEMANTICS
 from .strategies import Transform
 
 ATTEMPTS = 10  # at a box that fits
@@ -152,13 +151,3 @@ class ResizedCrop:
 
         crop: Transform = RandomResizedCrop(self.size, self.scale, self.ratio)
         return [crop] if self.jitter is None else [crop, ColorJitter(*self.jitter)]
-
-
-def check_pipeline(pipeline: ResizedCrop | None, semantics: str) -> None:
-    """Raise InputError for a pipeline of another type, or semantics that do not exist."""
-    if pipeline is not None and not isinstance(pipeline, ResizedCrop):
-        raise InputError(
-            f"pipeline: expected a daqakd.ResizedCrop or None, got {type(pipeline).__name__}"
-        )
-    if semantics not in SEMANTICS:
-        raise unknown("semantics", semantics, list(SEMANTICS))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from .._errors import unknown
+from ..functional._checks import SEMANTICS
 from ..functional.augment import Settings
 from . import draws
 from .compositions import is_composition, parse
 from .ranges import AUGMIX, AUTOAUGMENT, BASIC, ENHANCE, OTHER, RANDAUGMENT, TRIVIALAUGMENT, Ranges
-from .settings import SEMANTICS, Canvas, table
+from .settings import Canvas, table
 from .tables import TABLES, sub_policies
 
 CHAINS, DEPTH = 3, 3  # AugMix

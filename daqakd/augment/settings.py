@@ -14,7 +14,6 @@ from torch import Tensor
 from .._errors import InputError, unknown
 from ..functional.augment import AUGMENT_KINDS, Settings
 
-SEMANTICS = ("pil", "torchvision")
 FIXED_POINT = 65536  # Pillow's affine maps count in 2^-16 pixels
 Matrix = tuple[float, float, float, float, float, float]  # x' = a x + b y + c, y' = d x + e y + f
 

@@ -15,12 +15,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..functional.augment import Plan, augment
 from . import draws
+from .inputs import InputSpec
 from .pipeline import ResizedCrop
 from .plan import Planner, normalised_values
 from .policies import policy
 from .strategies import Strategy, Transform
 
-CROP_SHARE = 8  # a random crop has room for an eighth of the side: 4 pixels of 32
+CROP_FRACTION = 8  # a random crop has room for an eighth of the side: 4 pixels of 32
 DRAWN_ROWS = 2**13  # drawn at once
 
 
@@ -32,7 +33,7 @@ class Batch:
     labels: Tensor  # int64 [B]
     index: Tensor  # int64 [B], on the CPU
     partner_labels: Tensor | None = None  # int64 [B]
-    weight: Tensor | None = None  # float32 [B], the share of ``labels``
+    weight: Tensor | None = None  # float32 [B], of ``labels``
 
     def targets(self, num_classes: int) -> Tensor:
         """Return the labels, or for mixed images their probabilities ``[B, num_classes]``."""
@@ -99,14 +100,11 @@ class Stream:
         pixels: ``uint8 [N, 3, H, W]``, which may be mapped from a file; never written.
         labels: ``int64 [N]``.
         strategy: what to apply.
-        mean: per-channel mean of inputs in [0, 1].
-        std: per-channel standard deviation.
+        inputs: crop, jitter, semantics of the operations, mean and standard deviation.
         seed: of all draws.
         pool: the indices an epoch consists of, and CutMix partners come from; None for all.
         flip: whether to mirror half of the images.
         box: ``"image"`` draws a CutMix box per image; ``"batch"`` one per batch, as the papers do.
-        pipeline: what to do before the strategy instead of a padded random crop; None for that.
-        semantics: ``"pil"`` or ``"torchvision"``, whose pixels the built-in operations equal.
         workers: processes that run a registered transform; 0 runs it in this one.
         device: of the batches.
         resident: whether to keep all pixels on ``device``, else a batch's are taken there; None
@@ -119,14 +117,11 @@ class Stream:
         labels: Tensor,
         strategy: Strategy,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        inputs: InputSpec,
         seed: int,
         pool: Tensor | None = None,
         flip: bool = True,
         box: str = "image",
-        pipeline: ResizedCrop | None = None,
-        semantics: str = "pil",
         workers: int = 0,
         device: torch.device | str = "cpu",
         resident: bool | None = None,
@@ -137,18 +132,18 @@ class Stream:
         self.pixels = pixels.to(device) if self.resident else pixels
         self.seed, self.workers, self.flip = seed, workers, flip
         self.pool = torch.arange(len(labels)) if pool is None else pool
-        self.pipeline, self.semantics = pipeline, semantics
-        height, width = (pipeline.size,) * 2 if pipeline else pixels.shape[-2:]
+        self.inputs, self.pipeline = inputs, inputs.pipeline
+        height, width = inputs.sides(*pixels.shape[-2:])
         self.planner = Planner(
-            policy(strategy.policy, height, width, semantics).to(device),
+            policy(strategy.policy, height, width, inputs.semantics).to(device),
             height=height,
             width=width,
-            pad=0 if pipeline else width // CROP_SHARE,
+            pad=0 if inputs.pipeline else width // CROP_FRACTION,
             flip=flip,
             erasing=strategy.erasing,
             mixing=strategy.mixing,
             box=box,
-            values=normalised_values(mean, std).to(device),
+            values=normalised_values(inputs.mean, inputs.std).to(device),
             seed=seed,
         )
 
@@ -211,7 +206,7 @@ class Stream:
         images = index.to(self.device)
         rows = images if self.resident else torch.arange(len(index), device=self.device)
         source = self.pixels if self.resident else self.pixels[index].to(self.device)
-        return pipeline.apply(source, rows, self.seed, epoch, images, self.semantics)
+        return pipeline.apply(source, rows, self.seed, epoch, images, self.inputs.semantics)
 
     def _of_images(self, plan: Plan, epoch: int, images: Tensor) -> Plan:
         """Return the plan for a batch's own pixels.
@@ -241,7 +236,7 @@ class Stream:
         from torchvision.transforms import RandomCrop, RandomHorizontalFlip
 
         size, flip = self.pixels.shape[-1], [RandomHorizontalFlip()] if self.flip else []
-        chain: list[Transform] = [RandomCrop(size, padding=size // CROP_SHARE), *flip]
+        chain: list[Transform] = [RandomCrop(size, padding=size // CROP_FRACTION), *flip]
         if self.pipeline:
             first, *rest = self.pipeline.transforms()
             chain = [first, *flip, *rest]

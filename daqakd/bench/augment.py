@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..augment.plan import Planner, normalised_values
 from ..augment.policies import policy
-from ..augment.stream import CROP_SHARE
+from ..augment.stream import CROP_FRACTION
 from ..backends import can_run
 from ..data.named import NAMED_STATISTICS
 from ..functional.augment import Plan, augment
@@ -97,7 +97,7 @@ def _pipeline(name: str, side: int) -> Any:
 
     return transforms.Compose(
         [
-            transforms.RandomCrop(side, padding=side // CROP_SHARE),
+            transforms.RandomCrop(side, padding=side // CROP_FRACTION),
             transforms.RandomHorizontalFlip(),
             _torchvision_policy(name),
             transforms.ToTensor(),
@@ -168,7 +168,7 @@ class Augment:
         """Return ``size`` images with a draw each: crop, mirror, policy, normalised values."""
         drawn = policy(form, self.side, self.side).to(device)
         values = normalised_values(MEAN, STD).to(device)
-        room, sides = self.side // CROP_SHARE, (self.side, self.side)
+        room, sides = self.side // CROP_FRACTION, (self.side, self.side)
         planner = Planner(drawn, *sides, room, True, False, None, "image", values, 0)
 
         def make() -> Inputs:

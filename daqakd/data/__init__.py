@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from .._errors import InputError
-from .dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset, Images, class_ranks, make
+from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from .dataset import Dataset, Images, class_ranks, make
 from .find import NAMES, find
 from .preparing import prepare
 
@@ -45,8 +46,7 @@ def load(
         found.classes,
         found.train.read(),
         found.test.read(),
-        mean=mean or found.mean,
-        std=std or found.std,
+        inputs=InputSpec().with_changes(mean=mean or found.mean, std=std or found.std),
         holdout=holdout,
         seed=seed,
         flip=found.flip,
@@ -105,8 +105,7 @@ def wrap(
         names,
         train_images,
         test_images,
-        mean=mean,
-        std=std,
+        inputs=InputSpec().with_changes(mean=mean, std=std),
         holdout=holdout,
         seed=seed,
         flip=flip,

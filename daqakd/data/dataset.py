@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .._errors import InputError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from ..augment import InputSpec
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,15 @@ class Images:
 class Dataset:
     """Training and test images with what is needed to feed them to a model.
 
-    ``fit`` and ``heldout`` index ``train``: held-out images never train a model. ``flip`` says
-    whether a mirrored image keeps its meaning.
+    ``inputs`` is how pixels become inputs. ``fit`` and ``heldout`` index ``train``: held-out images
+    never train a model. ``flip`` says whether a mirrored image keeps its meaning.
     """
 
     name: str
     classes: tuple[str, ...]
     train: Images
     test: Images
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    inputs: InputSpec
     fit: Tensor
     heldout: Tensor
     flip: bool = True
@@ -78,20 +76,12 @@ class Dataset:
         """Side of the images in pixels."""
         return self.train.pixels.shape[-1]
 
-    def normalised(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Dataset":
-        """Return the data set with another mean and standard deviation, where given."""
-        return replace(
-            self,
-            mean=self.mean if mean is None else _channels("mean", mean),
-            std=self.std if std is None else _channels("std", std),
-        )
+    def with_inputs(self, **changes: Any) -> "Dataset":
+        """Return the data set with other fields of :class:`daqakd.InputSpec`.
 
-
-def _channels(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    if len(values) != 3 or (name == "std" and min(values) <= 0):
-        wanted = "three positive numbers" if name == "std" else "three numbers"
-        raise InputError(f"{name}: expected {wanted}, one per channel in [0, 1], got {values}")
-    return tuple(float(v) for v in values)
+        ``mean`` and ``std`` stay as they are where None is given.
+        """
+        return replace(self, inputs=self.inputs.with_changes(**changes))
 
 
 def class_ranks(labels: Tensor, order: Tensor) -> Tensor:
@@ -127,22 +117,11 @@ def make(
     train: Images,
     test: Images,
     *,
-    mean: Sequence[float],
-    std: Sequence[float],
+    inputs: InputSpec,
     holdout: float,
     seed: int,
     flip: bool = True,
 ) -> Dataset:
     """Build a data set and its split."""
     fit, heldout = split(train.labels, holdout, seed)
-    return Dataset(
-        name,
-        tuple(classes),
-        train,
-        test,
-        _channels("mean", mean),
-        _channels("std", std),
-        fit,
-        heldout,
-        flip,
-    )
+    return Dataset(name, tuple(classes), train, test, inputs, fit, heldout, flip)

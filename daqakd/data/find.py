@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .._errors import InputError, suggest
-from .dataset import IMAGENET_MEAN, IMAGENET_STD
+from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD
 from .digits import read_digits
 from .folder import find_tree
 from .named import NAMED_STATISTICS, find_named

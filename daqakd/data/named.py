@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import InputError
-from .dataset import IMAGENET_MEAN, IMAGENET_STD, Images
+from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD
+from .dataset import Images
 from .folder import find_tree
 from .source import Source
 

@@ -1,11 +1,15 @@
 """Argument checks shared by the public functions; each message names the argument."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from .._errors import InputError, unknown
 from .._ops import STE_CODES
 
+Semantics = Literal["pil", "torchvision"]
+SEMANTICS = get_args(Semantics)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -65,6 +69,6 @@ def images(name: str, pixels: Tensor) -> None:
 
 def is_pil(semantics: str) -> bool:
     """Return whether Pillow's arithmetic is wanted, else torchvision's."""
-    if semantics not in ("pil", "torchvision"):
-        raise unknown("semantics", semantics, ["pil", "torchvision"])
+    if semantics not in SEMANTICS:
+        raise unknown("semantics", semantics, list(SEMANTICS))
     return semantics == "pil"

@@ -4,7 +4,7 @@ from .calibration import calibrate
 from .convert import dequantize, quantize
 from .groups import param_groups
 from .layers import QuantConv2d, QuantLinear
-from .summary import summary
+from .overview import summary
 
 __all__ = [
     "QuantConv2d",

@@ -14,61 +14,42 @@ from dataclasses import dataclass
 
 from .._errors import InputError
 from .confidence import FOLDS
+from .config import RankConfig
 from .result import Criterion, Stop, StrategyResult
 from .rounds import Outcome
 
 PER_FOLD = 16  # images per class and fold at the first look
 
 
-@dataclass(frozen=True)
-class Anytime:
-    """When to stop, as :func:`daqakd.rank` documents it."""
-
-    budget: float | None = None
-    until_sure: bool = False
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the ranking may end before all images are seen."""
-        return self.until_sure or self.budget is not None
-
-    def check(self, strategies: int, pac_limit: float | None) -> None:
-        """Raise InputError for options that cannot be meant."""
-        if self.budget is not None and not self.budget > 0:
-            raise InputError(f"budget: expected more than 0 seconds, got {self.budget}")
-        if self.until_sure and strategies < 2:
-            raise InputError("until_sure: needs two strategies or more, got 1; name another")
-        if self.until_sure and pac_limit is not None:
-            raise InputError(
-                "until_sure: separates scores, and pac_limit does not decide by the score alone;"
-                " drop one of the two"
-            )
-
-    def check_images(self, images: int, classes: int) -> None:
-        """Raise InputError where the images of a pass are too few to be sure."""
-        if self.until_sure and images < first_look(classes):
-            raise InputError(
-                f"until_sure: needs {first_look(classes)} images or more for {classes} classes,"
-                f" got {images}; intervals from fewer are not reliable enough"
-            )
-
-    def ends(self, least: int, first: int, images: int) -> list[int]:
-        """Return the rounds' ends in images: the least, the looks, which double, and all."""
-        looks = [first] if self.until_sure else []
-        while looks and 2 * looks[-1] < images:
-            looks.append(2 * looks[-1])
-        return sorted({least, *looks, images})
-
-    def stop(self, rounds: int, strategies: int) -> Stop:
-        """Return the planned looks: one per round but the first, and one where the budget ends."""
-        if not self.until_sure:
-            return Stop()
-        return Stop(looks=rounds - 1 + (self.budget is not None), pairs=strategies - 1)
+def check_images(config: RankConfig, num_images: int, num_classes: int) -> None:
+    """Raise InputError where the images of a pass are too few to be sure."""
+    least = first_look(num_classes)
+    if config.until_sure and num_images < least:
+        raise InputError(
+            f"until_sure: needs {least} images or more for {num_classes} classes, got"
+            f" {num_images}; intervals from fewer are not reliable enough"
+        )
 
 
-def first_look(classes: int) -> int:
+def round_images(config: RankConfig, least: int, first: int, total: int) -> list[int]:
+    """Return the images at the end of each round: the least, the looks, which double, and all."""
+    looks = [first] if config.until_sure else []
+    while looks and 2 * looks[-1] < total:
+        looks.append(2 * looks[-1])
+    return sorted({least, *looks, total})
+
+
+def planned_stop(config: RankConfig, rounds: int) -> Stop:
+    """Return the planned looks: one per round but the first, and one where the budget ends."""
+    if not config.until_sure:
+        return Stop()
+    looks = rounds - 1 + (config.budget is not None)
+    return Stop(looks=looks, pairs=len(config.names) - 1)
+
+
+def first_look(num_classes: int) -> int:
     """Return the fewest images from which a claim may be made."""
-    return PER_FOLD * FOLDS * classes
+    return PER_FOLD * FOLDS * num_classes
 
 
 @dataclass(frozen=True)
@@ -81,7 +62,7 @@ class DropSeparated:
 
     def __call__(self, number: int, results: Sequence[StrategyResult]) -> list[str]:
         """Return the names of the strategies whose lead over the best lies above 0."""
-        if results[0].images < self.least:
+        if results[0].num_images < self.least:
             return []
         first = min(results, key=lambda r: self.criterion.value(r.measures))
         return [
@@ -91,22 +72,22 @@ class DropSeparated:
         ]
 
 
-def reason(asked: Anytime, outcome: Outcome, stop: Stop, images: int, least: int) -> str:
-    """Say in a sentence why the ranking stopped."""
+def reason(config: RankConfig, outcome: Outcome, stop: Stop, total: int, least: int) -> str:
+    """Say in a sentence why the ranking stopped, of ``total`` images and ``least`` at first."""
     first = next(iter(outcome.live))
-    seen = outcome.results[first].images
-    if asked.until_sure and len(outcome.live) == 1:
+    seen = outcome.results[first].num_images
+    if config.until_sure and len(outcome.live) == 1:
         return (
             f"stopped when sure: {first} is separated from all others (95 % over {stop.looks}"
             f" looks and {stop.pairs} comparisons)"
         )
     if not outcome.out_of_time:
-        text = f"stopped after all {images} images"
+        text = f"stopped after all {total} images"
     elif seen <= least:
-        text = f"the budget of {asked.budget:g} s was over before the least of {least} images,"
+        text = f"the budget of {config.budget:g} s was over before the least of {least} images,"
         text += " which were finished"
     else:
-        text = f"stopped after {seen} images: the budget of {asked.budget:g} s was over"
-    if asked.until_sure:
+        text = f"stopped after {seen} images: the budget of {config.budget:g} s was over"
+    if config.until_sure:
         text += f"; not sure: {', '.join(outcome.live)} are not separated"
     return text

@@ -12,29 +12,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._errors import InputError
 from .._files import write_json
-from ..augment import ResizedCrop
 from ..augment.compositions import describe, drawn
 from ..data import Dataset
-from .accumulator import Parts
-from .job import Job, Request, check_counts, fingerprint, least_images, make_job, teacher_accuracy
+from .checkpoint import Checkpoint
+from .config import SearchConfig, resolve
+from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
 from .ranker import make_ranking
 from .result import Criterion, Ranking, Stop, StrategyResult
 from .rounds import Clock, Outcome, Rounds
 
 FINALISTS = 4
-MOST = 10000
 
 
-def rungs(compositions: int, least: int, images: int) -> list[int]:
+def rungs(compositions: int, least: int, num_images: int) -> list[int]:
     """Return the images of each rung: doubling, or slower where the images do not allow that."""
     halvings, left = 0, compositions
     while left > FINALISTS:
         halvings, left = halvings + 1, (left + 1) // 2
-    start = max(least, images >> halvings)
-    growth = (images / start) ** (1 / max(halvings, 1))
-    return sorted({*(int(start * growth**r) for r in range(halvings)), images})
+    start = max(least, num_images >> halvings)
+    growth = (num_images / start) ** (1 / max(halvings, 1))
+    return sorted({*(int(start * growth**r) for r in range(halvings)), num_images})
 
 
 @dataclass(frozen=True)
@@ -83,60 +81,46 @@ class Search:
 def _search(outcome: Outcome, ranking: Ranking, job: Job) -> Search:
     reached = {n: r for r, names in enumerate(outcome.dropped, 1) for n in names}
     height, width = job.sides
-    ends = [job.rows(end) for end in job.ends]
+    rung_images = [job.images_in(steps) for steps in job.round_steps]
     trials: list[dict[str, Any]] = [
         {
             "name": name,
             "operations": describe(name, height, width),
-            "rung": reached.get(name, len(ends)),
-            "images": result.images,
+            "rung": reached.get(name, len(rung_images)),
+            "images": result.num_images,
             "score": ranking.criterion.score(result.measures),
         }
         for name, result in outcome.results.items()
     ]
     trials.sort(key=lambda t: (-t["rung"], t["score"]))
-    counts = [sum(t["rung"] >= r for t in trials) for r in range(1, len(ends) + 1)]
-    steps = [{"images": e, "compositions": c} for e, c in zip(ends, counts, strict=True)]
-    return Search(ranking, trials, steps)
-
-
-def check_compositions(count: int) -> None:
-    """Raise InputError for a number that cannot be searched."""
-    if not 2 <= count <= MOST:
-        raise InputError(f"compositions: expected 2 to {MOST}, got {count}")
+    counts = [sum(t["rung"] >= r for t in trials) for r in range(1, len(rung_images) + 1)]
+    pairs = zip(rung_images, counts, strict=True)
+    return Search(ranking, trials, [{"images": n, "compositions": c} for n, c in pairs])
 
 
 @torch.no_grad()
 def search(
     teacher: nn.Module,
     dataset: Dataset,
+    config: SearchConfig | None = None,
     *,
-    compositions: int = 100,
-    images: int | None = None,
-    seed: int = 0,
-    cmi_weight: float = 1.0,
-    pac_weight: float = 1.0,
-    teacher_dtype: torch.dtype = torch.float32,
-    pipeline: ResizedCrop | None = None,
-    semantics: str = "pil",
     run_dir: str | Path | None = None,
     quiet: bool = True,
+    **options: Any,
 ) -> Search:
     """Rank random compositions of two operations, most of them on few images only.
+
+    Compositions are drawn from TrivialAugment's operations and magnitudes; up to four reach the
+    last rung.
 
     Args:
         teacher: as for :func:`daqakd.rank`.
         dataset: as for :func:`daqakd.rank`.
-        compositions: how many to draw, from TrivialAugment's operations and magnitudes.
-        images: of the last rung, where up to four compositions are left; None for all.
-        seed: of compositions, draws, subset and folds.
-        cmi_weight: weight of CMI in the score.
-        pac_weight: weight of PAC in the score.
-        teacher_dtype: as for :func:`daqakd.rank`.
-        pipeline: as for :func:`daqakd.rank`.
-        semantics: as for :func:`daqakd.rank`.
+        config: options; None for the defaults.
         run_dir: keep the work there; the same call continues it.
         quiet: show no progress.
+        options: fields of :class:`daqakd.SearchConfig` that replace the configuration's, and of
+            :class:`daqakd.InputSpec` that replace the data set's.
 
     Returns:
         The finalists' ranking and every composition's way; names are strategies to train with.
@@ -144,20 +128,18 @@ def search(
     Raises:
         InputError: fewer than 2 or more than 10000 compositions, or as :func:`daqakd.rank`.
     """
-    check_compositions(compositions)
-    clock, criterion = Clock(), Criterion(cmi_weight, pac_weight)
-    count, names = check_counts(dataset, images), drawn(compositions, seed)
-    ends = rungs(compositions, least_images(dataset), count)
-    asked = Request(
-        images, seed=seed, teacher_dtype=teacher_dtype, pipeline=pipeline, semantics=semantics
-    )
-    job = make_job(teacher, dataset, asked, ends)
+    clock = Clock()
+    config, dataset = resolve(SearchConfig, config, dataset, options)
+    criterion, names = config.criterion, drawn(config.compositions, config.seed)
+    count = count_images(dataset, config.images)
+    ends = rungs(config.compositions, least_images(dataset), count)
+    job = make_job(teacher, dataset, config, round_images=ends)
     accuracy = teacher_accuracy(job)
     folder = None if run_dir is None else Path(run_dir)
-    parts = Parts(folder, fingerprint(job, names, criterion))
-    outcome = Rounds(job, parts, clock, KeepHalf(criterion, len(ends)), quiet).run(names)
+    checkpoint = Checkpoint(folder, fingerprint(job, names, criterion))
+    outcome = Rounds(job, checkpoint, clock, KeepHalf(criterion, len(ends)), quiet).run(names)
     finalists = [outcome.results[name] for name in outcome.live]
     finalists.sort(key=lambda r: criterion.score(r.measures))
-    stop = Stop(f"{compositions} compositions over {len(ends)} rungs of halving")
+    stop = Stop(f"{config.compositions} compositions over {len(ends)} rungs of halving")
     ranking = make_ranking(job, finalists, criterion, accuracy, clock, stop)
     return _search(outcome, ranking, job)

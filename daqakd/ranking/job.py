@@ -1,4 +1,4 @@
-"""What the strategies of a ranking share: teacher, resident images, folds, order of work."""
+"""The work of a ranking that all strategies share: teacher, resident images, folds, batches."""
 
 import copy
 import hashlib
@@ -12,48 +12,36 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import InputError
-from ..augment import ResizedCrop, Stream, check_pipeline, clean_inputs, get_strategy
+from ..augment import Stream, clean_inputs, get_strategy
 from ..augment.draws import permutation
 from ..augment.stream import fits_on
 from ..data import Dataset, class_ranks
 from .confidence import FOLDS
+from .config import ScoreConfig
 
 ENGINE = 3  # raised when the same settings give other numbers than before
 BATCH = 500
 STD_GROUP = 1000
 CLEAN_IMAGES = 2000
 SMALL_SET = 5000
-TEACHER_DTYPES = (torch.float32, torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the caller asked for, as :func:`daqakd.rank` documents it."""
-
-    images: int | None = None
-    passes: int = 1
-    seed: int = 0
-    workers: int | None = None
-    teacher_dtype: torch.dtype = torch.float32
-    pipeline: ResizedCrop | None = None
-    semantics: str = "pil"
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything the strategies share: ``pixels`` too, on ``device`` where they fit."""
+    """Everything the strategies share; ``pixels`` are on ``device`` where they fit."""
 
     teacher: nn.Module
     dataset: Dataset
     pixels: Tensor  # uint8 [N, 3, H, W]
     steps: list[tuple[int, Tensor]]  # pass, image indices int64 [at most BATCH]
-    ends: list[int]  # steps up to the end of each round
+    round_steps: list[int]  # number of steps up to the end of each round
     folds: Tensor  # int64 [N], fold of every training image
-    places: Tensor  # int64 [N], where an image stands among the chosen ones, in shuffled order
-    images: int  # per pass
+    positions: Tensor  # int64 [N], of an image among the chosen ones in shuffled order, else -1
+    num_images: int  # per pass
+    passes: int
     std_group: int
     device: torch.device
-    asked: Request
+    config: ScoreConfig
 
     def stream(self, name: str) -> Stream:
         """Return the batches of a strategy; a registered transform reads images on the CPU."""
@@ -63,47 +51,40 @@ class Job:
             train.pixels if strategy.transform else self.pixels,
             train.labels,
             strategy,
-            mean=self.dataset.mean,
-            std=self.dataset.std,
-            seed=self.asked.seed,
+            inputs=self.dataset.inputs,
+            seed=self.config.seed,
             flip=self.dataset.flip,
-            pipeline=self.asked.pipeline,
-            semantics=self.asked.semantics,
-            workers=automatic_workers(self.images, self.asked.workers),
+            workers=automatic_workers(self.num_images, self.config.workers),
             device=self.device,
         )
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the teacher's float32 logits ``[B, C]`` of normalised images ``[B, 3, H, W]``."""
-        dtype = self.asked.teacher_dtype
+        dtype = self.config.dtype
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             logits: Tensor = self.teacher(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
     def clean_inputs(self, index: Tensor) -> Tensor:
         """Return clean training images, normalised: float32 ``[B, 3, S, S]``."""
-        data, asked = self.dataset, self.asked
-        pixels, views = data.train.pixels[index], (asked.pipeline, asked.semantics)
-        return clean_inputs(pixels, data.mean, data.std, self.device, *views)
+        return clean_inputs(self.dataset.train.pixels[index], self.dataset.inputs, self.device)
 
     @property
     def sides(self) -> tuple[int, int]:
         """Height and width of the images that strategies work on."""
-        if self.asked.pipeline is not None:
-            return self.asked.pipeline.size, self.asked.pipeline.size
         height, width = self.pixels.shape[-2:]
-        return height, width
+        return self.dataset.inputs.sides(height, width)
 
-    def rows(self, done: int) -> int:
-        """Return how many augmented images the first ``done`` steps hold."""
-        return sum(len(index) for _, index in self.steps[:done])
+    def images_in(self, steps: int) -> int:
+        """Return how many augmented images the first ``steps`` hold."""
+        return sum(len(index) for _, index in self.steps[:steps])
 
 
-def automatic_workers(images: int, asked: int | None = None) -> int:
-    """Return how many processes should augment a set of this size, unless ``asked`` says."""
-    if asked is not None:
-        return asked
-    return (os.cpu_count() or 1) if images >= SMALL_SET else 0
+def automatic_workers(num_images: int, workers: int | None = None) -> int:
+    """Return how many processes should augment a set of this size, unless ``workers`` says."""
+    if workers is not None:
+        return workers
+    return (os.cpu_count() or 1) if num_images >= SMALL_SET else 0
 
 
 def least_images(dataset: Dataset) -> int:
@@ -111,8 +92,12 @@ def least_images(dataset: Dataset) -> int:
     return 2 * FOLDS * dataset.num_classes
 
 
-def check_counts(dataset: Dataset, images: int | None) -> int:
-    """Return how many images to rank on."""
+def count_images(dataset: Dataset, images: int | None) -> int:
+    """Return how many images to rank on: ``images``, or all.
+
+    Raises:
+        InputError: an empty class, or too few or too many images.
+    """
     counts = torch.bincount(dataset.train.labels, minlength=dataset.num_classes)
     empty = [dataset.classes[y] for y in (counts == 0).nonzero()[:, 0].tolist()]
     if empty:
@@ -129,71 +114,76 @@ def check_counts(dataset: Dataset, images: int | None) -> int:
     return wanted
 
 
-def _by_share(labels: Tensor, order: Tensor) -> Tensor:
-    """Return ``order`` rearranged so that every beginning has all classes at their shares."""
-    share = (class_ranks(labels, order) + 0.5) / torch.bincount(labels)[labels]
-    return order[torch.argsort(share[order], stable=True)]
+def _stratified(labels: Tensor, order: Tensor) -> Tensor:
+    """Return ``order`` rearranged so that every beginning holds all classes in proportion."""
+    quantile = (class_ranks(labels, order) + 0.5) / torch.bincount(labels)[labels]
+    return order[torch.argsort(quantile[order], stable=True)]
 
 
 def _steps(
-    chosen: Tensor, passes: int, ends: Sequence[int]
+    chosen: Tensor, passes: int, round_images: Sequence[int]
 ) -> tuple[list[tuple[int, Tensor]], list[int]]:
-    """Cut ``passes`` times ``chosen`` into batches that stop at ``ends``, in images."""
-    count, steps, stops = len(chosen), [], []
-    cuts = sorted({0, *ends, *(count * (p + 1) for p in range(passes))})
+    """Cut ``passes`` times ``chosen`` into batches that stop where the rounds end."""
+    count, steps, round_steps = len(chosen), [], []
+    cuts = sorted({0, *round_images, *(count * (p + 1) for p in range(passes))})
     for start, stop in pairwise(cuts):
         number = start // count
         part = chosen[start - number * count : stop - number * count]
         steps += [(number, chunk) for chunk in part.split(BATCH)]
-        if stop in ends:
-            stops.append(len(steps))
-    return steps, stops
+        if stop in round_images:
+            round_steps.append(len(steps))
+    return steps, round_steps
 
 
 def make_job(
-    teacher: nn.Module, dataset: Dataset, asked: Request, ends: Sequence[int] | None = None
+    teacher: nn.Module,
+    dataset: Dataset,
+    config: ScoreConfig,
+    passes: int = 1,
+    round_images: Sequence[int] | None = None,
 ) -> Job:
-    """Prepare the work: ``ends`` are the rounds' ends in images of all passes, None for one round.
+    """Prepare the work of a ranking.
 
-    Rounds take images by class share; one round takes them in shuffled order.
+    Rounds take images in stratified order; a single round takes them in shuffled order.
+
+    Args:
+        teacher: the classifier, copied.
+        dataset: its training images are ranked on.
+        config: subset, seed, teacher's dtype.
+        passes: augmented passes over the images.
+        round_images: number of images of all passes at the end of each round; None for one round.
     """
-    if asked.passes < 1:
-        raise InputError(f"passes: expected at least 1, got {asked.passes}")
-    if asked.teacher_dtype not in TEACHER_DTYPES:
-        raise InputError(
-            f"teacher_dtype: expected torch.float32 or torch.bfloat16, got {asked.teacher_dtype}"
-        )
-    check_pipeline(asked.pipeline, asked.semantics)
-    count = check_counts(dataset, asked.images)
+    count = count_images(dataset, config.images)
     labels = dataset.train.labels
-    order = permutation(asked.seed, 0, torch.arange(len(labels)))
-    by_share = _by_share(labels, order)[:count]
-    shuffled = order[torch.isin(order, by_share)]
-    places = torch.full((len(labels),), -1)
-    places[shuffled] = torch.arange(count)
+    order = permutation(config.seed, 0, torch.arange(len(labels)))
+    stratified = _stratified(labels, order)[:count]
+    shuffled = order[torch.isin(order, stratified)]
+    positions = torch.full((len(labels),), -1)
+    positions[shuffled] = torch.arange(count)
     first, pixels = next(iter(teacher.parameters()), None), dataset.train.pixels
     device = torch.device("cpu") if first is None else first.device
-    whole = [count * asked.passes]
-    steps, stops = _steps(shuffled if ends is None else by_share, asked.passes, ends or whole)
+    chosen = shuffled if round_images is None else stratified
+    steps, round_steps = _steps(chosen, passes, round_images or [count * passes])
     return Job(
         teacher=copy.deepcopy(teacher).eval().to(memory_format=torch.channels_last),
         dataset=dataset,
         pixels=pixels.to(device) if fits_on(pixels, device) else pixels,
         steps=steps,
-        ends=stops,
+        round_steps=round_steps,
         folds=class_ranks(labels, order) % FOLDS,
-        places=places,
-        images=count,
+        positions=positions,
+        num_images=count,
+        passes=passes,
         std_group=min(STD_GROUP, max(count // 10, 1)),
         device=device,
-        asked=asked,
+        config=config,
     )
 
 
 def teacher_accuracy(job: Job) -> float:
     """Return the teacher's accuracy on clean training images; near chance is an error."""
     dataset = job.dataset
-    order = permutation(job.asked.seed, 0, torch.arange(len(dataset.train)))
+    order = permutation(job.config.seed, 0, torch.arange(len(dataset.train)))
     index = order[:CLEAN_IMAGES]
     right = 0
     for part in index.split(BATCH):
@@ -225,10 +215,10 @@ def fingerprint(job: Job, *more: object) -> str:
         digest.update(key.encode())
         digest.update(memoryview(flat.view(torch.uint8).numpy()))
     digest.update(train.digest().encode())
-    asked = job.asked
-    settings = (job.dataset.mean, job.dataset.std, job.dataset.flip, asked.passes, asked.seed)
-    engine = (ENGINE, BATCH, asked.semantics, asked.teacher_dtype, job.ends, job.std_group, FOLDS)
+    config, inputs, flip = job.config, job.dataset.inputs, job.dataset.flip
+    settings = (inputs.mean, inputs.std, flip, job.passes, config.seed)
+    engine = (ENGINE, BATCH, inputs.semantics, config.dtype, job.round_steps, job.std_group, FOLDS)
     digest.update(repr((settings, engine, more)).encode())
-    if asked.pipeline is not None:
-        digest.update(repr(asked.pipeline).encode())
+    if inputs.pipeline is not None:
+        digest.update(repr(inputs.pipeline).encode())
     return digest.hexdigest()

@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from .._errors import InputError
-from ..augment import PAPER, ResizedCrop, get_strategy
+from ..augment import get_strategy
 from ..data import Dataset
-from .accumulator import Parts
-from .anytime import Anytime, DropSeparated, first_look, reason
-from .job import Job, Request, check_counts, fingerprint, least_images, make_job, teacher_accuracy
+from .anytime import DropSeparated, check_images, first_look, planned_stop, reason, round_images
+from .checkpoint import Checkpoint
+from .config import RankConfig, resolve
+from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
 from .result import Criterion, Ranking, Stop, StrategyResult
 from .rounds import Clock, Outcome, Rounds
 
@@ -22,7 +24,7 @@ KEPT_VALUES = 2**28  # of the predictions that mixed images keep
 def _groups(job: Job, names: Sequence[str]) -> Iterator[list[str]]:
     """Yield strategies whose kept predictions fit into memory together."""
     group: list[str] = []
-    kept, own = 0, 2 * job.rows(len(job.steps)) * job.dataset.num_classes
+    kept, own = 0, 2 * job.images_in(len(job.steps)) * job.dataset.num_classes
     for name in names:
         mixed = get_strategy(name).mixing is not None
         if group and mixed and kept + own > KEPT_VALUES:
@@ -33,69 +35,52 @@ def _groups(job: Job, names: Sequence[str]) -> Iterator[list[str]]:
     yield group
 
 
-def _complete(job: Job, names: Sequence[str], folder: Path | None, quiet: bool) -> Outcome:
+def _rank_all(job: Job, config: RankConfig, folder: Path | None, quiet: bool) -> Outcome:
     """See all images with every strategy."""
-    parts = Parts(folder, fingerprint(job))
+    checkpoint = Checkpoint(folder, fingerprint(job))
     results: dict[str, StrategyResult] = {}
-    for group in _groups(job, names):
-        results |= Rounds(job, parts, Clock(), quiet=quiet).run(group).results
+    for group in _groups(job, config.names):
+        results |= Rounds(job, checkpoint, Clock(), quiet=quiet).run(group).results
     return Outcome(results, list(results), [], out_of_time=False)
 
 
-def _anytime(
-    job: Job,
-    names: Sequence[str],
-    asked: Anytime,
-    criterion: Criterion,
-    rounds: Rounds,
-) -> tuple[Outcome, Stop]:
+def _rank_until(job: Job, config: RankConfig, rounds: Rounds) -> tuple[Outcome, Stop]:
     """See images until the best is separated or the time is over."""
-    stop = asked.stop(len(job.ends), len(names))
-    if asked.until_sure:
+    stop = planned_stop(config, len(job.round_steps))
+    if config.until_sure:
         least = first_look(job.dataset.num_classes)
-        rounds = replace(rounds, decide=DropSeparated(criterion, stop, least))
-    outcome = rounds.run(names)
-    text = reason(asked, outcome, stop, job.images, job.rows(job.ends[0]))
-    sure = len(outcome.live) == 1 if asked.until_sure else None
-    gone = tuple(name for name in names if name not in outcome.live)
-    return outcome, replace(stop, reason=text, sure=sure, dropped=gone)
+        rounds = replace(rounds, decide=DropSeparated(config.criterion, stop, least))
+    outcome = rounds.run(config.names)
+    text = reason(config, outcome, stop, job.num_images, job.images_in(job.round_steps[0]))
+    sure = len(outcome.live) == 1 if config.until_sure else None
+    dropped = tuple(name for name in config.names if name not in outcome.live)
+    return outcome, replace(stop, reason=text, sure=sure, dropped=dropped)
 
 
 def ordered(outcome: Outcome, criterion: Criterion) -> list[StrategyResult]:
     """Return the results, best first: it is one that saw all the images, within ``pac_limit``."""
 
-    def place(result: StrategyResult) -> tuple[bool, float]:
+    def key(result: StrategyResult) -> tuple[bool, float]:
         return not criterion.allows(result.measures), criterion.value(result.measures)
 
-    best = min((outcome.results[name] for name in outcome.live), key=place)
+    best = min((outcome.results[name] for name in outcome.live), key=key)
     if not criterion.allows(best.measures):
         least = min(r.measures.pac for r in outcome.results.values())
         raise InputError(
             f"pac_limit: no strategy is within {criterion.pac_limit}; the least PAC is {least}"
         )
-    return [best, *sorted((r for r in outcome.results.values() if r is not best), key=place)]
+    return [best, *sorted((r for r in outcome.results.values() if r is not best), key=key)]
 
 
 @torch.no_grad()
 def rank(
     teacher: nn.Module,
     dataset: Dataset,
+    config: RankConfig | None = None,
     *,
-    strategies: Sequence[str] | None = None,
-    images: int | None = None,
-    passes: int = 1,
-    seed: int = 0,
-    cmi_weight: float = 1.0,
-    pac_weight: float = 1.0,
-    pac_limit: float | None = None,
-    budget: float | None = None,
-    until_sure: bool = False,
-    workers: int | None = None,
-    teacher_dtype: torch.dtype = torch.float32,
-    pipeline: ResizedCrop | None = None,
-    semantics: str = "pil",
     run_dir: str | Path | None = None,
     quiet: bool = True,
+    **options: Any,
 ) -> Ranking:
     """Rank augmentation strategies from the teacher alone: ``score = PAC - CMI``, lower is better.
 
@@ -103,64 +88,52 @@ def rank(
     in stratified order and the ranking may end early; ``images`` then tells how many each strategy
     saw, and ``teacher_std`` is None below two groups of images.
 
+    ``until_sure`` looks after 16 images per class and fold and whenever their number has doubled,
+    drops the strategies that are separated from the best, and stops when only the best is left. It
+    is wrong with at most 5 % (Bonferroni over looks and comparisons); intervals are widened for the
+    looks. ``budget`` counts the seconds before a restart, and never stops before two images per
+    class and fold.
+
     Args:
         teacher: trained classifier ``[B, 3, H, W] -> [B, C]``; used in eval mode on its own
             device, and not changed.
         dataset: from :func:`daqakd.data.load` or ``wrap``; all its training images are used.
-        strategies: names; None for the paper's seven.
-        images: size of a stratified subset; None for all.
-        passes: augmented passes per strategy, pooled.
-        seed: of draws, subset and folds.
-        cmi_weight: weight of CMI in the score.
-        pac_weight: weight of PAC in the score.
-        pac_limit: constrained form: highest CMI among the strategies with PAC up to the limit.
-        budget: stop after this many seconds, those before a restart included, but not before two
-            images per class and fold.
-        until_sure: after 16 images per class and fold, and whenever their number has doubled, drop
-            the strategies that are separated from the best, and stop when only the best is left.
-            It is wrong with at most 5 % (Bonferroni over looks and comparisons); intervals are
-            widened for the looks.
-        workers: processes that run registered transforms; None to choose.
-        teacher_dtype: ``torch.float32``, or ``torch.bfloat16`` to run the teacher under autocast;
-            logits go on as float32.
-        pipeline: random-resized-crop and colour jitter before each strategy, to the size that the
-            teacher sees; None for a padded random crop.
-        semantics: ``"pil"`` or ``"torchvision"``, whose pixels the operations equal.
+        config: options; None for the defaults.
         run_dir: keep the work there; the same call continues it.
         quiet: show no progress.
+        options: fields of :class:`daqakd.RankConfig` that replace the configuration's, and of
+            :class:`daqakd.InputSpec` that replace the data set's.
 
     Returns:
         The ranking, with 95 % jackknife intervals over 10 stratified folds.
 
     Raises:
-        InputError: unknown strategy, empty class, too few images for the folds, a teacher of other
-            classes or at chance level, no strategy within ``pac_limit``, a budget not above 0, or
-            ``until_sure`` with one strategy, fewer than 16 images per class and fold, or
-            ``pac_limit``.
+        InputError: an option that cannot be meant, unknown strategy, empty class, too few images
+            for the folds or for ``until_sure``, a teacher of other classes or at chance level, or
+            no strategy within ``pac_limit``.
     """
-    names = list(PAPER if strategies is None else dict.fromkeys(strategies))
-    for name in names:
-        get_strategy(name)
-    if not names:
-        raise InputError("strategies: need at least one")
-    clock, criterion = Clock(budget), Criterion(cmi_weight, pac_weight, pac_limit)
-    early = Anytime(budget, until_sure)
-    early.check(len(names), pac_limit)
-    asked = Request(images, passes, seed, workers, teacher_dtype, pipeline, semantics)
-    count, classes = check_counts(dataset, images), dataset.num_classes
-    early.check_images(count, classes)
-    ends = early.ends(least_images(dataset), first_look(classes), count * max(passes, 1))
-    job = make_job(teacher, dataset, asked, ends if early.wanted else None)
+    clock = Clock()
+    config, dataset = resolve(RankConfig, config, dataset, options)
+    clock.budget = config.budget
+    job = _job(teacher, dataset, config)
     accuracy = teacher_accuracy(job)
     folder = None if run_dir is None else Path(run_dir)
-    if early.wanted:
-        key = fingerprint(job, (names, criterion) if until_sure else None)
-        rounds = Rounds(job, Parts(folder, key), clock, quiet=quiet)
-        outcome, stop = _anytime(job, names, early, criterion, rounds)
+    if config.may_end_early:
+        key = fingerprint(job, (config.names, config.criterion) if config.until_sure else None)
+        rounds = Rounds(job, Checkpoint(folder, key), clock, quiet=quiet)
+        outcome, stop = _rank_until(job, config, rounds)
     else:
-        outcome, stop = _complete(job, names, folder, quiet), Stop()
-    results = ordered(outcome, criterion)
-    return make_ranking(job, results, criterion, accuracy, clock, stop)
+        outcome, stop = _rank_all(job, config, folder, quiet), Stop()
+    results = ordered(outcome, config.criterion)
+    return make_ranking(job, results, config.criterion, accuracy, clock, stop)
+
+
+def _job(teacher: nn.Module, dataset: Dataset, config: RankConfig) -> Job:
+    count, classes = count_images(dataset, config.images), dataset.num_classes
+    check_images(config, count, classes)
+    total = count * config.passes
+    ends = round_images(config, least_images(dataset), first_look(classes), total)
+    return make_job(teacher, dataset, config, config.passes, ends if config.may_end_early else None)
 
 
 def make_ranking(
@@ -174,14 +147,13 @@ def make_ranking(
     """Put the results together with what they rest on."""
     facts = {"class": type(job.teacher).__name__, "clean_accuracy": accuracy}
     return Ranking(
-        results,
-        criterion,
-        job.dataset.num_classes,
-        results[0].images,
-        facts,
-        clock.spent(),
-        job.std_group,
-        stop,
-        job.asked.pipeline,
-        job.asked.semantics,
+        results=results,
+        criterion=criterion,
+        num_classes=job.dataset.num_classes,
+        num_images=results[0].num_images,
+        teacher=facts,
+        seconds=clock.spent(),
+        teacher_std_group=job.std_group,
+        inputs=job.dataset.inputs,
+        stop=stop,
     )

@@ -4,12 +4,12 @@ import csv
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .._files import write_bytes, write_json, write_text
-from ..augment import ResizedCrop
+from ..augment import InputSpec
 from .confidence import T_975, difference, interval, two_sided
 from .state import Measures
 
@@ -38,7 +38,7 @@ class StrategyResult:
     left_out: list[Measures]
     mixed: bool
     teacher_std: float | None  # None: too few images for its groups
-    images: int
+    num_images: int
     seconds: float
 
 
@@ -73,9 +73,9 @@ class Stop:
 class Criterion:
     """What is minimised: ``pac_weight * PAC - cmi_weight * CMI``, or -CMI within a PAC limit."""
 
-    cmi_weight: float = 1.0
-    pac_weight: float = 1.0
-    pac_limit: float | None = None
+    cmi_weight: float
+    pac_weight: float
+    pac_limit: float | None
 
     def score(self, m: Measures) -> float:
         """Return the score that tables show."""
@@ -107,26 +107,24 @@ class Ranking:
     Attributes:
         results: one per strategy, best first; strategies beyond ``pac_limit`` come last.
         criterion: weights and limit.
-        classes: number of classes.
-        images: images per strategy and pass; a strategy dropped on the way saw fewer.
+        num_classes: number of classes.
+        num_images: images per strategy and pass; a strategy dropped on the way saw fewer.
         teacher: facts about the teacher.
         seconds: of all strategies together.
         teacher_std_group: images per group of the ``teacher_std`` baseline.
+        inputs: how pixels became the teacher's inputs.
         stop: why it ended.
-        pipeline: what images went through before each strategy, None for padded random crops.
-        semantics: whose pixels the operations equal.
     """
 
     results: Sequence[StrategyResult]
     criterion: Criterion
-    classes: int
-    images: int
+    num_classes: int
+    num_images: int
     teacher: dict[str, Any]
     seconds: float
     teacher_std_group: int
-    stop: Stop = field(default_factory=Stop)
-    pipeline: ResizedCrop | None = None
-    semantics: str = "pil"
+    inputs: InputSpec
+    stop: Stop
 
     @property
     def best(self) -> str:
@@ -157,7 +155,7 @@ class Ranking:
             **asdict(m),
             "accuracy": None if result.mixed else m.accuracy,
             "teacher_std": result.teacher_std,
-            "images": result.images,
+            "images": result.num_images,
             "seconds": result.seconds,
         }
         return {name: row[name] for name in FIELDS}
@@ -178,12 +176,12 @@ class Ranking:
         rule = "score = PAC - CMI in nats, lower is better"
         if limit is not None:
             rule = f"highest CMI with PAC <= {limit:g} wins; x: beyond the limit"
-        lines.append(f"{rule}; '=' is tied with the best; {self.images} images")
+        lines.append(f"{rule}; '=' is tied with the best; {self.num_images} images")
         return "\n".join([*lines, self.stop.reason] if self.stop.reason else lines)
 
-    def _cells(self, place: int, row: dict[str, Any]) -> list[str]:
-        result = self.results[place - 1]
-        mark = "=" if row["name"] in self.tied else str(place)
+    def _cells(self, rank: int, row: dict[str, Any]) -> list[str]:
+        result = self.results[rank - 1]
+        mark = "=" if row["name"] in self.tied else str(rank)
         low, high = row["score_ci95"]
         return [
             mark if self.criterion.allows(result.measures) else "x",
@@ -203,14 +201,14 @@ class Ranking:
         return {
             "best": self.best,
             "tied": self.tied,
-            "images": self.images,
-            "classes": self.classes,
+            "images": self.num_images,
+            "classes": self.num_classes,
             "teacher": self.teacher,
             "seconds": self.seconds,
             "criterion": asdict(self.criterion),
             "teacher_std_group": self.teacher_std_group,
-            "pipeline": None if self.pipeline is None else asdict(self.pipeline),
-            "semantics": self.semantics,
+            "pipeline": asdict(self.inputs)["pipeline"],
+            "semantics": self.inputs.semantics,
             "sure": self.stop.sure,
             "stopped": self.stop.reason or "all images seen",
             "looks": self.stop.looks,

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .. import _console
-from .accumulator import Parts, Tally
+from .accumulator import Accumulator
+from .checkpoint import Checkpoint
 from .job import Job
 from .result import StrategyResult
 
@@ -49,65 +50,71 @@ class Rounds:
     """The loop over rounds, steps and, innermost, strategies."""
 
     job: Job
-    parts: Parts
+    checkpoint: Checkpoint
     clock: Clock
     decide: Decide = drop_none
     quiet: bool = True
 
     def run(self, names: Sequence[str]) -> Outcome:
         """Bring the strategies through the rounds until one is left or the time is over."""
-        tallies = {name: Tally(self.job, name) for name in names}
-        for tally in tallies.values():
-            self.parts.load(tally)
-        dropped, spent = self.parts.rounds()
-        self.clock.begin -= max(spent, sum(tally.seconds for tally in tallies.values()))
+        running = {name: Accumulator(self.job, name) for name in names}
+        dropped = self._restore(list(running.values()))
         results: dict[str, StrategyResult] = {}
         in_time = True
-        for number, stop in enumerate(self.job.ends):
-            in_time = self._advance(list(tallies.values()), stop)
-            here = {name: tally.result() for name, tally in tallies.items()}
+        for number, stop in enumerate(self.job.round_steps):
+            in_time = self._advance(list(running.values()), stop)
+            here = {name: accumulator.result() for name, accumulator in running.items()}
             if number >= len(dropped):
                 dropped.append(self.decide(number, list(here.values())))
                 # a larger budget continues the round that this one cuts short
-                self.parts.note(dropped if in_time else dropped[:-1], self.clock.spent())
+                finished = dropped if in_time else dropped[:-1]
+                self.checkpoint.save_rounds(finished, self.clock.spent())
             for name in dropped[number]:
                 results[name] = here[name]
-                del tallies[name]
-            if not in_time or len(tallies) == 1:
+                del running[name]
+            if not in_time or len(running) == 1:
                 break
-        live = {name: here[name] for name in tallies}
+        live = {name: here[name] for name in running}
         return Outcome({**results, **live}, list(live), dropped, not in_time)
 
-    def _advance(self, tallies: Sequence[Tally], stop: int) -> bool:
-        """Bring tallies to step ``stop``; False if the time was over before, at a common step."""
-        behind = [tally for tally in tallies if tally.done < stop]
+    def _restore(self, accumulators: Sequence[Accumulator]) -> list[list[str]]:
+        """Load what was saved, set the clock, and return what each finished round dropped."""
+        for accumulator in accumulators:
+            self.checkpoint.load(accumulator)
+        dropped, spent = self.checkpoint.rounds()
+        self.clock.begin -= max(spent, sum(accumulator.seconds for accumulator in accumulators))
+        return dropped
+
+    def _advance(self, accumulators: Sequence[Accumulator], stop: int) -> bool:
+        """Advance all to step ``stop``; return False if the time was over before it."""
+        behind = [accumulator for accumulator in accumulators if accumulator.done < stop]
         if not behind:
             return True
-        start = min(tally.done for tally in behind)
-        batches = {tally.name: tally.batches(stop) for tally in behind}
+        start = min(accumulator.done for accumulator in behind)
+        batches = {accumulator.name: accumulator.batches(stop) for accumulator in behind}
         saved = time.monotonic()
         title = f"rank {', '.join(batches)}" if len(batches) <= 2 else f"rank {len(batches)}"
         show = _console.quiet if self.quiet else _console.track
         for step in show(range(start, stop), title, stop, start):
-            if self._out_of_time(tallies, step):
+            if self._out_of_time(accumulators, step):
                 self._save(behind)
                 return False
-            for tally in behind:
-                if tally.done == step:
+            for accumulator in behind:
+                if accumulator.done == step:
                     begin = time.monotonic()
-                    tally.add(next(batches[tally.name]))
-                    tally.seconds += time.monotonic() - begin
+                    accumulator.add(next(batches[accumulator.name]))
+                    accumulator.seconds += time.monotonic() - begin
             if time.monotonic() - saved > SAVE_SECONDS:
                 self._save(behind)
                 saved = time.monotonic()
         self._save(behind)
         return True
 
-    def _out_of_time(self, tallies: Sequence[Tally], step: int) -> bool:
+    def _out_of_time(self, accumulators: Sequence[Accumulator], step: int) -> bool:
         """Whether to stop before ``step``: never below the first round, nor between strategies."""
-        level = all(tally.done == step for tally in tallies)
-        return level and step >= self.job.ends[0] and self.clock.over()
+        level = all(accumulator.done == step for accumulator in accumulators)
+        return level and step >= self.job.round_steps[0] and self.clock.over()
 
-    def _save(self, tallies: Sequence[Tally]) -> None:
-        for tally in tallies:
-            self.parts.save(tally)
+    def _save(self, accumulators: Sequence[Accumulator]) -> None:
+        for accumulator in accumulators:
+            self.checkpoint.save(accumulator)

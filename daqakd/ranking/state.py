@@ -21,7 +21,7 @@ ROWS_PER_CHUNK = 8192
 
 @dataclass(frozen=True)
 class Measures:
-    """What the teacher's predictions say, in nats; accuracy is a share."""
+    """What the teacher's predictions say, in nats; accuracy is a fraction."""
 
     cmi: float
     pac: float

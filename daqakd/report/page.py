@@ -11,7 +11,7 @@ from .._errors import InputError
 from .._files import write_text
 from ..quant import summary
 from ..ranking.picture import draw
-from ..train.config import to_toml
+from ..train.options_file import to_toml
 from . import figures
 from .record import RunRecord, read_run
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from .._errors import InputError
-from ..train.config import read
+from ..train.options_file import read_options
 from ..train.store import load_model, read_model_file
 
 
@@ -49,7 +49,7 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         InputError: it is not one, or holds nothing to report yet.
     """
-    config = read(folder / "config.toml")
+    config = read_options(folder / "config.toml")
     ranking = _json(folder / "ranking.json")
     student, facts = None, {}
     if (folder / "student.safetensors").exists():

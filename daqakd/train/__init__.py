@@ -1,7 +1,7 @@
 """Training: configuration, loop, checkpoints, evaluation, model files."""
 
 from .config import TrainConfig
-from .distill import Result, distill, teach
 from .evaluate import accuracy
+from .trainer import Result, distill, teach
 
 __all__ = ["Result", "TrainConfig", "accuracy", "distill", "teach"]

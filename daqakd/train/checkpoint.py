@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file holding model, optimizer and place, replaced atomically."""
+"""Checkpoints: one safetensors file holding model, optimizer and progress, replaced atomically."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     totals: Tensor,
-    place: dict[str, Any],
+    progress: dict[str, Any],
 ) -> None:
     """Write everything a training run needs to go on, bit for bit.
 
@@ -31,12 +31,12 @@ def save_checkpoint(
         model: its whole ``state_dict``.
         optimizer: all state tensors.
         totals: running sums of the current epoch.
-        place: epoch, step, history; JSON.
+        progress: epoch, step, history; JSON.
     """
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= _optimizer_tensors(optimizer) | {"totals": totals}
     try:
-        write_tensors(path, tensors, {"place": json.dumps(place)})
+        write_tensors(path, tensors, {"place": json.dumps(progress)})
     except OSError as error:
         raise InputError(
             f"{path}: the checkpoint could not be written ({error.strerror}); the one before it is"
@@ -44,17 +44,17 @@ def save_checkpoint(
         ) from error
 
 
-def place_of(path: Path) -> dict[str, Any]:
-    """Return the place alone."""
+def read_progress(path: Path) -> dict[str, Any]:
+    """Return the progress alone."""
     with safe_open(path, "pt") as file:
-        place: dict[str, Any] = json.loads(file.metadata()["place"])
-    return place
+        progress: dict[str, Any] = json.loads(file.metadata()["place"])
+    return progress
 
 
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Restore model and optimizer in place; return the running sums and the place."""
+    """Restore model and optimizer in place; return the running sums and the progress."""
     with safe_open(path, "pt") as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     model.load_state_dict(
@@ -66,4 +66,4 @@ def load_checkpoint(
             _, index, name = key.split(".", 2)
             state["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(state)
-    return tensors["totals"].to(device), place_of(path)
+    return tensors["totals"].to(device), read_progress(path)

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from .. import _console
 from .._errors import InputError
 from .._files import write_text
-from ..augment import Batch, Stream
+from ..augment import Batch, InputSpec, Stream
 from ..augment.draws import philox
-from .checkpoint import load_checkpoint, place_of, save_checkpoint
+from .checkpoint import load_checkpoint, read_progress, save_checkpoint
 from .config import TrainConfig
-from .schedule import factor
+from .schedule import lr_factor
 
 NOISE = 3  # slot of the per-step seed that dropout draws from
 COLUMNS = ("loss", "ce", "kl", "accuracy")
 
-Losses = Callable[[Batch], tuple[Tensor, Tensor, Tensor, Tensor]]  # loss, CE, KL, logits
+LossFunction = Callable[[Batch], tuple[Tensor, Tensor, Tensor, Tensor]]  # loss, CE, KL, logits
 
 
 class Interrupt:
@@ -62,7 +62,7 @@ class Loop:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     stream: Stream
-    losses: Losses
+    losses: LossFunction
     validate: Callable[[], float | None]
     config: TrainConfig
     files: tuple[Path, Path] | None = None
@@ -74,8 +74,8 @@ class Loop:
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = self.stream.steps(self.config.batch_size)
         self.totals = torch.zeros(len(COLUMNS) + 1, dtype=torch.float64, device=self.device)
-        images = _images(self.config)
-        self.place: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "images": images}
+        images = self.stream.inputs.describe()
+        self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "images": images}
         self.saved_at = time.monotonic()
         self.interrupt = Interrupt()
 
@@ -84,15 +84,16 @@ class Loop:
         if self.files is not None and self.files[0].exists():
             self._check_images(self.files[0])
             loaded = load_checkpoint(self.files[0], self.model, self.optimizer, self.device)
-            self.totals, self.place = loaded
+            self.totals, self.progress = loaded
         with torch.random.fork_rng(), self.interrupt.catching():
-            while self.place["epoch"] < self.config.epochs:
+            while self.progress["epoch"] < self.config.epochs:
                 self._epoch()
-        return list(self.place["history"])
+        return list(self.progress["history"])
 
     def _check_images(self, path: Path) -> None:
         """Raise InputError where a checkpoint's images were made otherwise."""
-        there, here = place_of(path).get("images", _images(TrainConfig())), self.place["images"]
+        here = self.progress["images"]
+        there = read_progress(path).get("images", InputSpec().describe())
         if there != here:
             raise InputError(
                 f"{path}: holds a {self.title}'s run on images from {there}, here they are from"
@@ -100,7 +101,7 @@ class Loop:
             )
 
     def _epoch(self) -> None:
-        epoch, start = self.place["epoch"], self.place["step"]
+        epoch, start = self.progress["epoch"], self.progress["step"]
         self.model.train()
         batches = self.stream.epoch(epoch, self.config.batch_size, start)
         title = f"{self.title} epoch {epoch + 1}/{self.config.epochs}"
@@ -114,11 +115,11 @@ class Loop:
         self._finish_epoch()
 
     def _step(self, batch: Batch) -> None:
-        epoch, step = self.place["epoch"], self.place["step"]
+        epoch, step = self.progress["epoch"], self.progress["step"]
         done = epoch * self.steps + step
-        share = factor(done, self.config.epochs * self.steps, self.config.warmup_steps)
+        scale = lr_factor(done, self.config.epochs * self.steps, self.config.warmup_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * share
+            group["lr"] = peak * scale
         torch.manual_seed(int(philox(self.config.seed, epoch, torch.tensor(step), NOISE)[0]))
         loss, ce, kl, logits = self.losses(batch)
         if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints only
@@ -129,17 +130,17 @@ class Loop:
         right = (logits.detach().argmax(1) == batch.labels).double().mean()
         parts = [loss.detach(), ce.detach(), kl.detach(), right, torch.ones_like(right)]
         self.totals += torch.stack([p.double() for p in parts])
-        self.place["step"] += 1
+        self.progress["step"] += 1
 
     def _finish_epoch(self) -> None:
         means = self._means()
-        row = {"epoch": self.place["epoch"] + 1, **dict(zip(COLUMNS, means, strict=True))}
+        row = {"epoch": self.progress["epoch"] + 1, **dict(zip(COLUMNS, means, strict=True))}
         row["heldout_accuracy"] = self.validate()
         row["lr"] = self.optimizer.param_groups[0]["lr"]
         self.totals = torch.zeros_like(self.totals)
-        self.place["history"].append(row)
-        self.place["epoch"] += 1
-        self.place["step"] = 0
+        self.progress["history"].append(row)
+        self.progress["epoch"] += 1
+        self.progress["step"] = 0
         self._save()
         if self.watch is not _console.quiet:
             held = row["heldout_accuracy"]
@@ -165,23 +166,18 @@ class Loop:
         first = f"the first non-finite tensor is {bad[0]}" if bad else "all weights are finite"
         kept = "" if self.files is None else f" The last good checkpoint is {self.files[0]}."
         return (
-            f"{self.title}: the loss is not a number at epoch {self.place['epoch'] + 1}, step"
-            f" {self.place['step']}: {first}.{kept} Try a lower --lr or --quantizer-lr"
+            f"{self.title}: the loss is not a number at epoch {self.progress['epoch'] + 1}, step"
+            f" {self.progress['step']}: {first}.{kept} Try a lower --lr or --quantizer-lr"
         )
 
     def _save(self) -> None:
-        if self.place["step"]:
+        if self.progress["step"]:
             self._means()
         if self.files is not None:
             checkpoint, metrics = self.files
-            save_checkpoint(checkpoint, self.model, self.optimizer, self.totals, self.place)
-            write_text(metrics, _csv(self.place["history"]))
+            save_checkpoint(checkpoint, self.model, self.optimizer, self.totals, self.progress)
+            write_text(metrics, _csv(self.progress["history"]))
         self.saved_at = time.monotonic()
-
-
-def _images(config: TrainConfig) -> str:
-    """Say how a run's images are made, for its checkpoint."""
-    return f"{config.pipeline or 'padded crops'} ({config.semantics})"
 
 
 @torch.no_grad()

@@ -3,14 +3,14 @@
 import math
 
 
-def factor(step: int, total: int, warmup: int = 0, start: float = 0.0) -> float:
-    """Return the share of the peak learning rate: linear warm-up, then cosine to 0.
+def lr_factor(step: int, total: int, warmup: int = 0, start: float = 0.0) -> float:
+    """Return the fraction of the peak learning rate: linear warm-up, then cosine to 0.
 
     Args:
-        step: 0-based; ``step == total`` is the end, where the share is 0.
+        step: 0-based; ``step == total`` is the end, where the fraction is 0.
         total: steps of the whole training.
         warmup: steps of the warm-up; the peak is reached at ``step == warmup``.
-        start: share at step 0 of the warm-up.
+        start: fraction at step 0 of the warm-up.
     """
     if step < warmup:
         return start + (1 - start) * step / warmup

@@ -51,9 +51,15 @@ class ModelFile:
             ) from error
 
     @property
-    def semantics(self) -> str:
-        """Whose resizing the model's training images went through."""
-        return self.facts.get("semantics", "pil")
+    def inputs(self) -> dict[str, Any]:
+        """The fields of ``InputSpec`` that the file carries."""
+        found = {
+            "mean": self.channels("mean"),
+            "std": self.channels("std"),
+            "pipeline": self.pipeline,
+            "semantics": self.facts.get("semantics"),
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def model(self) -> str | None:
@@ -69,27 +75,26 @@ def save_model(
     dataset: Dataset,
     recipe: Mapping[str, Any] | None = None,
     strategy: str | None = None,
-    pipeline: ResizedCrop | None = None,
-    semantics: str = "pil",
 ) -> None:
     """Write weights with model name, classes, normalisation and, for a student, its recipe.
 
-    ``recipe`` holds the arguments of :func:`daqakd.quantize`, ``strategy`` the augmentation,
-    ``pipeline`` what came before it, with the ``semantics`` of its resizing.
+    ``recipe`` holds the arguments of :func:`daqakd.quantize`, ``strategy`` the augmentation; the
+    data set's ``inputs`` go in whole.
     """
+    inputs = dataset.inputs
     facts = {
         "model": name or type(model).__name__,
         "classes": json.dumps(dataset.classes),
-        "mean": ",".join(map(str, dataset.mean)),
-        "std": ",".join(map(str, dataset.std)),
+        "mean": ",".join(map(str, inputs.mean)),
+        "std": ",".join(map(str, inputs.std)),
         "dataset": dataset.name,
     }
     if recipe is not None:
         facts["quantize"] = json.dumps(recipe)
     if strategy is not None:
         facts["strategy"] = strategy
-    if pipeline is not None:
-        facts |= {"pipeline": json.dumps(asdict(pipeline)), "semantics": semantics}
+    if inputs.pipeline is not None:
+        facts |= {"pipeline": json.dumps(asdict(inputs.pipeline)), "semantics": inputs.semantics}
     write_tensors(path, model.state_dict(), facts)
 
 

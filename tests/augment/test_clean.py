@@ -1,12 +1,15 @@
 """Clean images at the size that the network sees: torchvision's resize and centre crop."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from daqakd import ResizedCrop
+from daqakd import InputSpec, ResizedCrop
 from daqakd.augment import clean, clean_inputs
-from daqakd.ranking.job import Request, make_job, teacher_accuracy
+from daqakd.ranking import RankConfig
+from daqakd.ranking.job import make_job, teacher_accuracy
 from daqakd.train import accuracy
 
 from ..helpers.pictures import from_pil, pictures, to_pil
@@ -15,6 +18,10 @@ from .test_pipeline import RESIZE_LIMIT
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 each_semantics = pytest.mark.parametrize("semantics", ["pil", "torchvision"])
+
+
+def resized(size: int) -> InputSpec:
+    return InputSpec(pipeline=ResizedCrop(size))
 
 
 def expected(image: Tensor, size: int, semantics: str) -> Tensor:
@@ -33,7 +40,7 @@ def expected(image: Tensor, size: int, semantics: str) -> Tensor:
 @pytest.mark.parametrize("size", [224, 48, 25, 24, 7, 1])
 def test_clean_images_are_resized_and_their_middle_is_kept(size, semantics):
     images = pictures("adversarial", 32)
-    result = clean(images, ResizedCrop(size), semantics)
+    result = clean(images, InputSpec(pipeline=ResizedCrop(size), semantics=semantics))
     wanted = torch.stack([expected(image, size, semantics) for image in images])
     difference = (result.int() - wanted.int()).abs()
     assert difference.max() <= (0 if semantics == "pil" else 1)
@@ -42,21 +49,21 @@ def test_clean_images_are_resized_and_their_middle_is_kept(size, semantics):
 
 def test_images_of_the_network_s_size_are_seen_as_they_are():
     images = pictures("adversarial", 32)
-    assert clean(images, None) is images
-    assert clean(images, ResizedCrop(32)) is images
-    assert not torch.equal(clean(images[..., :31], ResizedCrop(32))[..., :31], images[..., :31])
+    assert clean(images, InputSpec()) is images
+    assert clean(images, resized(32)) is images
+    assert not torch.equal(clean(images[..., :31], resized(32))[..., :31], images[..., :31])
 
 
 def test_of_oblong_images_the_square_in_the_middle_is_taken():
     images = torch.randint(0, 256, (2, 3, 20, 33)).byte()
     square = images[..., 6:26]
-    assert torch.equal(clean(images, ResizedCrop(24)), clean(square, ResizedCrop(24)))
-    turned = clean(images.transpose(2, 3), ResizedCrop(24))
-    assert torch.equal(turned, clean(square.transpose(2, 3), ResizedCrop(24)))
+    assert torch.equal(clean(images, resized(24)), clean(square, resized(24)))
+    turned = clean(images.transpose(2, 3), resized(24))
+    assert torch.equal(turned, clean(square.transpose(2, 3), resized(24)))
 
 
 def test_no_images():
-    assert clean(torch.empty(0, 3, 20, 20).byte(), ResizedCrop(24)).shape == (0, 3, 24, 24)
+    assert clean(torch.empty(0, 3, 20, 20).byte(), resized(24)).shape == (0, 3, 24, 24)
 
 
 class Watched(torch.nn.Module):
@@ -77,19 +84,20 @@ class Watched(torch.nn.Module):
 @each_semantics
 @pytest.mark.parametrize("pipeline", [None, ResizedCrop(24)], ids=["whole", "resized"])
 def test_the_ranker_and_the_trainer_look_at_the_same_clean_images(pipeline, semantics):
-    dataset = small_dataset(60).normalised(MEAN, STD)
-    model, views = Watched(), {"pipeline": pipeline, "semantics": semantics}
-    job = make_job(model, dataset, Request(**views))
-    share = teacher_accuracy(job)
+    inputs = InputSpec(MEAN, STD, pipeline, semantics)
+    dataset = replace(small_dataset(60), inputs=inputs)
+    model = Watched()
+    job = make_job(model, dataset, RankConfig())
+    right = teacher_accuracy(job)
     order = torch.cat([index for _, index in job.steps])
-    wanted = clean_inputs(dataset.train.pixels[order], MEAN, STD, "cpu", **views)
+    wanted = clean_inputs(dataset.train.pixels[order], inputs, "cpu")
     assert torch.equal(torch.cat(model.seen), wanted)
     side = 16 if pipeline is None else 24
     assert wanted.shape == (60, 3, side, side)
     model.seen.clear()
     images, chosen = dataset.train, order[:20]
-    assert accuracy(model, images, MEAN, STD, "cpu", chosen, **views) == 1.0 == share
+    assert accuracy(model, images, inputs, "cpu", chosen) == 1.0 == right
     assert torch.equal(torch.cat(model.seen), wanted[:20])
-    values = clean(dataset.train.pixels[order], pipeline, semantics) / 255
+    values = clean(dataset.train.pixels[order], inputs) / 255
     plain = (values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     torch.testing.assert_close(wanted, plain, atol=1e-6, rtol=0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from daqakd import InputError, register_strategy
+from daqakd import InputError, InputSpec, register_strategy
 from daqakd.augment import ResizedCrop, Stream, get_strategy
 from daqakd.functional import color_jitter, resized_crop
 from daqakd.functional._resize import _pass, _windows
@@ -301,7 +301,8 @@ IMAGES = small_images(40)
 
 
 def stream(name: str, **options) -> Stream:
-    settings = {"seed": 3, "mean": (0.5,) * 3, "std": (0.25,) * 3, "pipeline": ResizedCrop(24)}
+    inputs = InputSpec((0.5,) * 3, (0.25,) * 3, ResizedCrop(24))
+    settings = {"seed": 3, "inputs": inputs}
     return Stream(IMAGES.pixels, IMAGES.labels, get_strategy(name), **{**settings, **options})
 
 
@@ -327,7 +328,8 @@ def test_pixels_depend_on_seed_epoch_and_image_alone(name):
 def test_a_stream_crops_flips_jitters_and_normalises(semantics):
     """Jitter before the flip is jitter after it: no adjustment looks at places."""
     pipeline, index = ResizedCrop(24), torch.arange(40)
-    batch = next(iter(stream("minimal", semantics=semantics).batches(0, [index])))
+    inputs = InputSpec((0.5,) * 3, (0.25,) * 3, pipeline, semantics)
+    batch = next(iter(stream("minimal", inputs=inputs).batches(0, [index])))
     images = pipeline.apply(IMAGES.pixels, index, 3, 0, index, semantics)
     values = (images / 255 - 0.5) / 0.25
     mirrored = [torch.allclose(a, b.flip(2)) for a, b in zip(batch.images, values, strict=True)]

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from daqakd import InputError, register_strategy, strategies
+from daqakd import InputError, InputSpec, register_strategy, strategies
 from daqakd.augment import PAPER, Stream, draws, get_strategy
 from daqakd.augment.mixing import boxes
 
 from ..helpers.small import small_images
 
-NORMAL = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+NORMAL = {"inputs": InputSpec((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))}
 IMAGES = small_images(40)
 
 

@@ -13,7 +13,7 @@ from daqakd.bench import roofline as floor
 from daqakd.bench import run as bench
 from daqakd.bench.many import resnet20_shapes
 from daqakd.bench.quantizer import Quantizer, shape_of
-from daqakd.cli import main
+from daqakd.cli.main import main
 
 QUANTIZERS = {name: op for name, op in bench.OPS.items() if isinstance(op, Quantizer)}
 ROWS = [(name, form) for name, op in QUANTIZERS.items() for form in op.forms]

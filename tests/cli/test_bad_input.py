@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from daqakd.cli import main
+from daqakd.cli.main import main
 from daqakd.models import CIFARResNet
 
 from ..helpers.small import SmallNet, write_images

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daqakd.cli import main
+from daqakd.cli.main import main
 
 from ..helpers.small import write_images
 

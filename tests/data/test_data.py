@@ -151,5 +151,5 @@ def test_named_cifar_is_read_from_an_unpacked_tree(tmp_path, monkeypatch):
     write_tree(tmp_path / "cifar10")
     monkeypatch.setenv("DAQAKD_DATA", str(tmp_path))
     dataset = data.load("cifar10", holdout=0)
-    assert dataset.mean == (0.4914, 0.4822, 0.4465)
+    assert dataset.inputs.mean == (0.4914, 0.4822, 0.4465)
     assert dataset.num_classes == 2

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from daqakd import InputError, data
-from daqakd.augment import Stream, get_strategy, register_strategy
+from daqakd.augment import InputSpec, Stream, get_strategy, register_strategy
 from daqakd.data import folder, preparing
 
 from ..helpers.small import small_images
@@ -24,7 +24,7 @@ MIXED = ((8, 8), (9, 12), (30, 7))
 
 
 def same(a: data.Dataset, b: data.Dataset) -> None:
-    for field in ("name", "classes", "mean", "std", "flip"):
+    for field in ("name", "classes", "inputs", "flip"):
         assert getattr(a, field) == getattr(b, field), field
     pairs = [(a.fit, b.fit), (a.heldout, b.heldout)]
     for one, other in ((a.train, b.train), (a.test, b.test)):
@@ -244,8 +244,10 @@ def test_a_set_larger_than_memory_can_be_used(out):
 MEASURED = """
 import sys, torch
 from daqakd import data
-from daqakd.augment import Stream, get_strategy
-from daqakd.ranking.job import Request, fingerprint, make_job
+from daqakd.augment import InputSpec, Stream, get_strategy
+from daqakd.augment import InputSpec
+from daqakd.ranking import RankConfig
+from daqakd.ranking.job import fingerprint, make_job
 from daqakd.train import accuracy
 from tests.helpers.small import SmallNet
 
@@ -256,8 +258,9 @@ def peak():
 def use(pixels, labels, *rest):
     for name in ("minimal", "cutmix", "trivialaugment"):
         for resident in (True, False):
-            stream = Stream(pixels, labels, get_strategy(name), mean=(0, 0, 0), std=(1, 1, 1),
-                            seed=0, resident=resident)
+            inputs = InputSpec((0, 0, 0), (1, 1, 1))
+            stream = Stream(pixels, labels, get_strategy(name), inputs=inputs, seed=0,
+                            resident=resident)
             for batch, _ in zip(stream.epoch(0, 8), range(2)):
                 pass
 
@@ -266,8 +269,8 @@ net = SmallNet(2)
 before = peak()
 dataset = data.load(sys.argv[1])
 use(dataset.train.pixels, dataset.train.labels)
-accuracy(net, dataset.train, dataset.mean, dataset.std, chosen=dataset.heldout[:50])
-fingerprint(make_job(net, dataset, Request(images=60)))
+accuracy(net, dataset.train, dataset.inputs, chosen=dataset.heldout[:50])
+fingerprint(make_job(net, dataset, RankConfig(images=60)))
 print(peak() - before, dataset.train.pixels.nbytes)
 """
 
@@ -296,7 +299,8 @@ def test_streams_give_the_same_batches_whether_pixels_are_resident(name):
     images = small_images(40)
 
     def batches(resident):
-        settings = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "seed": 3, "resident": resident}
+        inputs = InputSpec((0.5,) * 3, (0.25,) * 3)
+        settings = {"inputs": inputs, "seed": 3, "resident": resident}
         stream = Stream(images.pixels, images.labels, get_strategy(name), **settings)
         return list(stream.epoch(1, 8))
 

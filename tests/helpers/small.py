@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from daqakd.augment import InputSpec
 from daqakd.data.dataset import Dataset, Images, make
 from daqakd.models.resnet import BasicBlock
 
@@ -42,8 +43,7 @@ def small_dataset(count: int = 180, classes: int = 3, holdout: float = 0.2) -> D
         [f"class{y}" for y in range(classes)],
         small_images(count, classes),
         small_images(60, classes, seed=1),
-        mean=(0.4, 0.4, 0.4),
-        std=(0.25, 0.25, 0.25),
+        inputs=InputSpec((0.4, 0.4, 0.4), (0.25, 0.25, 0.25)),
         holdout=holdout,
         seed=0,
     )

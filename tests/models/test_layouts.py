@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daqakd.cli import main
+from daqakd.cli.main import main
 from daqakd.models import BUILDERS
 
 from ..data.test_data import write_tiny_imagenet, write_tree

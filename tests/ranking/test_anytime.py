@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import daqakd
-from daqakd import InputError
+from daqakd import InputError, InputSpec
 from daqakd.augment import Batch
 from daqakd.data.dataset import Images, make
-from daqakd.ranking import job, ranker, rounds
-from daqakd.ranking.accumulator import Parts, Tally
-from daqakd.ranking.anytime import Anytime, DropSeparated
+from daqakd.ranking import RankConfig, job, ranker, rounds
+from daqakd.ranking.accumulator import Accumulator
+from daqakd.ranking.anytime import DropSeparated, planned_stop, round_images
+from daqakd.ranking.checkpoint import Checkpoint
 from daqakd.ranking.job import Job
 from daqakd.ranking.rounds import Rounds
 
@@ -58,8 +59,8 @@ def black_and_white():
     labels = torch.arange(COUNT) % 2
     pixels = (255 * labels).to(torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8).contiguous()
     images = Images(pixels, labels)
-    grey = (0.5, 0.5, 0.5)
-    return make("bw", ["b", "w"], images, images, mean=grey, std=grey, holdout=0.0, seed=0)
+    grey = InputSpec((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return make("bw", ["b", "w"], images, images, inputs=grey, holdout=0.0, seed=0)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def pretend(monkeypatch, black_and_white):
         def logits(job, images):
             return images if images.dim() == 2 else job.teacher(images)
 
-        monkeypatch.setattr(Tally, "batches", batches)
+        monkeypatch.setattr(Accumulator, "batches", batches)
         monkeypatch.setattr(Job, "logits", logits)
         return daqakd.rank(Oracle(), black_and_white, strategies=list(leads), until_sure=True)
 
@@ -133,7 +134,7 @@ def test_what_is_far_apart_stops_early_and_says_so(pretend):
     for seed in range(20):
         ranking = pretend(drawn(APART, seed))
         claims[ranking.best if ranking.stop.sure else None] += 1
-        images[ranking.images] += 1
+        images[ranking.num_images] += 1
         assert not ranking.stop.sure or ranking.tied == []
     assert claims[NAMES[0]] >= 18
     assert sum(n for seen, n in images.items() if seen <= COUNT // 2) >= 15
@@ -176,7 +177,7 @@ def test_all_images_give_the_complete_ranking(taught):
 
 def test_the_least_images_are_finished_whatever_the_budget(taught, tmp_path):
     ranking = daqakd.rank(*taught, strategies=STRATEGIES, budget=1e-9, run_dir=tmp_path)
-    assert [r.images for r in ranking.results] == [60] * 4
+    assert [r.num_images for r in ranking.results] == [60] * 4
     assert "over before the least of 60 images, which were finished" in ranking.table
     ranking.save(tmp_path)
     saved = json.loads((tmp_path / "ranking.json").read_text())
@@ -194,9 +195,9 @@ class Killed(Exception):
 @pytest.mark.parametrize(
     ("owner", "name", "places"),
     [
-        (Tally, "add", (5, 40, 30, 20)),
-        (Parts, "save", (4, 41, 20, 33)),
-        (Parts, "note", (0, 1, 1)),
+        (Accumulator, "add", (5, 40, 30, 20)),
+        (Checkpoint, "save", (4, 41, 20, 33)),
+        (Checkpoint, "save_rounds", (0, 1, 1)),
     ],
     ids=["batch", "between files", "look"],
 )
@@ -207,7 +208,7 @@ def test_a_kill_changes_nothing(taught, tmp_path, monkeypatch, owner, name, plac
     strategies = [*STRATEGIES, "randaugment", "autoaugment-cifar"]
     options = {"strategies": strategies, "until_sure": True, "run_dir": tmp_path}
     whole = daqakd.rank(*taught, strategies=strategies, until_sure=True)
-    assert len({r.images for r in whole.results}) == 3, "two rounds drop some"
+    assert len({r.num_images for r in whole.results}) == 3, "two rounds drop some"
     for after in places:
         calls = Counter()
         with monkeypatch.context() as patch:
@@ -229,8 +230,8 @@ def test_a_kill_changes_nothing(taught, tmp_path, monkeypatch, owner, name, plac
 
 def test_a_changed_question_begins_anew(taught, tmp_path, monkeypatch):
     daqakd.rank(*taught, strategies=["minimal", "augmix"], until_sure=True, run_dir=tmp_path)
-    seen, add = [], Tally.add
-    monkeypatch.setattr(Tally, "add", lambda self, b: seen.append(self.name) or add(self, b))
+    seen, add = [], Accumulator.add
+    monkeypatch.setattr(Accumulator, "add", lambda self, b: seen.append(self.name) or add(self, b))
     daqakd.rank(*taught, strategies=["minimal", "augmix"], until_sure=True, run_dir=tmp_path)
     assert seen == []
     for change in (
@@ -255,21 +256,21 @@ def test_a_finished_look_is_not_repeated(taught, tmp_path, monkeypatch):
 
 def test_another_engine_begins_anew(taught, tmp_path, monkeypatch):
     daqakd.rank(*taught, strategies=["minimal"], images=300, run_dir=tmp_path)
-    seen, add = [], Tally.add
-    monkeypatch.setattr(Tally, "add", lambda self, b: seen.append(self.name) or add(self, b))
+    seen, add = [], Accumulator.add
+    monkeypatch.setattr(Accumulator, "add", lambda self, b: seen.append(self.name) or add(self, b))
     monkeypatch.setattr(job, "ENGINE", -1)
     daqakd.rank(*taught, strategies=["minimal"], images=300, run_dir=tmp_path)
     assert seen
 
 
 def test_strategies_share_the_resident_images(taught, monkeypatch):
-    places, make_stream = set(), Tally.__init__
+    places, make_stream = set(), Accumulator.__init__
 
     def watched(self, job, name):
         make_stream(self, job, name)
         places.add(self.stream.pixels.data_ptr())
 
-    monkeypatch.setattr(Tally, "__init__", watched)
+    monkeypatch.setattr(Accumulator, "__init__", watched)
     daqakd.rank(*taught, strategies=STRATEGIES, images=300)
     assert len(places) == 1
 
@@ -299,11 +300,14 @@ def test_a_bfloat16_teacher_is_close_and_its_sums_are_not_bfloat16(taught):
     [
         ({"budget": 0.0}, "budget: expected more than 0 seconds"),
         ({"budget": -3.0}, "budget: expected more than 0 seconds"),
-        ({"budget": math.nan}, "budget: expected more than 0 seconds"),
+        ({"budget": math.nan}, "budget: expected a finite number or None, got nan"),
         ({"until_sure": True, "strategies": ["minimal"]}, "until_sure: needs two strategies"),
         ({"until_sure": True, "pac_limit": 1.0}, "until_sure.*pac_limit"),
         ({"until_sure": True, "images": 479}, "until_sure: needs 480 images or more"),
-        ({"teacher_dtype": torch.float16}, "teacher_dtype: expected torch.float32 or"),
+        (
+            {"teacher_dtype": torch.float16},
+            "expected 'float32' or 'bfloat16', got 'float16'",
+        ),
         ({"semantics": "pill"}, "Did you mean 'pil'"),
         ({"passes": 0}, "passes: expected at least 1"),
     ],
@@ -315,10 +319,10 @@ def test_wrong_arguments_say_what_to_do(taught, change, message):
 
 
 def test_rounds_double_from_the_least_to_all():
-    sure = Anytime(until_sure=True)
+    sure = RankConfig(until_sure=True)
     doubled = [1600 * 2**k for k in range(5)]
-    assert sure.ends(200, 1600, 50000) == [200, *doubled, 50000]
-    assert sure.ends(200, 1600, 1600) == [200, 1600]
-    assert sure.stop(7, 7).looks == 6
-    assert Anytime(budget=1.0).ends(200, 1600, 50000) == [200, 50000]
-    assert Anytime(budget=1.0, until_sure=True).stop(7, 7).looks == 7
+    assert round_images(sure, 200, 1600, 50000) == [200, *doubled, 50000]
+    assert round_images(sure, 200, 1600, 1600) == [200, 1600]
+    assert planned_stop(sure, 7).looks == 6
+    assert round_images(RankConfig(budget=1.0), 200, 1600, 50000) == [200, 50000]
+    assert planned_stop(RankConfig(budget=1.0, until_sure=True), 7).looks == 7

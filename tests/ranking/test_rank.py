@@ -7,7 +7,7 @@ import torch
 
 import daqakd
 from daqakd import CMIState, InputError
-from daqakd.ranking.accumulator import Tally
+from daqakd.ranking.accumulator import Accumulator
 from daqakd.ranking.confidence import (
     T_975,
     difference,
@@ -209,8 +209,8 @@ def test_ranking_files_and_order(taught, tmp_path):
 
 def watch_tallies(monkeypatch) -> list[str]:
     """Return a list that gets the strategy of every batch from now on."""
-    seen, add = [], Tally.add
-    monkeypatch.setattr(Tally, "add", lambda self, b: seen.append(self.name) or add(self, b))
+    seen, add = [], Accumulator.add
+    monkeypatch.setattr(Accumulator, "add", lambda self, b: seen.append(self.name) or add(self, b))
     return seen
 
 
@@ -241,7 +241,7 @@ def test_constrained_form_takes_the_highest_cmi_within_the_limit(taught, tmp_pat
 def test_subset_is_stratified(taught):
     teacher, dataset = taught
     ranking = daqakd.rank(teacher, dataset, strategies=["minimal"], images=90)
-    assert ranking.images == 90
+    assert ranking.num_images == 90
 
 
 @pytest.mark.parametrize(

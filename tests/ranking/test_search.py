@@ -15,9 +15,10 @@ from daqakd.augment.plan import Planner, normalised_values
 from daqakd.augment.policies import policy
 from daqakd.augment.ranges import TRIVIALAUGMENT
 from daqakd.augment.settings import Canvas, row, table
-from daqakd.cli import main
+from daqakd.cli.main import main
 from daqakd.functional import augment
-from daqakd.ranking.accumulator import Parts, Tally
+from daqakd.ranking.accumulator import Accumulator
+from daqakd.ranking.checkpoint import Checkpoint
 from daqakd.ranking.halving import rungs
 
 from ..helpers.pictures import adversarial
@@ -146,7 +147,7 @@ def test_search_halves_and_its_finalists_rank_as_rank_does(taught):
     assert [r.name for r in whole.results] == finalists
     assert [r.measures for r in whole.results] == [r.measures for r in found.ranking.results]
     first = daqakd.rank(*taught, strategies=drawn(9, 5), seed=5, budget=1e-9)
-    assert first.images == 60
+    assert first.num_images == 60
 
 
 def test_the_better_half_stays(taught):
@@ -154,15 +155,15 @@ def test_the_better_half_stays(taught):
     found = daqakd.search(*taught, compositions=6, images=240, seed=1)
     leavers = [t["name"] for t in found.trials if t["rung"] == 1]
     tallies = {}
-    add = Tally.add
+    add = Accumulator.add
 
     def watched(self, batch):
         add(self, batch)
-        if self.job.rows(self.done) == 120:
+        if self.job.images_in(self.done) == 120:
             tallies[self.name] = self.state.score()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tally, "add", watched)
+        patch.setattr(Accumulator, "add", watched)
         daqakd.search(*taught, compositions=6, images=240, seed=1)
     by_score = sorted(tallies, key=tallies.__getitem__)
     assert sorted(by_score[3:]) == sorted(leavers)
@@ -170,7 +171,7 @@ def test_the_better_half_stays(taught):
 
 def test_a_killed_search_continues_to_the_same_end(taught, tmp_path, monkeypatch):
     whole = daqakd.search(*taught, compositions=9, seed=2)
-    save, saves = Parts.save, []
+    save, saves = Checkpoint.save, []
 
     def fatal(self, tally):
         saves.append(tally.name)
@@ -179,11 +180,11 @@ def test_a_killed_search_continues_to_the_same_end(taught, tmp_path, monkeypatch
         save(self, tally)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Parts, "save", fatal)
+        patch.setattr(Checkpoint, "save", fatal)
         with pytest.raises(KeyboardInterrupt):
             daqakd.search(*taught, compositions=9, seed=2, run_dir=tmp_path)
-    seen, add = [], Tally.add
-    monkeypatch.setattr(Tally, "add", lambda self, b: seen.append(self.name) or add(self, b))
+    seen, add = [], Accumulator.add
+    monkeypatch.setattr(Accumulator, "add", lambda self, b: seen.append(self.name) or add(self, b))
     again = daqakd.search(*taught, compositions=9, seed=2, run_dir=tmp_path)
     assert plain(again) == plain(whole)
     assert 0 < len(set(seen)) < 9, "what was saved is not done again"

@@ -11,7 +11,7 @@ from daqakd import InputError, TrainConfig
 from daqakd._files import write_json
 from daqakd.models import build
 from daqakd.report import report
-from daqakd.train.config import settle
+from daqakd.train.options_file import keep_options
 from daqakd.train.store import save_model
 
 from ..helpers.small import small_dataset
@@ -25,7 +25,7 @@ def write_run(folder, strategy, accuracy):
     student = daqakd.quantize(build("resnet20", 3), weight_bits=2, act_bits=2)
     daqakd.calibrate(student, torch.randn(2, 3, 16, 16))
     recipe = {"weight_bits": 2, "act_bits": 2}
-    settle(folder / "config.toml", "run", {"data": "small <set>", **vars(TrainConfig())})
+    keep_options(folder / "config.toml", "run", {"data": "small <set>", **vars(TrainConfig())})
     save_model(folder / "student.safetensors", student, "resnet20", dataset, recipe, strategy)
     header = "epoch,loss,ce,kl,accuracy,heldout_accuracy,lr\n"
     (folder / "metrics.csv").write_text(header + "1,2.0,1.0,0.5,0.4,0.5,0.001\n")
@@ -74,7 +74,7 @@ def test_a_ranking_alone_is_worth_a_page(tmp_path):
 def test_what_is_no_run_says_so(tmp_path):
     with pytest.raises(InputError, match=r"config\.toml: cannot be read"):
         report([tmp_path])
-    settle(tmp_path / "config.toml", "run", {"data": "x"})
+    keep_options(tmp_path / "config.toml", "run", {"data": "x"})
     with pytest.raises(InputError, match="nothing to report"):
         report([tmp_path])
 

@@ -9,25 +9,26 @@ import torch
 from safetensors.torch import save_file
 
 import daqakd
-from daqakd import InputError, ResizedCrop, TrainConfig
-from daqakd.cli import main
+from daqakd import InputError, InputSpec, ResizedCrop, TrainConfig
+from daqakd.cli.main import main
 from daqakd.data.dataset import Dataset, Images, make
-from daqakd.ranking import halving, job, rounds
-from daqakd.ranking.accumulator import Tally
+from daqakd.ranking import RankConfig, halving, job, rounds
+from daqakd.ranking.accumulator import Accumulator
 from daqakd.ranking.confidence import two_sided
-from daqakd.ranking.job import Request, make_job
-from daqakd.train import loop
-from daqakd.train.checkpoint import place_of
-from daqakd.train.config import settle
-from daqakd.train.distill import _stream
+from daqakd.ranking.job import make_job
+from daqakd.train import Result, loop
+from daqakd.train.checkpoint import read_progress
 from daqakd.train.loop import Loop
+from daqakd.train.options_file import keep_options
 from daqakd.train.store import read_model_file, save_model
+from daqakd.train.trainer import _stream
 
 from ..helpers.small import SmallNet, small_dataset
 
 CROP = ResizedCrop(24, scale=(0.3, 1.0), jitter=(0.3, 0.3, 0.3, 0.05))
 OTHER = replace(CROP, jitter=None)
-CONFIG = TrainConfig(epochs=2, batch_size=16, lr=0.01, workers=0, pipeline=CROP)
+CONFIG = TrainConfig(epochs=2, batch_size=16, lr=0.01, workers=0)
+INPUTS = InputSpec((0.4,) * 3, (0.25,) * 3, CROP)
 SURE = two_sided(1e-3)  # t of a difference that chance does not make
 
 
@@ -36,7 +37,9 @@ def taught():
     dataset = small_dataset(600)
     torch.manual_seed(0)
     config = replace(CONFIG, epochs=3, batch_size=32)
-    return daqakd.teach(SmallNet(), dataset, config=config).model, dataset
+    return daqakd.teach(
+        SmallNet(), dataset.with_inputs(pipeline=CROP), config=config
+    ).model, dataset
 
 
 class Colour(torch.nn.Module):
@@ -52,8 +55,8 @@ def spots(count: int = 900) -> Dataset:
     pixels = torch.full((count, 3, 16, 16), 90)
     pixels[torch.arange(count), labels, 5:12, 4:11] = 200
     images = Images((pixels + torch.randint(0, 40, pixels.shape)).byte(), labels)
-    norm = {"mean": (0.4,) * 3, "std": (0.25,) * 3}
-    return make("spots", ["r", "g", "b"], images, images, **norm, holdout=0.0, seed=0)
+    inputs = InputSpec((0.4,) * 3, (0.25,) * 3)
+    return make("spots", ["r", "g", "b"], images, images, inputs=inputs, holdout=0.0, seed=0)
 
 
 def test_a_ranking_agrees_with_torchvision_s_own_transforms():
@@ -90,13 +93,12 @@ def by_image(batches) -> dict[int, bytes]:
 @pytest.mark.parametrize("name", ["minimal", "trivialaugment", "augmix"])
 @pytest.mark.parametrize("semantics", ["pil", "torchvision"])
 def test_ranking_and_training_make_the_same_images_in_any_batches(name, semantics):
-    dataset = small_dataset(60, holdout=0.0)
-    views = {"pipeline": CROP, "semantics": semantics}
-    work = make_job(SmallNet(), dataset, Request(seed=3, **views))
+    dataset = small_dataset(60, holdout=0.0).with_inputs(pipeline=CROP, semantics=semantics)
+    work = make_job(SmallNet(), dataset, RankConfig(seed=3))
     ranked = by_image(work.stream(name).batches(0, [index for _, index in work.steps]))
     assert len(ranked) == 60
     for size in (7, 60):
-        config = replace(CONFIG, seed=3, batch_size=size, **views)
+        config = replace(CONFIG, seed=3, batch_size=size)
         trained = by_image(_stream(dataset, name, config, torch.device("cpu")).epoch(0, size))
         assert len(trained) == 60 // size * size
         assert trained.items() <= ranked.items()
@@ -129,19 +131,19 @@ def test_a_killed_ranking_continues_to_the_same_numbers(taught, tmp_path, monkey
     options = {"strategies": ["minimal", "cutmix"], "pipeline": CROP}
     whole = daqakd.rank(*taught, **options)
     with monkeypatch.context() as patch:
-        killing(patch, Tally, "add", 7)
+        killing(patch, Accumulator, "add", 7)
         with pytest.raises(Killed):
             daqakd.rank(*taught, run_dir=tmp_path, **options)
     done = []
-    add = Tally.add
-    monkeypatch.setattr(Tally, "add", lambda self, b: done.append(self.name) or add(self, b))
+    add = Accumulator.add
+    monkeypatch.setattr(Accumulator, "add", lambda self, b: done.append(self.name) or add(self, b))
     assert plain(daqakd.rank(*taught, run_dir=tmp_path, **options)) == plain(whole)
     assert 0 < len(done) < 12, "what was saved is not counted again"
 
 
 def test_another_pipeline_counts_anew(taught, tmp_path, monkeypatch):
-    seen, add = [], Tally.add
-    monkeypatch.setattr(Tally, "add", lambda self, b: seen.append(self.name) or add(self, b))
+    seen, add = [], Accumulator.add
+    monkeypatch.setattr(Accumulator, "add", lambda self, b: seen.append(self.name) or add(self, b))
 
     def again(**views) -> bool:
         seen.clear()
@@ -157,15 +159,18 @@ def test_another_pipeline_counts_anew(taught, tmp_path, monkeypatch):
     assert again()
 
 
-def distilled(config: TrainConfig, run_dir=None, strategy="trivialaugment") -> daqakd.train.Result:
+def distilled(
+    config: TrainConfig, run_dir=None, strategy="trivialaugment", inputs: InputSpec = INPUTS
+) -> Result:
     torch.manual_seed(0)
     teacher = SmallNet()
     student = daqakd.quantize(teacher, weight_bits=3, act_bits=3)
     options = {"strategy": strategy, "config": config, "run_dir": run_dir}
-    return daqakd.distill(student, teacher, small_dataset(), **options)
+    dataset = replace(small_dataset(), inputs=inputs)
+    return daqakd.distill(student, teacher, dataset, **options)
 
 
-def weights(result: daqakd.train.Result) -> bytes:
+def weights(result: Result) -> bytes:
     return b"".join(v.numpy().tobytes() for v in result.model.state_dict().values())
 
 
@@ -189,27 +194,26 @@ def test_training_with_another_pipeline_does_not_continue(tmp_path):
     kept = path.read_bytes()
     for change in ({"pipeline": OTHER}, {"pipeline": None}, {"semantics": "torchvision"}):
         with pytest.raises(InputError, match=r"run on images from ResizedCrop\(size=24.*\(pil\), "):
-            distilled(replace(CONFIG, **change), tmp_path)
+            distilled(CONFIG, tmp_path, inputs=INPUTS.with_changes(**change))
     assert path.read_bytes() == kept
     assert len(distilled(CONFIG, tmp_path).history) == 2
 
 
 def test_a_checkpoint_that_does_not_tell_its_images_is_of_padded_crops(tmp_path, monkeypatch):
-    plain_config = replace(CONFIG, pipeline=None)
-    distilled(replace(plain_config, epochs=1), tmp_path)
-    module = loop
-    told = place_of(tmp_path / "checkpoint/student.safetensors")
+    padded = INPUTS.with_changes(pipeline=None)
+    distilled(replace(CONFIG, epochs=1), tmp_path, inputs=padded)
+    told = read_progress(tmp_path / "checkpoint/student.safetensors")
     assert told["images"] == "padded crops (pil)"
     untold = {k: v for k, v in told.items() if k != "images"}
-    monkeypatch.setattr(module, "place_of", lambda path: untold)
+    monkeypatch.setattr(loop, "read_progress", lambda path: untold)
     with pytest.raises(InputError, match="padded crops"):
         distilled(CONFIG, tmp_path)
-    assert len(distilled(plain_config, tmp_path).history) == 2
+    assert len(distilled(CONFIG, tmp_path, inputs=padded).history) == 2
 
 
 def test_a_search_names_magnitudes_at_the_network_s_size(taught, tmp_path, monkeypatch):
-    sides, module = set(), halving
-    monkeypatch.setattr(module, "describe", lambda name, *size: sides.add(size))
+    sides = set()
+    monkeypatch.setattr(halving, "describe", lambda name, *size: sides.add(size))
     options = {"compositions": 5, "images": 240, "pipeline": CROP, "semantics": "torchvision"}
     found = daqakd.search(*taught, **options)
     assert sides == {(24, 24)}
@@ -226,9 +230,10 @@ def test_a_search_names_magnitudes_at_the_network_s_size(taught, tmp_path, monke
 
 def test_a_model_file_carries_its_pipeline(tmp_path):
     path = tmp_path / "teacher.safetensors"
-    save_model(path, SmallNet(), "x", small_dataset(), pipeline=CROP, semantics="torchvision")
+    dataset = small_dataset().with_inputs(pipeline=CROP, semantics="torchvision")
+    save_model(path, SmallNet(), "x", dataset)
     file = read_model_file(path)
-    assert (file.pipeline, file.semantics) == (CROP, "torchvision")
+    assert (file.pipeline, file.inputs["semantics"]) == (CROP, "torchvision")
     for damage in ("{", '{"sides": 3}', '{"size": 0}', "3"):
         save_file({"a": torch.zeros(1)}, path, {"pipeline": damage})
         with pytest.raises(InputError, match=r"its pipeline cannot be read.*file again"):
@@ -249,17 +254,17 @@ def test_wrong_pipelines_are_named_by_all(taught, views, message):
     with pytest.raises(InputError, match=message):
         daqakd.search(*taught, **views)
     with pytest.raises(InputError, match=message):
-        distilled(replace(CONFIG, **views))
+        distilled(CONFIG, inputs=INPUTS.with_changes(**views))
 
 
 def test_a_run_begun_before_an_option_existed_continues_with_its_default(tmp_path):
     path, old = tmp_path / "config.toml", {"data": "digits", "epochs": 3}
-    settle(path, "train", old)
+    keep_options(path, "train", old)
     defaults = {"semantics": "pil", "epochs": 30, "crop": None}
-    settle(path, "train", {**old, "semantics": "pil"}, defaults)
+    keep_options(path, "train", {**old, "semantics": "pil"}, defaults)
     for change in ({"semantics": "torchvision"}, {"semantics": "pil", "epochs": 30}):
         with pytest.raises(InputError, match="another configuration"):
-            settle(path, "train", {**old, **change}, defaults)
+            keep_options(path, "train", {**old, **change}, defaults)
 
 
 CROPS = ("--crop", "resized", "--input-size", "16", "--crop-scale", "0.5", "1")
@@ -287,7 +292,7 @@ def test_run_on_resized_crops(finished, capsys):
     for role in ("teacher", "student", "student.packed"):
         assert read_model_file(finished, role).pipeline == pipeline
     for role in ("teacher", "student"):
-        place = place_of(finished / f"checkpoint/{role}.safetensors")
+        place = read_progress(finished / f"checkpoint/{role}.safetensors")
         assert place["images"] == f"{pipeline} (pil)", "what it was trained on"
     for asked in ([str(finished)], [str(finished), "--packed"]):
         assert main(["eval", *asked]) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daqakd.cli import main
+from daqakd.cli.main import main
 
 from ..helpers.small import write_images
 
@@ -29,7 +29,7 @@ def kill_or_replace(*paths):
         os.kill(os.getpid(), signal.SIGKILL)
     replace(*paths)
 os.replace = kill_or_replace
-from daqakd.cli import main
+from daqakd.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

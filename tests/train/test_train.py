@@ -11,9 +11,9 @@ import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd.models import CIFARResNet, build
 from daqakd.train import accuracy
-from daqakd.train.config import read, settle, to_toml
 from daqakd.train.loop import Loop
-from daqakd.train.schedule import factor
+from daqakd.train.options_file import keep_options, read_options, to_toml
+from daqakd.train.schedule import lr_factor
 from daqakd.train.store import load_model, read_model_file, save_model
 
 from ..helpers.small import SmallNet, small_dataset
@@ -56,13 +56,13 @@ def stopping_at(monkeypatch, step: int):
 
 
 def test_cosine_ends_at_zero_and_warmup_reaches_the_peak():
-    assert factor(0, 100) == 1.0
-    assert factor(50, 100) == pytest.approx(0.5)
-    assert factor(100, 100) == 0.0
+    assert lr_factor(0, 100) == 1.0
+    assert lr_factor(50, 100) == pytest.approx(0.5)
+    assert lr_factor(100, 100) == 0.0
     start = 1e-4 / 0.05
-    assert factor(0, 156300, 2499, start) * 0.05 == pytest.approx(1e-4)
-    assert factor(2499, 156300, 2499, start) * 0.05 == pytest.approx(0.05)
-    assert factor(156300, 156300, 2499, start) == 0.0
+    assert lr_factor(0, 156300, 2499, start) * 0.05 == pytest.approx(1e-4)
+    assert lr_factor(2499, 156300, 2499, start) * 0.05 == pytest.approx(0.05)
+    assert lr_factor(156300, 156300, 2499, start) == 0.0
 
 
 @pytest.mark.parametrize("strategy", ["trivialaugment", "cutmix"])
@@ -122,7 +122,7 @@ def test_students_learn():
     teacher = daqakd.teach(SmallNet(), dataset, config=config).model
     student = daqakd.quantize(teacher, weight_bits=3, act_bits=3)
     daqakd.distill(student, teacher, dataset, strategy="minimal", config=config)
-    shares = [accuracy(m, dataset.test, dataset.mean, dataset.std) for m in (teacher, student)]
+    shares = [accuracy(m, dataset.test, dataset.inputs) for m in (teacher, student)]
     assert min(shares) > 0.8
 
 
@@ -164,13 +164,13 @@ def test_options_that_cannot_be_meant(field):
 def test_config_is_settled_once(tmp_path):
     path = tmp_path / "config.toml"
     values = {"data": "digits", "epochs": 3, "mean": (0.5, 0.5, 0.5), "size": None}
-    settle(path, "train", values)
-    settle(path, "train", values)
-    settle(path, "rank", {"seed": 1})
-    assert read(path)["train"]["mean"] == [0.5, 0.5, 0.5]
+    keep_options(path, "train", values)
+    keep_options(path, "train", values)
+    keep_options(path, "rank", {"seed": 1})
+    assert read_options(path)["train"]["mean"] == [0.5, 0.5, 0.5]
     with pytest.raises(InputError, match=r"another configuration: epochs \(3 there, 4 here\)"):
-        settle(path, "train", {**values, "epochs": 4})
-    assert read(path)["train"]["epochs"] == 3
+        keep_options(path, "train", {**values, "epochs": 4})
+    assert read_options(path)["train"]["epochs"] == 3
     assert to_toml({"a": 'x"y', "b": True}) == 'a = "x\\"y"\nb = true\n'
 
 
@@ -181,7 +181,7 @@ def test_model_files_carry_everything(tmp_path):
     recipe = {"weight_bits": 2, "act_bits": 2}
     save_model(tmp_path / "student.safetensors", student, "resnet20", dataset, recipe)
     file = read_model_file(tmp_path, "student")
-    assert file.channels("mean") == dataset.mean
+    assert file.channels("mean") == dataset.inputs.mean
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(load_model(file, None, 3)(x), student.eval()(x))
 

@@ -1,15 +1,22 @@
 """``doctor``: versions, devices, and why each backend can or cannot run."""
 
+from dataclasses import dataclass
+
 import torch
 
-from .. import _console, options
+from .. import _console
 from .._ops import OPS
 from .._packing import build_facts
 from ..backends import can_run
 from ..train.environment import environment
 
 
-def doctor(verb: options.Doctor) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """``doctor`` has no options."""
+
+
+def run(options: Options) -> None:
     """Print versions, devices, and every backend's reasons."""
     facts = environment()
     for name, version in facts["packages"].items():

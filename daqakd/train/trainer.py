@@ -20,7 +20,7 @@ from ..quant.base import ActivationQuantizer
 from ..ranking.job import automatic_workers
 from .config import TrainConfig
 from .evaluate import accuracy
-from .loop import Loop, Losses
+from .loop import Loop, LossFunction
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,15 @@ class Result:
 
 
 def _stream(dataset: Dataset, strategy: str, config: TrainConfig, device: torch.device) -> Stream:
-    count = len(dataset.fit)
     return Stream(
         dataset.train.pixels,
         dataset.train.labels,
         get_strategy(strategy),
-        mean=dataset.mean,
-        std=dataset.std,
+        inputs=dataset.inputs,
         seed=config.seed,
         pool=dataset.fit,
         flip=dataset.flip,
-        pipeline=config.pipeline,
-        semantics=config.semantics,
-        workers=automatic_workers(count) if config.workers is None else config.workers,
+        workers=automatic_workers(len(dataset.fit), config.workers),
         device=device,
     )
 
@@ -81,7 +77,7 @@ def _calibrate_if_needed(student: nn.Module, stream: Stream, config: TrainConfig
 
 def _distillation(
     student: nn.Module, teacher: nn.Module, classes: int, config: TrainConfig
-) -> Losses:
+) -> LossFunction:
     def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         images = _images(batch)
         with torch.no_grad():
@@ -102,7 +98,7 @@ def _distillation(
     return losses
 
 
-def _supervised(model: nn.Module, classes: int, config: TrainConfig) -> Losses:
+def _supervised(model: nn.Module, classes: int, config: TrainConfig) -> LossFunction:
     def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = model(_images(batch))
         loss = nn.functional.cross_entropy(
@@ -115,7 +111,7 @@ def _supervised(model: nn.Module, classes: int, config: TrainConfig) -> Losses:
 
 def _train(
     model: nn.Module,
-    losses: Losses,
+    losses: LossFunction,
     stream: Stream,
     groups: list[dict[str, Any]],
     dataset: Dataset,
@@ -130,8 +126,7 @@ def _train(
     def validate() -> float | None:
         if not len(dataset.heldout):
             return None
-        images, views = dataset.train, (config.pipeline, config.semantics)
-        return accuracy(model, images, dataset.mean, dataset.std, device, dataset.heldout, *views)
+        return accuracy(model, dataset.train, dataset.inputs, device, dataset.heldout)
 
     files = None
     if run_dir is not None:
@@ -164,7 +159,8 @@ def distill(
     Args:
         student: what :func:`daqakd.quantize` returned, usually from the teacher; trained in place.
         teacher: classifier over the same classes, on the same device; used in eval mode.
-        dataset: its ``fit`` images train, its ``heldout`` images validate.
+        dataset: its ``fit`` images train, its ``heldout`` images validate, its ``inputs`` say how
+            pixels become inputs.
         strategy: name of the augmentation.
         config: options; None for the defaults.
         run_dir: where to keep ``checkpoint/`` and ``metrics.csv``.

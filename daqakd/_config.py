@@ -1,0 +1,71 @@
+"""Checks of configurations: dataclasses whose annotations say what each option may be."""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ._errors import InputError
+
+SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda v: isinstance(v, bool)),
+    int: ("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+    float: (
+        "a finite number",
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
+    ),
+    str: ("a string", lambda v: isinstance(v, str)),
+    NoneType: ("None", lambda v: v is None),
+}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is tuple:
+        count = len(value) if isinstance(value, tuple) else -1
+        wanted = inner[:1] * count if inner[-1] is ... else inner
+        return len(wanted) == count and all(map(_fits, value, wanted))
+    return SCALARS[hint][1](value) if hint in SCALARS else isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(_describe(one) for one in inner)
+    if origin is tuple:
+        many = "any number" if inner[-1] is ... else str(len(inner))
+        return f"a tuple of {many}, each {_describe(inner[0])}"
+    return SCALARS[hint][0] if hint in SCALARS else f"a {hint.__name__}"
+
+
+def check_types(config: Any) -> None:
+    """Raise InputError for the first field whose value its annotation does not allow."""
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if not _fits(value, hints[field.name]):
+            wanted = _describe(hints[field.name])
+            raise InputError(f"{field.name}: expected {wanted}, got {value!r}")
+
+
+def check_least(config: Any, least: float, *names: str) -> None:
+    """Raise InputError for the first named field that is below ``least``; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise InputError(f"{name}: expected at least {least:g}, got {value}")
+
+
+def check_above(config: Any, bound: float, *names: str) -> None:
+    """Raise InputError for the first named field that is not above ``bound``; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > bound:
+            raise InputError(f"{name}: expected more than {bound:g}, got {value}")

@@ -1,0 +1,76 @@
+"""``InputSpec``: how pixels become what a network sees, from the data set into the model file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .._errors import InputError, unknown
+from ..functional._checks import SEMANTICS, Semantics
+from .pipeline import ResizedCrop
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+Channels = tuple[float, float, float]
+
+
+def three_channels(name: str, values: Sequence[float]) -> Channels:
+    """Return one number per channel as floats, so that equal specs read the same."""
+    try:
+        red, green, blue = (float(v) for v in values)
+    except (TypeError, ValueError):
+        red, green, blue = 0.0, 0.0, float("nan")
+    if blue != blue or (name == "std" and min(red, green, blue) <= 0):
+        wanted = "three positive numbers" if name == "std" else "three numbers"
+        raise InputError(f"{name}: expected {wanted}, one per channel in [0, 1], got {values}")
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How uint8 pixels become a network's inputs; the same for ranking, training and evaluation.
+
+    Attributes:
+        mean: per-channel mean of inputs in [0, 1].
+        std: per-channel standard deviation.
+        pipeline: random-resized-crop and colour jitter before the strategy; None for a padded
+            random crop. Clean images are resized to its size (:func:`daqakd.augment.clean`).
+        semantics: ``"pil"`` or ``"torchvision"``, whose pixels image operations equal.
+
+    Raises:
+        InputError: a value that cannot be meant.
+    """
+
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+    pipeline: ResizedCrop | None = None
+    semantics: Semantics = "pil"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, three_channels(name, getattr(self, name)))
+        if self.pipeline is not None and not isinstance(self.pipeline, ResizedCrop):
+            kind = type(self.pipeline).__name__
+            raise InputError(f"pipeline: expected a daqakd.ResizedCrop or None, got {kind}")
+        if self.semantics not in SEMANTICS:
+            raise unknown("semantics", self.semantics, list(SEMANTICS))
+
+    def with_changes(self, **changes: Any) -> Self:
+        """Return the spec with other values; ``mean`` and ``std`` of None stay as they are."""
+        kept = {k for k in ("mean", "std") if k in changes and changes[k] is None}
+        return replace(self, **{k: v for k, v in changes.items() if k not in kept})
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of what the network sees of images of this size."""
+        return (height, width) if self.pipeline is None else (self.pipeline.size,) * 2
+
+    def normalised_levels(self) -> Tensor:
+        """Return each pixel value in [0, 1], minus mean, over deviation: float32 ``[3, 256]``."""
+        levels = torch.arange(256) / torch.tensor(255.0)
+        return (levels - torch.tensor(self.mean)[:, None]) / torch.tensor(self.std)[:, None]
+
+    def describe(self) -> str:
+        """Say how training images are made, as checkpoints note it."""
+        return f"{self.pipeline or 'padded crops'} ({self.semantics})"

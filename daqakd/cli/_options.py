@@ -1,0 +1,159 @@
+"""Groups of options that several commands share.
+
+A group is a configuration of the library itself, shown under the names of its fields.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+from .._errors import InputError
+from ..augment import InputSpec, ResizedCrop
+from ..functional._checks import Semantics
+from ..ranking import RankConfig, SearchConfig
+from ..train import TrainConfig
+from ..train.store import ModelFile
+
+METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
+METAVARS |= {tuple[str, ...]: "NAME [NAME ...]"}
+Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def optional(metavar: str) -> Any:
+    """Show an option that may be left out by its value's name alone."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+OptionalInt = Annotated[int | None, optional("INT")]
+OptionalName = Annotated[str | None, optional("NAME")]
+OptionalPath = Annotated[Path | None, optional("PATH")]
+OptionalChannels = Annotated[tuple[float, float, float] | None, optional("R G B")]
+CROP_OPTIONS = {"size": "input_size", "scale": "crop_scale", "jitter": "jitter"}
+
+
+def _shown_as(hint: Any) -> Any:
+    inner = [one for one in get_args(hint) if one is not type(None)]
+    if get_origin(hint) is not UnionType or len(inner) == len(get_args(hint)):
+        return hint
+    return Annotated[hint, optional(METAVARS[inner[0]])]
+
+
+def group(config: type, *hidden: str) -> Any:
+    """Return a configuration as a group of options; ``hidden`` fields come from elsewhere."""
+    hints = get_type_hints(config)
+    shown: list[tuple[str, Any, Any]] = []
+    for f in fields(config):
+        hint = hints[f.name]
+        kind = Annotated[hint, tyro.conf.Suppress] if f.name in hidden else _shown_as(hint)
+        shown.append((f.name, kind, field(default=f.default)))
+    made = make_dataclass(config.__name__, shown, bases=(config,), frozen=True, kw_only=True)
+    return Annotated[made, tyro.conf.OmitArgPrefixes]
+
+
+if TYPE_CHECKING:
+    RankGroup = RankConfig
+    SearchGroup = SearchConfig
+    TrainGroup = TrainConfig
+else:
+    RankGroup = group(RankConfig, "seed", "workers")
+    SearchGroup = group(SearchConfig, "seed", "workers")
+    TrainGroup = group(TrainConfig, "seed", "workers")
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by name with the options of groups among them; a command's own win."""
+    groups = [vars(value) for value in values.values() if is_dataclass(value)]
+    below = {k: v for one in groups for k, v in flat(one).items()}
+    return below | {k: v for k, v in values.items() if not is_dataclass(v)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """How pixels become inputs: ``InputSpec``, where the teacher's file does not say it."""
+
+    mean: OptionalChannels = None
+    """Per-channel mean of inputs in [0, 1]; default: the teacher file's, else ImageNet's."""
+    std: OptionalChannels = None
+    """Per-channel standard deviation; default as for --mean."""
+    crop: Annotated[Literal["pad", "resized"] | None, optional("{pad,resized}")] = None
+    """Random crop before each strategy: pad shifts the image by up to an eighth; resized takes a
+    random box, resized to --input-size, then colour jitter. Default: the teacher file's, else pad.
+    """
+    input_size: OptionalInt = None
+    """Side that the network sees with --crop resized; default: the teacher file's, else 224.
+    Clean images are resized to 8/7 of it, and the middle is kept; those of this size stay whole."""
+    crop_scale: Annotated[tuple[float, float] | None, optional("LOW HIGH")] = None
+    """Fraction of the image that a box holds; default: the teacher file's, else 0.08 1."""
+    jitter: Annotated[tuple[float, float, float, float] | None, optional("B C S H")] = None
+    """Jitter of brightness, contrast, saturation and hue with --crop resized, 0 0 0 0 for none;
+    default: the teacher file's, else 0.2 0.2 0.2 0.1."""
+    semantics: Semantics = InputSpec.semantics
+    """Whose pixels the image operations equal: Pillow's, or torchvision's on tensors."""
+
+    def changes(self, file: ModelFile | None = None) -> dict[str, Any]:
+        """Return the fields of ``InputSpec`` as the options say, or else the teacher's file."""
+        known = {} if file is None else file.inputs
+        return {
+            "mean": self.mean or known.get("mean"),
+            "std": self.std or known.get("std"),
+            "pipeline": self._pipeline(known.get("pipeline")),
+            "semantics": self.semantics,
+        }
+
+    def _pipeline(self, known: ResizedCrop | None) -> ResizedCrop | None:
+        given = {name: getattr(self, option) for name, option in CROP_OPTIONS.items()}
+        changes = {name: value for name, value in given.items() if value is not None}
+        fallback = ResizedCrop() if self.crop == "resized" else None
+        pipeline = None if self.crop == "pad" else known or fallback
+        if pipeline is not None:
+            return changed(pipeline, changes)
+        if changes:
+            name, value = next(iter(changes.items()))
+            option = CROP_OPTIONS[name]
+            raise InputError(
+                f"{option}: {value} asked for, but only resized crops have it; add --crop resized,"
+                f" or leave --{option.replace('_', '-')} out"
+            )
+        return None
+
+
+def changed(pipeline: ResizedCrop, changes: dict[str, Any]) -> ResizedCrop:
+    """Return the pipeline with other values; errors name the options they come from."""
+    try:
+        return replace(pipeline, **changes)
+    except InputError as error:
+        name, _, rest = str(error).partition(":")
+        raise InputError(f"{CROP_OPTIONS.get(name, name)}:{rest}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationOptions:
+    """Options of the low-bit student."""
+
+    weight_bits: Annotated[int, tyro.conf.arg(aliases=["-w"])] = 2
+    """Bits of the weights, 1 to 8."""
+    act_bits: Annotated[int, tyro.conf.arg(aliases=["-a"])] = 2
+    """Bits of the activations, 1 to 8."""
+    method: str = "lsq"
+    """Quantizer: lsq, pact, dorefa or ewgs."""
+    per_channel: bool = False
+    """One LSQ step per output channel of the weights."""
+    first_last: Literal["8bit", "fp", "same"] = "8bit"
+    """First and last layer: 8 bits, full precision, or as the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """Options of the teacher's own training."""
+
+    teacher_epochs: int = 30
+    """Passes over the training images for the teacher."""
+    teacher_strategy: str = "minimal"
+    """The teacher's own augmentation."""
+    teacher_lr: float = 0.1
+    """The teacher's peak learning rate (SGD)."""

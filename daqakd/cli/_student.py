@@ -1,0 +1,136 @@
+"""Options of the commands that rank and train, and their steps, whose files are made once."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import nn
+
+from .. import _console
+from ..augment import get_strategy
+from ..data import Dataset
+from ..models import build
+from ..quant import quantize
+from ..ranking import RankConfig, Ranking, rank
+from ..train import TrainConfig, distill, teach
+from ..train.store import ModelFile, read_model_file, save_model, save_packed
+from ._job import HOLDOUT, JobOptions, check_strategy, device_of, load_teacher
+from ._options import QuantizationOptions, RankGroup, TrainGroup
+
+PACKED = "student.packed"
+TEACHER_DECAY = 5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankOptions(JobOptions):
+    """Options of the commands that rank."""
+
+    ranking: RankGroup = RankGroup()
+
+    @property
+    def rank_config(self) -> RankConfig:
+        """The whole configuration of the ranking."""
+        return replace(self.ranking, seed=self.seed, workers=self.workers)
+
+    def check(self, file: ModelFile | None) -> None:
+        """Check the ranking's options too."""
+        super().check(file)
+        self.rank_config.check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentOptions(RankOptions):
+    """Options of the commands that train a student."""
+
+    strategy: str = "auto"
+    """The student's augmentation; auto ranks first and takes the winner."""
+    holdout: float = HOLDOUT
+    """Fraction of the training images kept for validation."""
+    training: TrainGroup = TrainGroup()
+    quantization: Annotated[QuantizationOptions, tyro.conf.OmitArgPrefixes] = QuantizationOptions()
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """The whole configuration of the student's training."""
+        return replace(self.training, seed=self.seed, workers=self.workers)
+
+    def check(self, file: ModelFile | None) -> None:
+        """Check the student's options too."""
+        super().check(file)
+        check_strategy(self.strategy)
+        quantize(nn.Identity(), **asdict(self.quantization))
+        self.train_config.check()
+
+
+def teacher_config(options: JobOptions, **changes: Any) -> TrainConfig:
+    """Return a teacher's training options: SGD."""
+    start = TrainConfig(optimizer="sgd", weight_decay=TEACHER_DECAY, workers=options.workers)
+    return replace(start, seed=options.seed, **changes)
+
+
+def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strategy: str) -> Path:
+    """Train a teacher unless the run directory has it; return its file."""
+    path = options.out / "teacher.safetensors"
+    if not path.exists():
+        name = options.model_name(None)
+        torch.manual_seed(config.seed)
+        model = build(name, dataset.num_classes).to(device_of(options.device))
+        result = teach(
+            model, dataset, strategy=strategy, config=config, run_dir=options.out, quiet=False
+        )
+        save_model(path, result.model, name, dataset, strategy=strategy)
+    _console.say(f"teacher: {path}")
+    return path
+
+
+def rank_into(options: RankOptions, teacher: nn.Module, dataset: Dataset) -> Ranking:
+    """Rank, show the table, write the files."""
+    ranking = rank(teacher, dataset, options.rank_config, run_dir=options.out, quiet=False)
+    ranking.save(options.out)
+    _console.say(ranking.table)
+    return ranking
+
+
+def choose_strategy(options: StudentOptions, teacher: nn.Module, dataset: Dataset) -> str:
+    """Return the strategy to train with, ranking when it is ``auto``."""
+    if options.strategy != "auto":
+        return get_strategy(options.strategy).name
+    ranking = rank_into(options, teacher, dataset)
+    others = f"; tied with it: {', '.join(ranking.tied)}" if ranking.tied else ""
+    _console.say(f"strategy: {ranking.best}, the lowest score{others}")
+    return ranking.best
+
+
+def train_into(options: StudentOptions, file: ModelFile, dataset: Dataset) -> Path:
+    """Choose the strategy and train the student unless the run directory has it."""
+    path = options.out / "student.safetensors"
+    if path.exists():
+        pack_into(options.out)
+        return path
+    teacher = load_teacher(options, file, dataset)
+    recipe = asdict(options.quantization)
+    student = quantize(teacher, **recipe)
+    strategy = choose_strategy(options, teacher, dataset)
+    result = distill(
+        student,
+        teacher,
+        dataset,
+        strategy=strategy,
+        config=options.train_config,
+        run_dir=options.out,
+        quiet=False,
+    )
+    save_model(path, result.model, options.model_name(file), dataset, recipe, strategy)
+    pack_into(options.out)
+    return path
+
+
+def pack_into(out: Path) -> None:
+    """Write the student's packed form unless the run directory has it."""
+    path = out / f"{PACKED}.safetensors"
+    if not path.exists():
+        student = read_model_file(out, "student")
+        size, full = save_packed(path, student), student.path.stat().st_size
+        _console.say(f"packed student: {path}, {size:,} bytes (unpacked {full:,})")

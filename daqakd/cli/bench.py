@@ -1,0 +1,60 @@
+"""``bench``: the microbenchmarks as a table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..bench.run import IMAGES, SIZES, bench_into
+from ._job import device_of
+from ._options import Device
+
+Op = Literal[
+    "lsq",
+    "pact",
+    "dorefa_activation",
+    "dorefa_weight",
+    "ewgs",
+    "kd_loss",
+    "many",
+    "resnet20",
+    "step",
+    "augment",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``bench``."""
+
+    op: tuple[Op, ...] = ("lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs")
+    """Ops to measure, forward and backward.
+
+    many is eight weights in one call, resnet20 that model's weights, step a training step of it at
+    W2A2, augment a batch of 32 x 32 pixels, against torchvision image by image.
+    """
+    size: tuple[int, ...] = SIZES
+    """Elements of the input."""
+    images: int = IMAGES
+    """Images of a batch, for step and augment."""
+    dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
+    """Dtypes of the input."""
+    turns: int = 9
+    """How often every provider is timed; the median counts."""
+    out: Path = Path("runs/bench")
+    """Directory of bench.json."""
+    device: Device = "auto"
+    """Where to compute."""
+
+
+def run(options: Options) -> None:
+    """Time the ops."""
+    device = device_of(options.device).type
+    bench_into(
+        options.out,
+        options.op,
+        options.size,
+        options.dtype,
+        device,
+        options.turns,
+        options.images,
+    )

@@ -1,0 +1,105 @@
+"""``eval``: test accuracy of teachers, students and packed students."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from .. import _console
+from .._errors import InputError
+from .._files import write_json
+from ..augment import ResizedCrop
+from ..data import Dataset, load
+from ..train import accuracy
+from ..train.options_file import read_options
+from ..train.store import ModelFile, load_model, read_model_file
+from ._job import DEFAULT_MODEL, device_of
+from ._options import Device, OptionalChannels, OptionalInt, OptionalName, OptionalPath, changed
+from ._student import PACKED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``eval``."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|DATA")]
+    """A run directory; or, with --teacher, a data set."""
+    teacher: OptionalPath = None
+    """Evaluate this teacher on DATA instead of a run."""
+    packed: bool = False
+    """Evaluate the run's student.packed.safetensors; its outputs are the student's, bit for bit."""
+    model: OptionalName = None
+    """Model name of the teacher; default: the file's, else resnet20."""
+    mean: OptionalChannels = None
+    """Per-channel mean; default: the file's, else ImageNet's."""
+    std: OptionalChannels = None
+    """Per-channel standard deviation; default as for --mean."""
+    size: OptionalInt = None
+    """Resize images to this side."""
+    input_size: OptionalInt = None
+    """Side that the teacher sees: resize to 8/7 of it and keep the middle; default: as its file
+    says, else the images as they are."""
+    device: Device = "auto"
+    """Where to compute."""
+
+
+def run(options: Options) -> None:
+    """Evaluate a run's student, or a teacher."""
+    if options.teacher is not None and options.packed:
+        raise InputError("packed: is for a run's student, not for --teacher; drop one of the two")
+    if options.teacher is not None:
+        return eval_teacher(options, read_model_file(options.teacher))
+    if options.input_size is not None:
+        raise InputError("input_size: is for --teacher; a run's student has its own; leave it out")
+    eval_run(Path(options.target), options.packed, device_of(options.device))
+
+
+def eval_teacher(options: Options, file: ModelFile) -> None:
+    """Evaluate a teacher on a data set."""
+    changes = file.inputs | {"mean": options.mean or file.channels("mean")}
+    changes["std"] = options.std or file.channels("std")
+    if options.input_size is not None:
+        changes["pipeline"] = changed(ResizedCrop(), {"size": options.input_size})
+    dataset = load(options.target, size=options.size, holdout=0).with_inputs(**changes)
+    right = test_accuracy(file, options.model, dataset, device_of(options.device))
+    _console.say(f"teacher {file.path}: {right:.2%} of {len(dataset.test)} test images")
+
+
+def eval_run(out: Path, packed: bool, device: torch.device) -> None:
+    """Evaluate a run's student, on the data set it was trained on."""
+    written = read_options(out / "config.toml")
+    config = written.get("train") or written.get("run")
+    if config is None:
+        raise InputError(f"{out}: has no student; it holds {', '.join(written)}. Run train first")
+    file = read_model_file(out, PACKED if packed else "student")
+    dataset = load(config["data"], size=config.get("size"), holdout=0).with_inputs(**file.inputs)
+    evaluate_into(out, {"packed" if packed else "student": file}, None, dataset, device)
+
+
+def test_accuracy(
+    file: ModelFile, name: str | None, dataset: Dataset, device: torch.device
+) -> float:
+    """Return a model file's accuracy on the test images."""
+    model = load_model(file, name or file.model or DEFAULT_MODEL, dataset.num_classes)
+    return accuracy(model.to(device), dataset.test, dataset.inputs, device)
+
+
+def evaluate_into(
+    out: Path,
+    files: dict[str, ModelFile],
+    name: str | None,
+    dataset: Dataset,
+    device: torch.device,
+) -> dict[str, float]:
+    """Evaluate models on the test images, once, and add them to ``eval.json``."""
+    accuracies = {role: test_accuracy(f, name, dataset, device) for role, f in files.items()}
+    path = out / "eval.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for role, right in accuracies.items():
+        _console.say(f"{role}: {right:.2%} of {len(dataset.test)} test images")
+        record |= {f"{role}_accuracy": right, f"{role}_bytes": files[role].path.stat().st_size}
+    write_json(path, {**record, "test_images": len(dataset.test)})
+    return accuracies

@@ -1,0 +1,24 @@
+"""``rank``: rank augmentation strategies from a given teacher."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..train.store import read_model_file
+from ._job import begin, load_data, load_teacher
+from ._student import RankOptions, rank_into
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(RankOptions):
+    """Options of ``rank``."""
+
+    teacher: Path
+    """Teacher: a run directory, a .safetensors file, or a .pth file with a state_dict."""
+
+
+def run(options: Options) -> None:
+    """Rank with a given teacher."""
+    file = read_model_file(options.teacher)
+    begin(options, "rank", file)
+    dataset = load_data(options, file)
+    rank_into(options, load_teacher(options, file, dataset), dataset)

@@ -1,0 +1,60 @@
+"""``run``: teach or take a teacher, rank, train, evaluate, report."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Annotated
+
+import tyro
+
+from .. import _console
+from ..train import TrainConfig
+from ..train.store import ModelFile, read_model_file
+from ._job import begin, check_strategy, device_of, load_data
+from ._options import OptionalPath, TeacherOptions
+from ._student import StudentOptions, teach_into, teacher_config, train_into
+from .eval import evaluate_into
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(StudentOptions):
+    """Options of ``run``."""
+
+    teacher: OptionalPath = None
+    """An existing teacher; default: train one."""
+    teaching: Annotated[TeacherOptions, tyro.conf.OmitArgPrefixes] = TeacherOptions()
+
+    @property
+    def teacher_config(self) -> TrainConfig:
+        """The whole configuration of the teacher's training."""
+        return teacher_config(
+            self,
+            epochs=self.teaching.teacher_epochs,
+            batch_size=self.training.batch_size,
+            lr=self.teaching.teacher_lr,
+        )
+
+    def check(self, file: ModelFile | None) -> None:
+        """Check the teacher's options too."""
+        super().check(file)
+        check_strategy(self.teaching.teacher_strategy)
+        self.teacher_config.check()
+
+
+def run(options: Options) -> None:
+    """Teach or take a teacher, rank, train, evaluate, report."""
+    given = None if options.teacher is None else read_model_file(options.teacher)
+    begin(options, "run", given)
+    dataset = load_data(options, given, options.holdout)
+    if given is None:
+        strategy = options.teaching.teacher_strategy
+        given = read_model_file(teach_into(options, dataset, options.teacher_config, strategy))
+    student = read_model_file(train_into(options, given, dataset), "student")
+    if not (options.out / "eval.json").exists():
+        files = {"teacher": given, "student": student}
+        evaluate_into(options.out, files, options.model, dataset, device_of(options.device))
+    if find_spec("matplotlib") is None:
+        _console.say("report: skipped, it needs matplotlib (pip install 'daqakd[report]')")
+        return
+    from ..report import report
+
+    _console.say(f"report: {report([options.out])}")

@@ -1,0 +1,50 @@
+"""``teach``: train the full-precision teacher."""
+
+from dataclasses import dataclass
+
+from ..train import TrainConfig
+from ..train.store import ModelFile
+from ._job import HOLDOUT, JobOptions, begin, check_strategy, load_data
+from ._student import TEACHER_DECAY, teach_into, teacher_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(JobOptions):
+    """Options of ``teach``."""
+
+    strategy: str = "minimal"
+    """The teacher's augmentation."""
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step."""
+    lr: float = 0.1
+    """Peak learning rate (SGD with Nesterov momentum)."""
+    weight_decay: float = TEACHER_DECAY
+    """Weight decay."""
+    holdout: float = HOLDOUT
+    """Fraction of the training images kept for validation."""
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """The whole configuration of the training."""
+        return teacher_config(
+            self,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+        )
+
+    def check(self, file: ModelFile | None) -> None:
+        """Check the training's options too."""
+        super().check(file)
+        check_strategy(self.strategy)
+        self.train_config.check()
+
+
+def run(options: Options) -> None:
+    """Train a teacher and keep it."""
+    begin(options, "teach")
+    dataset = load_data(options, holdout=options.holdout)
+    teach_into(options, dataset, options.train_config, options.strategy)

@@ -1,0 +1,25 @@
+"""``train``: train the low-bit student with a given teacher beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import _console
+from ..train.store import read_model_file
+from ._job import begin, load_data
+from ._student import StudentOptions, train_into
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(StudentOptions):
+    """Options of ``train``."""
+
+    teacher: Path
+    """Teacher: a run directory, a .safetensors file, or a .pth file with a state_dict."""
+
+
+def run(options: Options) -> None:
+    """Train a student with a given teacher."""
+    file = read_model_file(options.teacher)
+    begin(options, "train", file)
+    path = train_into(options, file, load_data(options, file, options.holdout))
+    _console.say(f"student: {path}")
