@@ -89,7 +89,9 @@ def cuda_flags(build):
 def write(name, out, work, csrc, build):
     """Write ``work/build.ninja``, which makes ``out``, the library ``name``."""
     torch = build["torch"]
-    device = "-DDAQAKD_CUDA -DUSE_CUDA" if name == "_C_cuda" else ""
+    device = "-DDAQAKD_DEVICE=cpu -DDAQAKD_KEY=CPU"
+    if name == "_C_cuda":
+        device = "-DDAQAKD_DEVICE=cuda -DDAQAKD_KEY=CUDA -DUSE_CUDA"
     common = f"{build['flags']} {device} -isystem {torch}/include"
     host, nvcc, link = f"{common} {build['host_flags']}", "", f"-L{torch}/lib -ltorch_cpu"
     sources = [csrc / "registration.cpp", *sorted(csrc.glob("cpu/*.cpp"))]

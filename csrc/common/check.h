@@ -1,16 +1,14 @@
 #pragma once
 
-#include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include "../ops.h"
 #include "layout.h"
 
 namespace daqakd {
 
 // The public functions check first and say more; these keep a direct call from reading wild memory.
 inline void check_parameter(
-    const char* name, const Tensor& parameter, const Tensor& x, std::optional<int64_t> axis) {
+    const char* name, const Tensor& parameter, const Tensor& x, optional<int64_t> axis) {
   const int64_t dim = x.dim();
   STD_TORCH_CHECK(
       !axis.has_value() || (-dim <= *axis && *axis < dim), "axis: expected a dimension of the ",
@@ -65,7 +63,7 @@ inline int64_t check_some(const Tensors& tensors) {
 }
 
 // A parameter list is one value for its tensor, or one per row.
-inline std::optional<int64_t> row_axis(const Tensor& parameter) {
+inline optional<int64_t> row_axis(const Tensor& parameter) {
   return parameter.numel() == 1 ? std::nullopt : std::make_optional<int64_t>(0);
 }
 

@@ -2,10 +2,9 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 
-#include "inline.h"
+#include "bits.h"
 
 namespace daqakd {
 
@@ -42,14 +41,6 @@ struct ExpConstants<double> {
   static constexpr double kLog[] = {2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9,  2.0 / 11, 2.0 / 13,
                                     2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21, 2.0 / 23};
 };
-
-template <class To, class From>
-DAQAKD_INLINE To bits_as(From value) {
-  static_assert(sizeof(To) == sizeof(From));
-  To result;
-  memcpy(&result, &value, sizeof result);
-  return result;
-}
 
 template <class T, int N>
 DAQAKD_INLINE T polynomial(const T (&coefficients)[N], T x) {

@@ -1,24 +1,17 @@
 #pragma once
 
-#include <optional>
-#include <tuple>
-
 #include "check.h"
-
-// Of DAQAKD_KD_PARAMETERS.
-#define DAQAKD_KD_NAMES                                                                      \
-  student, teacher, labels, temperature, ce_weight, kd_weight, temperature_tensor,           \
-      ce_weight_tensor, kd_weight_tensor, label_smoothing, ignore_index
 
 namespace daqakd {
 
 enum class KDReduction { none = 0, mean = 1, sum = 2 };
 
+// The arguments of both directions of kd_loss; see daqakd/_ops.py.
 struct KDArguments {
   const Tensor &student, &teacher;  // [B, C]
-  const std::optional<Tensor>& labels;  // int64 [B], or floating-point [B, C]
+  const optional<Tensor>& labels;  // int64 [B], or floating-point [B, C]
   double temperature, ce_weight, kd_weight;
-  const std::optional<Tensor>&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor;  // []
+  const optional<Tensor>&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor;  // []
   double label_smoothing;
   int64_t ignore_index;
   KDReduction reduction;
@@ -71,7 +64,7 @@ struct KDOutputs {
         parts(vector(ce, given.has_each() ? 0 : 2, type(given))),
         grad(gradient(given.student, with_grad)) {}
 
-  std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const {
+  tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const {
     return {loss, parts, ce, kl, grad};
   }
 

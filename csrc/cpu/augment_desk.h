@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "../common/plan.h"
-#include "../common/simd.h"
+#include "simd.h"
 
 namespace daqakd::cpu {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../common/element.h"
+#include "element.h"
 #include "augment_desk.h"
 
 // What happens to whole images around the operations: cropped, chains mixed, boxes, written.

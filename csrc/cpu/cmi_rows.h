@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "../common/labels.h"
-#include "../common/simd.h"
+#include "simd.h"
 #include "../formulas/cmi.h"
 #include "dispatch.h"
 #include "partition.h"

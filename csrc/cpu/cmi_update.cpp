@@ -52,10 +52,10 @@ void update(const BatchLabels& batch, const T* logits, int64_t rows, int64_t* st
 }  // namespace
 
 void cmi_update(
-    Tensor state, const Tensor& logits, const Tensor& labels, std::optional<Tensor> weight,
-    std::optional<Tensor> group) {
+    Tensor state, const Tensor& logits, const Tensor& labels, optional<Tensor> weight,
+    optional<Tensor> group) {
   check_rows(logits, labels);
-  check_state(state, logits, weight, group);
+  check_state(state, logits, kExtraColumns, weight, group);
   if (logits.numel() == 0) return;
   const Tensor z = as_rows(logits), y = label_rows(labels);
   if (weight) weight = as_parameter(*weight, ScalarType::Double);

@@ -3,7 +3,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include "../common/element.h"
+#include "element.h"
 #include "../common/layout.h"
 
 namespace daqakd::cpu {

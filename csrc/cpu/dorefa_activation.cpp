@@ -36,7 +36,7 @@ struct ActivationBackward {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> dorefa_activation_forward(
+tuple<Tensor, Tensor> dorefa_activation_forward(
     const Tensor& x, int64_t bits, bool is_signed) {
   check_bits(bits, is_signed);
   const Tensor input = dense(x);

@@ -95,11 +95,8 @@ struct LargestBody {
     for (int64_t first = 0; first < n; first += kBlock) {
       const int64_t count = std::min<int64_t>(kBlock, n - first);
       const C* __restrict__ wide = widen(w + first, count, buffer);
-      for (int64_t i = 0; i < count; ++i) {
-        Bits<C> bits;
-        std::memcpy(&bits, wide + i, sizeof bits);
-        largest = std::max<Bits<C>>(largest, bits & ~Bits<C>(0) >> 1);
-      }
+      for (int64_t i = 0; i < count; ++i)
+        largest = std::max<Bits<C>>(largest, bits_as<Bits<C>>(wide[i]) & ~Bits<C>(0) >> 1);
     }
     return largest;
   }
@@ -115,10 +112,7 @@ Compute<T> largest_tanh(const T* w, int64_t numel) {
     for (int64_t i = begin; i < end; ++i)
       found[i] = run<LargestBody<T>>(w + i * kPiece, std::min(kPiece, numel - i * kPiece));
   });
-  const Bits<C> bits = *std::max_element(found.get(), found.get() + pieces);
-  C largest;
-  std::memcpy(&largest, &bits, sizeof largest);
-  return tanh_of(largest);
+  return tanh_of(bits_as<C>(*std::max_element(found.get(), found.get() + pieces)));
 }
 
 template <class T>
@@ -196,7 +190,7 @@ void backward_one(
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
+tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
   check_bits(bits, false);
   const Tensor input = dense(w);
   Tensor y = empty_as(input), scale = empty_scalar(w, accumulation_type(w));
@@ -215,7 +209,7 @@ Tensor dorefa_weight_backward(
   return dw;
 }
 
-std::tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, std::vector<int64_t> bits) {
+tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, Integers bits) {
   const int64_t count = check_some(w);
   check_lengths(w.size(), {bits.size()});
   Tensors y;
@@ -230,7 +224,7 @@ std::tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, std::vector<in
 }
 
 Tensors dorefa_weight_many_backward(
-    Tensors grad, Tensors w, const Tensor& maximum, std::vector<int64_t> bits, bool detach_max) {
+    Tensors grad, Tensors w, const Tensor& maximum, Integers bits, bool detach_max) {
   check_some(w);
   check_lengths(w.size(), {grad.size(), bits.size(), size_t(maximum.numel())});
   const Tensor all = as_parameter(maximum, accumulation_type(w[0]));

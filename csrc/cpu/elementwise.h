@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <memory>
 
-#include "../common/element.h"
-#include "../common/simd.h"
+#include "element.h"
+#include "simd.h"
 #include "mask.h"
 #include "partition.h"
 

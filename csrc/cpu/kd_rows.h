@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "../common/element.h"
-#include "../common/simd.h"
+#include "element.h"
+#include "simd.h"
 #include "../formulas/kd_loss.h"
 #include "partition.h"
 

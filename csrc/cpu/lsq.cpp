@@ -25,7 +25,7 @@ struct LSQ {
 };
 
 void forward_one(
-    const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax, std::optional<int64_t> axis,
+    const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax, optional<int64_t> axis,
     const Tensor& y) {
   if (x.numel() == 0) return;
   by_dtype(x, [&](auto element) {
@@ -39,7 +39,7 @@ void forward_one(
 
 void backward_one(
     const Tensor& grad, const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax,
-    std::optional<int64_t> axis, STE ste, double grad_scale, const Tensor& dx, const Tensor& ds) {
+    optional<int64_t> axis, STE ste, double grad_scale, const Tensor& dx, const Tensor& ds) {
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
@@ -54,7 +54,7 @@ void backward_one(
 }  // namespace
 
 Tensor lsq_forward(
-    const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, std::optional<int64_t> axis) {
+    const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, optional<int64_t> axis) {
   check_parameter("step", step, x, axis);
   const Tensor input = dense(x), steps = as_parameter(step, accumulation_type(x));
   Tensor y = empty_as(input);
@@ -62,9 +62,9 @@ Tensor lsq_forward(
   return y;
 }
 
-std::tuple<Tensor, Tensor> lsq_backward(
+tuple<Tensor, Tensor> lsq_backward(
     const Tensor& grad, const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax,
-    std::optional<int64_t> axis, int64_t ste, double grad_scale) {
+    optional<int64_t> axis, int64_t ste, double grad_scale) {
   check_parameter("step", step, x, axis);
   check_same("grad", grad, x);
   const Tensor input = dense(x), g = in_strides_of(grad, input);
@@ -75,7 +75,7 @@ std::tuple<Tensor, Tensor> lsq_backward(
 }
 
 Tensors lsq_many_forward(
-    Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax) {
+    Tensors x, Tensors step, Integers qmin, Integers qmax) {
   check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
   check_some(x);
   Tensors y;
@@ -91,8 +91,8 @@ Tensors lsq_many_forward(
   return y;
 }
 
-std::tuple<Tensors, Tensors> lsq_many_backward(
-    Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,
+tuple<Tensors, Tensors> lsq_many_backward(
+    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax,
     int64_t ste, std::vector<double> grad_scale) {
   check_lengths(
       x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});

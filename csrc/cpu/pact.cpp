@@ -36,9 +36,9 @@ struct PACTBackward {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> pact_forward(
+tuple<Tensor, Tensor> pact_forward(
     const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed,
-    std::optional<int64_t> axis) {
+    optional<int64_t> axis) {
   check_parameter("alpha", alpha, x, axis);
   check_bits(bits, is_signed);
   const Tensor input = dense(x), levels = as_parameter(alpha, accumulation_type(x));
@@ -54,9 +54,9 @@ std::tuple<Tensor, Tensor> pact_forward(
   return {y, mask};
 }
 
-std::tuple<Tensor, Tensor> pact_backward(
+tuple<Tensor, Tensor> pact_backward(
     const Tensor& grad, const Tensor& mask, const Tensor& alpha, bool is_signed,
-    std::optional<int64_t> axis) {
+    optional<int64_t> axis) {
   check_parameter("alpha", alpha, grad, axis);
   check_mask(mask, grad, 2);
   const Tensor g = dense(grad), levels = as_parameter(alpha, accumulation_type(grad));

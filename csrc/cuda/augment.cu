@@ -193,9 +193,9 @@ void by_output(const Tensor& x, const F& body) {
 Tensor augment(
     const Tensor& pixels, const Tensor& index, const Tensor& crop, const Tensor& flip,
     const Tensor& setting, const Tensor& kind, const Tensor& lut, const Tensor& integer,
-    const Tensor& real, const std::optional<Tensor>& share, const std::optional<Tensor>& erase,
-    const std::optional<Tensor>& partner, const std::optional<Tensor>& box,
-    const std::optional<Tensor>& weight, const std::optional<Tensor>& values, ScalarType dtype,
+    const Tensor& real, const optional<Tensor>& share, const optional<Tensor>& erase,
+    const optional<Tensor>& partner, const optional<Tensor>& box,
+    const optional<Tensor>& weight, const optional<Tensor>& values, ScalarType dtype,
     bool channels_last) {
   const Launch launch(pixels);
   PlanReader reader(pixels);

@@ -2,7 +2,7 @@
 
 #include "../formulas/augment.h"
 
-#include "../common/launch.cuh"
+#include "launch.cuh"
 #include "../common/math.h"
 #include "../common/plan.h"
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "../common/labels.h"
-#include "../common/launch.cuh"
+#include "launch.cuh"
 #include "../formulas/cmi.h"
 
 // Rows of logits, each read once: a team of lanes holds a row or goes over it tile after tile.

@@ -60,10 +60,10 @@ __global__ void __launch_bounds__(kRowThreads, 1) cmi_update_rows(
 }  // namespace
 
 void cmi_update(
-    Tensor state, const Tensor& logits, const Tensor& labels, std::optional<Tensor> weight,
-    std::optional<Tensor> group) {
+    Tensor state, const Tensor& logits, const Tensor& labels, optional<Tensor> weight,
+    optional<Tensor> group) {
   check_rows(logits, labels);
-  check_state(state, logits, weight, group);
+  check_state(state, logits, kExtraColumns, weight, group);
   if (logits.numel() == 0) return;
   const Launch launch(logits);
   const Tensor z = as_rows(logits), y = label_rows(labels);

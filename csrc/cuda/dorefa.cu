@@ -158,7 +158,7 @@ void signed_mean(const Launch& launch, const Tensor& grad, const Tensor& w, floa
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> dorefa_activation_forward(
+tuple<Tensor, Tensor> dorefa_activation_forward(
     const Tensor& x, int64_t bits, bool is_signed) {
   check_bits(bits, is_signed);
   const Launch launch(x);
@@ -190,7 +190,7 @@ Tensor dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
   return dx;
 }
 
-std::tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
+tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
   check_bits(bits, false);
   const Launch launch(w);
   const Tensor input = dense(w);

@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kThreads) magnitude_many_kernel(
 }
 
 template <class T>
-Partials magnitudes(const Launch& launch, const Tensors& w, const std::vector<int64_t>& bits) {
+Partials magnitudes(const Launch& launch, const Tensors& w, const Integers& bits) {
   const auto op = [&](size_t i) { return OfRows<Magnitude>{{bits[i]}, 1}; };
   Partials partials = partials_of<1>(w, op);
   const auto fill = [&](Member<Magnitude>& member, size_t i) {
@@ -143,7 +143,7 @@ Found found_in(const Partials& partials, size_t i) {
 
 }  // namespace
 
-std::tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, std::vector<int64_t> bits) {
+tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, Integers bits) {
   const int64_t count = check_some(w);
   check_lengths(w.size(), {bits.size()});
   const Launch launch(w[0]);
@@ -166,7 +166,7 @@ std::tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, std::vector<in
 }
 
 Tensors dorefa_weight_many_backward(
-    Tensors grad, Tensors w, const Tensor& maximum, std::vector<int64_t> bits, bool detach_max) {
+    Tensors grad, Tensors w, const Tensor& maximum, Integers bits, bool detach_max) {
   check_some(w);
   check_lengths(w.size(), {grad.size(), bits.size(), size_t(maximum.numel())});
   const Launch launch(w[0]);
@@ -181,7 +181,7 @@ Tensors dorefa_weight_many_backward(
   }
   by_dtype(w[0], [&](auto element) {
     using T = decltype(element);
-    std::optional<Partials> sums;
+    optional<Partials> sums;
     if (!detach_max)
       sums = backward_many<T, MaximumGradient>(launch, grad, w, dw, [&](size_t i) {
         return OfRows<MaximumGradient>{{data<float>(all) + i, bits[i]}, 1};

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "../common/launch.cuh"
-#include "../common/partition.cuh"
+#include "launch.cuh"
+#include "partition.cuh"
 
 // What elementwise ops share. An op is a small struct, passed to the kernel by value:
 //   prepare(channel)      what value and gradient take: parameters read from the device

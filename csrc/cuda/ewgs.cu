@@ -18,9 +18,9 @@ Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, i
   return y;
 }
 
-std::tuple<Tensor, Tensor, Tensor> ewgs_backward(
+tuple<Tensor, Tensor, Tensor> ewgs_backward(
     const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
-    double delta, std::optional<Tensor> delta_tensor) {
+    double delta, optional<Tensor> delta_tensor) {
   check_range(x, lower, upper, bits);
   check_same("grad", grad, x);
   if (delta_tensor) check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);

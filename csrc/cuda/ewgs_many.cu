@@ -4,7 +4,7 @@
 
 namespace daqakd::cuda {
 
-Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits) {
+Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits) {
   check_some(x);
   check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
   const Launch launch(x[0]);
@@ -26,9 +26,9 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<i
   return y;
 }
 
-std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
-    Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,
-    double delta, std::optional<Tensor> delta_tensor) {
+tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
+    Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits,
+    double delta, optional<Tensor> delta_tensor) {
   check_some(x);
   check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
   const Launch launch(x[0]);

@@ -94,12 +94,12 @@ struct Prepared {
     b = setting(given.kd_weight_tensor);
   }
 
-  static std::optional<Tensor> setting(const std::optional<Tensor>& tensor) {
+  static optional<Tensor> setting(const optional<Tensor>& tensor) {
     if (!tensor) return std::nullopt;
     return as_parameter(*tensor, ScalarType::Float);
   }
 
-  static Setting value(const std::optional<Tensor>& tensor, double number) {
+  static Setting value(const optional<Tensor>& tensor, double number) {
     return {tensor ? data<float>(*tensor) : nullptr, float(number)};
   }
 
@@ -122,7 +122,7 @@ struct Prepared {
 
   Launch launch;
   Tensor student, teacher, labels;
-  std::optional<Tensor> heat, a, b;
+  optional<Tensor> heat, a, b;
 };
 
 // The gradient in the dtype that was computed with -> the student's.
@@ -132,13 +132,12 @@ Tensor in_dtype_of(const Tensor& student, const Tensor& grad) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
-    DAQAKD_KD_PARAMETERS, int64_t reduction, bool with_grad) {
-  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
+    const KDArguments& given, bool with_grad) {
   given.check();
   const Prepared prepared(given);
   KDOutputs out(given, false);
-  if (student.size(0) == 0) {
+  if (given.student.size(0) == 0) {
     torch::stable::zero_(out.loss);
     torch::stable::zero_(out.parts);
     return out.all();
@@ -152,17 +151,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
     if (with_grad) batch.grad = mutable_data<T>(out.grad);
     launch_rows(prepared.launch, prepared.student, batch);
   });
-  out.grad = in_dtype_of(student, out.grad);
+  out.grad = in_dtype_of(given.student, out.grad);
   return out.all();
 }
 
-Tensor kd_loss_backward(const Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction) {
-  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+Tensor kd_loss_backward(const Tensor& grad, const KDArguments& given) {
   given.check();
   given.check_upstream(grad);
   const Prepared prepared(given);
   const Tensor result = KDOutputs::gradient(prepared.student, true);
-  if (student.size(0) == 0) return in_dtype_of(student, result);
+  if (given.student.size(0) == 0) return in_dtype_of(given.student, result);
   const Tensor upstream = as_parameter(grad, ScalarType::Float);
   by_dtype(prepared.student, [&](auto element) {
     using T = decltype(element);
@@ -171,7 +169,7 @@ Tensor kd_loss_backward(const Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduct
     batch.grad = mutable_data<T>(result);
     launch_rows(prepared.launch, prepared.student, batch);
   });
-  return in_dtype_of(student, result);
+  return in_dtype_of(given.student, result);
 }
 
 }  // namespace daqakd::cuda

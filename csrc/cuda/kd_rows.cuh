@@ -2,7 +2,7 @@
 
 #include <cfloat>
 
-#include "../common/launch.cuh"
+#include "launch.cuh"
 #include "../formulas/kd_loss.h"
 
 // The loss of rows of logits, and its gradient. A row belongs to G neighbouring threads of a block.

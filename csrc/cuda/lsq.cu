@@ -1,7 +1,7 @@
 #include "../formulas/lsq.h"
 
-#include "../common/launch.cuh"
-#include "../common/partition.cuh"
+#include "launch.cuh"
+#include "partition.cuh"
 #include "../ops.h"
 
 namespace daqakd::cuda {
@@ -225,7 +225,7 @@ struct Backward {
 }  // namespace
 
 Tensor lsq_forward(
-    const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, std::optional<int64_t> axis) {
+    const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, optional<int64_t> axis) {
   check_parameter("step", step, x, axis);
   const Launch launch(x);
   const Tensor input = dense(x), steps = as_parameter(step, ScalarType::Float);
@@ -244,9 +244,9 @@ Tensor lsq_forward(
   return y;
 }
 
-std::tuple<Tensor, Tensor> lsq_backward(
+tuple<Tensor, Tensor> lsq_backward(
     const Tensor& grad, const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax,
-    std::optional<int64_t> axis, int64_t ste, double grad_scale) {
+    optional<int64_t> axis, int64_t ste, double grad_scale) {
   check_parameter("step", step, x, axis);
   check_same("grad", grad, x);
   const Launch launch(x);

@@ -24,7 +24,7 @@ struct LSQ {
 }  // namespace
 
 Tensors lsq_many_forward(
-    Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax) {
+    Tensors x, Tensors step, Integers qmin, Integers qmax) {
   check_some(x);
   check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
   const Launch launch(x[0]);
@@ -47,8 +47,8 @@ Tensors lsq_many_forward(
   return in_strides_of_each(y, models);
 }
 
-std::tuple<Tensors, Tensors> lsq_many_backward(
-    Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,
+tuple<Tensors, Tensors> lsq_many_backward(
+    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax,
     int64_t ste, std::vector<double> grad_scale) {
   check_some(x);
   check_lengths(

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "../common/element.h"
+#include "../common/bits.h"
 
 // The operations on uint8 pixels, as daqakd/functional/augment.py defines them. Every operation is
 // rounded once, in the order written, so that all devices have the same bits.
@@ -42,8 +42,8 @@ DAQAKD_INLINE uint8_t truncated(double v) {
 
 // On its bits, which are ordered as positive floats are: choices between floats become branches.
 DAQAKD_INLINE uint8_t truncated(float v) {
-  const int32_t bits = int32_t(float_bits(v)) & -int32_t(v > 0.0f), most = 0x437f0000;  // 255
-  return uint8_t(int(bits_float(uint32_t(bits < most ? bits : most))));
+  const int32_t bits = int32_t(bits_as<uint32_t>(v)) & -int32_t(v > 0.0f), most = 0x437f0000;  // 255
+  return uint8_t(int(bits_as<float>(uint32_t(bits < most ? bits : most))));
 }
 
 // Pillow's grey.

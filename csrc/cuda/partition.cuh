@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "launch.cuh"
-#include "layout.h"
+#include "../common/layout.h"
 #include "reduce.cuh"
 
 namespace daqakd::cuda {

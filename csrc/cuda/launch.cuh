@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "check.h"
+#include "../common/check.h"
 #include "pack.cuh"
 
 namespace daqakd::cuda {
