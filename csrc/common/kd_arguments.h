@@ -17,7 +17,7 @@ struct KDArguments {
   KDReduction reduction;
 
   bool has_hard_labels() const { return labels && labels->scalar_type() == ScalarType::Long; }
-  bool has_each() const { return reduction == KDReduction::none; }
+  bool is_unreduced() const { return reduction == KDReduction::none; }
   double inverse_rows() const { return 1.0 / double(std::max<int64_t>(student.size(0), 1)); }
 
   void check() const {
@@ -34,7 +34,7 @@ struct KDArguments {
   }
 
   void check_upstream(const Tensor& grad) const {
-    check_like(grad, "grad", has_each() ? 1 : 0);
+    check_like(grad, "grad", is_unreduced() ? 1 : 0);
   }
 
   // The first `dim` sizes of the student's logits, its device, and numbers that can be read.
@@ -60,8 +60,8 @@ struct KDArguments {
 struct KDOutputs {
   KDOutputs(const KDArguments& given, bool with_grad)
       : ce(rows(given)), kl(rows(given)),
-        loss(given.has_each() ? rows(given) : empty(ce, nullptr, 0, type(given))),
-        parts(vector(ce, given.has_each() ? 0 : 2, type(given))),
+        loss(given.is_unreduced() ? rows(given) : empty(ce, nullptr, 0, type(given))),
+        parts(vector(ce, given.is_unreduced() ? 0 : 2, type(given))),
         grad(gradient(given.student, with_grad)) {}
 
   tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const {

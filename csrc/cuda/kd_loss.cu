@@ -40,7 +40,7 @@ unsigned counter_of(cudaStream_t stream) {
   return streams.emplace(stream, unsigned(streams.size()) % kStreams).first->second;
 }
 
-// By the classes of a row: the threads that share it and what each holds.
+// The classes of a row decide how many threads share it and how many elements each holds.
 template <class T, int V, class F>
 void with_kernel(int64_t classes, const F& run) {
   if (classes <= 32) return run(kd_rows<T, V, 4, 8>, kRowThreads / 4, kRowThreads);
@@ -89,17 +89,17 @@ struct Prepared {
     if (given.labels)
       labels = given.has_hard_labels() ? as_contiguous(*given.labels)
                                        : as_parameter(*given.labels, ScalarType::Float);
-    heat = setting(given.temperature_tensor);
-    a = setting(given.ce_weight_tensor);
-    b = setting(given.kd_weight_tensor);
+    temperature = scalar(given.temperature_tensor);
+    ce_weight = scalar(given.ce_weight_tensor);
+    kd_weight = scalar(given.kd_weight_tensor);
   }
 
-  static optional<Tensor> setting(const optional<Tensor>& tensor) {
+  static optional<Tensor> scalar(const optional<Tensor>& tensor) {
     if (!tensor) return std::nullopt;
     return as_parameter(*tensor, ScalarType::Float);
   }
 
-  static Setting value(const optional<Tensor>& tensor, double number) {
+  static Scalar value(const optional<Tensor>& tensor, double number) {
     return {tensor ? data<float>(*tensor) : nullptr, float(number)};
   }
 
@@ -108,12 +108,12 @@ struct Prepared {
     Batch<T> batch{data<T>(student), data<T>(teacher)};
     batch.rows = student.size(0), batch.classes = student.size(1);
     batch.ignore = given.ignore_index;
-    batch.temperature = value(heat, given.temperature);
-    batch.ce_weight = value(a, given.ce_weight);
-    batch.kd_weight = value(b, given.kd_weight);
+    batch.temperature = value(temperature, given.temperature);
+    batch.ce_weight = value(ce_weight, given.ce_weight);
+    batch.kd_weight = value(kd_weight, given.kd_weight);
     batch.smoothing = float(given.label_smoothing);
     batch.mean = given.reduction == KDReduction::mean;
-    batch.each = given.reduction == KDReduction::none;
+    batch.unreduced = given.reduction == KDReduction::none;
     if (given.has_hard_labels()) batch.labels = data<int64_t>(labels);
     if (given.labels && !batch.labels) batch.weights = data<float>(labels);
     batch.scale = batch.mean ? float(given.inverse_rows()) : 1;
@@ -122,7 +122,7 @@ struct Prepared {
 
   Launch launch;
   Tensor student, teacher, labels;
-  optional<Tensor> heat, a, b;
+  optional<Tensor> temperature, ce_weight, kd_weight;
 };
 
 // The gradient in the dtype that was computed with -> the student's.
