@@ -28,7 +28,7 @@ inline void check_row_gradient(const Tensor& grad, const Tensor& logits) {
       "grad: expected one value for each of the ", logits.size(0), " rows");
 }
 
-// The labels of a batch: a class, or a share of each class, times an optional weight.
+// The labels of a batch: a class, or a probability of each class, times an optional weight.
 struct Labels {
   Labels(const Tensor& labels, const optional<Tensor>& weights)
       : hard(is_soft(labels) ? nullptr : data<int64_t>(labels)),
