@@ -12,73 +12,12 @@ namespace daqakd::cpu {
 namespace {
 
 template <class C>
-struct None {};
-
-template <class C>
-struct Weight {
-  static constexpr int kBits = 0;
-
-  DAQAKD_INLINE DoReFaWeights<C> prepare(C maximum) const { return {maximum, bits}; }
-  DAQAKD_INLINE C value(C w, const DoReFaWeights<C>& all) const { return dorefa_weight(w, all); }
-
-  int64_t bits;
-};
-
-template <class C>
-struct WeightBackward {
-  static constexpr int kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  DAQAKD_INLINE Divisor<C> prepare(C maximum) const { return Divisor<C>(maximum); }
-  DAQAKD_INLINE Shares<C, 0> gradient(C g, C w, const Divisor<C>& maximum) const {
-    return {dorefa_weight_gradient(g, w, maximum, share), {}};
+struct TiedWeightBackward : DoReFaWeightBackward<C> {
+  DAQAKD_INLINE typename DoReFaWeightBackward<C>::Prepared prepare(C maximum) const {
+    return {Divisor<C>(maximum), tie_gradient};
   }
 
-  C share;
-};
-
-// sum(g * tanh(w)), and how many weights are the largest.
-template <class C>
-struct MaximumGradient {
-  static constexpr int kSums = 2;
-  static constexpr bool kHasDx = false;
-
-  DAQAKD_INLINE C prepare(C maximum) const { return maximum; }
-  DAQAKD_INLINE Shares<C, 2> gradient(C g, C w, C maximum) const {
-    const C t = tanh_of(w);
-    return {C(0), {g * t, std::fabs(t) == maximum ? C(1) : C(0)}};
-  }
-};
-
-template <class C>
-struct Binary {
-  static constexpr int kBits = 0;
-
-  DAQAKD_INLINE C prepare(C scale) const { return scale; }
-  DAQAKD_INLINE C value(C w, C scale) const { return dorefa_binary(w, scale); }
-};
-
-template <class C>
-struct BinaryBackward {
-  static constexpr int kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  DAQAKD_INLINE C prepare(C share) const { return share; }
-  DAQAKD_INLINE Shares<C, 0> gradient(C g, C w, C share) const {
-    return {g + dorefa_binary(w, share), {}};
-  }
-};
-
-// sum(g * sign(w)); with g = w it is sum|w|.
-template <class C>
-struct SignedSum {
-  static constexpr int kSums = 1;
-  static constexpr bool kHasDx = false;
-
-  DAQAKD_INLINE None<C> prepare(C) const { return {}; }
-  DAQAKD_INLINE Shares<C, 1> gradient(C g, C w, None<C>) const {
-    return {C(0), {dorefa_binary(w, g)}};
-  }
+  C tie_gradient;
 };
 
 // Bits of |w| are ordered like |w|, with NaN above everything.
@@ -106,13 +45,13 @@ struct LargestBody {
 template <class T>
 Compute<T> largest_tanh(const T* w, int64_t numel) {
   using C = Compute<T>;
-  const int64_t pieces = ceil_div(numel, kPiece);
-  std::unique_ptr<Bits<C>[]> found(new Bits<C>[pieces]);
-  parallel(pieces, kPiece, [&](int64_t begin, int64_t end) {
+  const int64_t segments = ceil_div(numel, kSegment);
+  std::unique_ptr<Bits<C>[]> found(new Bits<C>[segments]);
+  parallel(segments, kSegment, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      found[i] = run<LargestBody<T>>(w + i * kPiece, std::min(kPiece, numel - i * kPiece));
+      found[i] = run<LargestBody<T>>(w + i * kSegment, std::min(kSegment, numel - i * kSegment));
   });
-  return tanh_of(bits_as<C>(*std::max_element(found.get(), found.get() + pieces)));
+  return tanh_of(bits_as<C>(*std::max_element(found.get(), found.get() + segments)));
 }
 
 template <class T>
@@ -122,18 +61,18 @@ Compute<T> signed_mean(const View& view, const T* g, const T* w) {
   C mean;
   backward<T>(
       view, g, Values<T>{w}, &unused, static_cast<T*>(nullptr), {&mean},
-      1.0 / double(view.numel()), SignedSum<C>{});
+      1.0 / double(view.numel()), DoReFaSignedSum<C>{});
   return mean;
 }
 
 template <class T>
-Compute<T> share_of_maximum(
+Compute<T> tie_gradient_of(
     const View& view, const T* g, const T* w, Compute<T> maximum) {
   using C = Compute<T>;
   C sum, count;
   backward<T>(
       view, g, Values<T>{w}, &maximum, static_cast<T*>(nullptr), {&sum, &count}, 1.0,
-      MaximumGradient<C>{});
+      DoReFaMaximumGradient<C>{});
   return -sum / (maximum * maximum) / count;
 }
 
@@ -144,9 +83,9 @@ void forward_of(const Tensor& w, int64_t bits, const Tensor& y, Compute<T>& all)
   const T* from = data<T>(w);
   all = bits == 1 ? signed_mean<T>(view, from, from) : largest_tanh<T>(from, view.numel());
   if (bits == 1)
-    map<T>(view, from, &all, mutable_data<T>(y), nullptr, Binary<C>{});
+    map<T>(view, from, &all, mutable_data<T>(y), nullptr, DoReFaBinary<C>{});
   else
-    map<T>(view, from, &all, mutable_data<T>(y), nullptr, Weight<C>{bits});
+    map<T>(view, from, &all, mutable_data<T>(y), nullptr, DoReFaWeight<C>{bits});
 }
 
 template <class T>
@@ -160,12 +99,12 @@ void backward_of(
     backward<T>(view, g, Values<T>{from}, &parameter, mutable_data<T>(dw), {}, 1.0, op);
   };
   if (bits == 1)
-    run(detach_max ? C(0) : signed_mean<T>(view, g, from), BinaryBackward<C>{});
+    run(detach_max ? C(0) : signed_mean<T>(view, g, from), DoReFaBinaryBackward<C>{});
   else
-    run(all, WeightBackward<C>{detach_max ? C(0) : share_of_maximum<T>(view, g, from, all)});
+    run(all, TiedWeightBackward<C>{{}, detach_max ? C(0) : tie_gradient_of<T>(view, g, from, all)});
 }
 
-// maximum: scalars in a row, the i-th of this tensor.
+// maximum [tensors]: element i is this tensor's.
 void forward_one(
     const Tensor& w, int64_t bits, const Tensor& y, const Tensor& maximum, int64_t i) {
   by_dtype(w, [&](auto element) {

@@ -10,24 +10,16 @@ namespace daqakd::cpu {
 namespace {
 
 template <class C>
-struct EWGS {
-  static constexpr int kBits = 0, kSums = 2;
-  static constexpr bool kHasDx = true;
+struct HostEWGS : EWGS<C> {
+  using Prepared = typename EWGS<C>::Prepared;
+  DAQAKD_INLINE Prepared prepare(C) const { return prepared; }
 
-  DAQAKD_INLINE EWGSRange<C> prepare(C) const { return range; }
-  DAQAKD_INLINE C value(C x, const EWGSRange<C>& all) const { return ewgs_quantize(x, all); }
-  DAQAKD_INLINE Shares<C, 2> gradient(C g, C x, const EWGSRange<C>& all) const {
-    const EWGSGradient<C> one = ewgs_gradient(g, x, all, delta);
-    return {one.dx, {one.dlower, one.dupper}};
-  }
-
-  EWGSRange<C> range;
-  C delta;
+  Prepared prepared;
 };
 
 template <class C>
-EWGS<C> op_of(const Tensor& lower, const Tensor& upper, int64_t bits, C delta) {
-  return {EWGSRange<C>(*data<C>(lower), *data<C>(upper), bits), delta};
+HostEWGS<C> op_of(const Tensor& lower, const Tensor& upper, int64_t bits, C delta) {
+  return {{}, {EWGSRange<C>(*data<C>(lower), *data<C>(upper), bits), delta}};
 }
 
 void check_range(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {

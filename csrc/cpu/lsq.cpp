@@ -9,21 +9,6 @@
 namespace daqakd::cpu {
 namespace {
 
-template <class C>
-struct LSQ {
-  static constexpr int kBits = 0, kSums = 1;
-  static constexpr bool kHasDx = true;
-
-  DAQAKD_INLINE Step<C> prepare(C step) const { return Step<C>(step); }
-  DAQAKD_INLINE C value(C x, const Step<C>& s) const { return lsq_quantize(x, s, range); }
-  DAQAKD_INLINE Shares<C, 1> gradient(C g, C x, const Step<C>& s) const {
-    const LSQGradient<C> one = lsq_gradient(g, x, s, range);
-    return {one.dx, {one.ds}};
-  }
-
-  LSQRange<C> range;
-};
-
 void forward_one(
     const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax, optional<int64_t> axis,
     const Tensor& y) {

@@ -9,29 +9,18 @@ namespace daqakd::cpu {
 namespace {
 
 template <class C>
-struct PACT {
-  static constexpr int kBits = 2;
-
-  DAQAKD_INLINE PACTLevel<C> prepare(C alpha) const { return {alpha, range}; }
-  DAQAKD_INLINE C value(C x, const PACTLevel<C>& a) const { return pact_quantize(x, a, range); }
-  DAQAKD_INLINE uint8_t code(C x, const PACTLevel<C>& a) const { return pact_code(x, a); }
-
-  PACTRange<C> range;
-};
-
-template <class C>
 struct PACTBackward {
   static constexpr int kSums = 1;
   static constexpr bool kHasDx = true;
 
   DAQAKD_INLINE C prepare(C alpha) const { return alpha; }
   template <class Code>
-  DAQAKD_INLINE Shares<C, 1> gradient(C g, Code code, C) const {
-    const PACTGradient<C> one = pact_gradient(g, code, Code(taken));
+  DAQAKD_INLINE Contribution<C, 1> gradient(C g, Code code, C) const {
+    const PACTGradient<C> one = pact_gradient(g, code, Code(subtracted));
     return {one.dx, {one.dalpha}};
   }
 
-  PACTCode taken;
+  PACTCode subtracted;
 };
 
 }  // namespace

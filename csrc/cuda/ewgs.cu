@@ -10,7 +10,7 @@ Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, i
   const Tensor high = as_parameter(upper, ScalarType::Float);
   Tensor y = empty_as(input);
   if (x.numel() == 0) return y;
-  const EWGS op{data<float>(low), data<float>(high), nullptr, bits, 0.0f};
+  const DeviceEWGS op{{}, data<float>(low), data<float>(high), nullptr, bits, 0.0f};
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     map<T>(launch, view_of(input, std::nullopt), data<T>(input), mutable_data<T>(y), nullptr, op);
@@ -33,8 +33,9 @@ tuple<Tensor, Tensor, Tensor> ewgs_backward(
   Tensor dupper = empty_contiguous(upper, ScalarType::Float);
   if (x.numel() == 0)
     return {dx, torch::stable::zero_(dlower), torch::stable::zero_(dupper)};
-  const EWGS op{data<float>(low), data<float>(high), delta_tensor ? data<float>(scale) : nullptr,
-                bits, float(delta)};
+  const DeviceEWGS op{
+      {}, data<float>(low), data<float>(high), delta_tensor ? data<float>(scale) : nullptr, bits,
+      float(delta)};
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     flat_backward<T>(

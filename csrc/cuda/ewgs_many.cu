@@ -18,9 +18,9 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits
   }
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
-    map_many<T, EWGS>(launch, x, y, [&](size_t i) {
-      return OfRows<EWGS>{
-          {data<float>(lower[i]), data<float>(upper[i]), nullptr, bits[i], 0.0f}, 1};
+    map_many<T, DeviceEWGS>(launch, x, y, [&](size_t i) {
+      return TensorOp<DeviceEWGS>{
+          {{}, data<float>(lower[i]), data<float>(upper[i]), nullptr, bits[i], 0.0f}, 1};
     });
   });
   return y;
@@ -50,11 +50,11 @@ tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
     const auto op = [&](size_t i) {
-      return OfRows<EWGS>{
-          {data<float>(lower[i]), data<float>(upper[i]), scale, bits[i], float(delta)}, 1};
+      return TensorOp<DeviceEWGS>{
+          {{}, data<float>(lower[i]), data<float>(upper[i]), scale, bits[i], float(delta)}, 1};
     };
-    const Partials partials = backward_many<T, EWGS>(launch, grad, x, dx, op);
-    fold_many(launch, partials, {&dlower, &dupper}, [](size_t) { return 1.0f; });
+    const Partials partials = backward_many<T, DeviceEWGS>(launch, grad, x, dx, op);
+    reduce_many(launch, partials, {&dlower, &dupper}, [](size_t) { return 1.0f; });
   });
   return {dx, dlower, dupper};
 }

@@ -27,7 +27,7 @@ __device__ __forceinline__ Pack<T, V> quantize(
   return y;
 }
 
-// dx of a pack; adds each element's share of ds to sum[i % Sums].
+// dx of a pack; adds what each element contributes to ds to sum[i % Sums].
 template <class T, int V, int Sums>
 __device__ __forceinline__ Pack<T, V> gradient(
     const Pack<T, V>& g, const Pack<T, V>& x, const Step<float> (&s)[Sums], const Range& range,
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads) lsq_forward_runs(
   }
 }
 
-// One thread: V columns of kDown rows.
+// One thread: V columns of kTileRows rows.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads) lsq_forward_columns(
     const T* __restrict__ x,         // [numel]
@@ -80,9 +80,9 @@ __global__ void __launch_bounds__(kThreads) lsq_forward_columns(
   Step<float> s[V];
   plan.spread(step, column, s);
   constexpr int kRows = kThreads / kLanes, kBatch = 4;
-  const int64_t top = blockIdx.x / plan.tiles * kDown + threadIdx.x / kLanes;
+  const int64_t top = blockIdx.x / plan.tiles * kTileRows + threadIdx.x / kLanes;
   const int64_t start = top * plan.width + column, stride = kRows * plan.width;
-  for (int64_t from = start; from < start + kDown / kRows * stride; from += kBatch * stride) {
+  for (int64_t from = start; from < start + kTileRows / kRows * stride; from += kBatch * stride) {
     Pack<T, V> pack[kBatch];
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads) lsq_backward_runs(
     const T* __restrict__ x,         // [numel]
     const float* __restrict__ step,  // [channels]
     T* __restrict__ dx,              // [numel]
-    float* __restrict__ partials,    // [down, channels, pieces]
+    float* __restrict__ partials,    // [down, channels, segments]
     Runs plan, Range range, float scale) {
   constexpr int kStride = kThreads * V, kBatch = kBackwardBatch<V>;
   const Tile<kGroups> tile(plan);
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kThreads) lsq_backward_runs(
   if (threadIdx.x == 0) partials[blockIdx.x] = total * scale;
 }
 
-// One thread: V columns of kDown / 8 rows; the block adds its 8 rows of threads in order.
+// One thread: V columns of kTileRows / 8 rows; the block adds its 8 rows of threads in order.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads, 2) lsq_backward_columns(
     const T* __restrict__ grad,      // [numel]
@@ -143,12 +143,12 @@ __global__ void __launch_bounds__(kThreads, 2) lsq_backward_columns(
   __shared__ float sums[kRows][kLanes * V];
   const int lane = threadIdx.x % kLanes, line = threadIdx.x / kLanes;
   const int64_t left_edge = blockIdx.x % plan.tiles * kLanes * V, column = left_edge + lane * V;
-  const int64_t tile = blockIdx.x / plan.tiles, top = tile * kDown + line;
+  const int64_t tile = blockIdx.x / plan.tiles, top = tile * kTileRows + line;
   Step<float> s[V];
   float sum[V] = {};
   plan.spread(step, column, s);
   const int64_t start = top * plan.width + column, stride = kRows * plan.width;
-  const int64_t end = column < plan.width ? start + kDown / kRows * stride : start;
+  const int64_t end = column < plan.width ? start + kTileRows / kRows * stride : start;
   for (int64_t from = start; from < end; from += kBatch * stride) {
     Pack<T, V> g[kBatch], v[kBatch];
 #pragma unroll
@@ -203,12 +203,12 @@ struct Backward {
     const auto kernel =
         plan.has_groups() ? lsq_backward_runs<T, V, true> : lsq_backward_runs<T, V, false>;
     float* out = ds.mutable_data_ptr<float>();
-    if (plan.fold().terms() == 1)
+    if (plan.reduction().terms() == 1)
       return launch(kernel, plan.blocks(), kThreads, grad, x, step, dx, out, plan, range, scale);
     const Tensor partials = scratch(ds, plan.blocks());
     float* sums = partials.mutable_data_ptr<float>();
     launch(kernel, plan.blocks(), kThreads, grad, x, step, dx, sums, plan, range, 1.0f);
-    launch(fold_kernel, view.channels, kFoldThreads, sums, plan.fold(), scale, out);
+    launch(reduce_kernel, view.channels, kReduceThreads, sums, plan.reduction(), scale, out);
   }
 
   template <class T, int V>
@@ -217,7 +217,7 @@ struct Backward {
     const Tensor partials = scratch(ds, plan.down() * plan.width);
     float* sums = partials.mutable_data_ptr<float>();
     launch(lsq_backward_columns<T, V>, plan.blocks(), kThreads, grad, x, step, dx, sums, plan, range);
-    launch(fold_kernel, view.channels, kFoldThreads, sums, plan.fold(), scale,
+    launch(reduce_kernel, view.channels, kReduceThreads, sums, plan.reduction(), scale,
            ds.mutable_data_ptr<float>());
   }
 };

@@ -4,25 +4,8 @@
 #include "many.cuh"
 
 namespace daqakd::cuda {
-namespace {
 
-struct LSQ {
-  static constexpr int kBits = 0, kSums = 1;
-  static constexpr bool kHasDx = true;
-
-  __device__ Step<float> prepare(int64_t row) const { return Step(step[row]); }
-  __device__ float value(float x, const Step<float>& s) const { return lsq_quantize(x, s, range); }
-  __device__ Shares<1> gradient(float g, float x, const Step<float>& s) const {
-    const auto one = lsq_gradient(g, x, s, range);
-    return {one.dx, {one.ds}};
-  }
-
-  const float* step;  // [rows]
-  LSQRange<float> range;
-};
-
-}  // namespace
-
+using Op = PerChannel<LSQ<float>>;
 Tensors lsq_many_forward(
     Tensors x, Tensors step, Integers qmin, Integers qmax) {
   check_some(x);
@@ -38,9 +21,9 @@ Tensors lsq_many_forward(
   }
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
-    map_many<T, LSQ>(launch, x, y, [&](size_t i) {
-      return OfRows<LSQ>{
-          {data<float>(step[i]), lsq_range<float>(qmin[i], qmax[i], STE::closed)},
+    map_many<T, Op>(launch, x, y, [&](size_t i) {
+      return TensorOp<Op>{
+          {{data<float>(step[i])}, {lsq_range<float>(qmin[i], qmax[i], STE::closed)}},
           step[i].numel()};
     });
   });
@@ -68,11 +51,12 @@ tuple<Tensors, Tensors> lsq_many_backward(
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
     const auto op = [&](size_t i) {
-      return OfRows<LSQ>{
-          {data<float>(step[i]), lsq_range<float>(qmin[i], qmax[i], STE(ste))}, step[i].numel()};
+      return TensorOp<Op>{
+          {{data<float>(step[i])}, {lsq_range<float>(qmin[i], qmax[i], STE(ste))}},
+          step[i].numel()};
     };
-    const Partials partials = backward_many<T, LSQ>(launch, grad, x, dx, op);
-    fold_many(launch, partials, {&ds}, [&](size_t i) { return float(grad_scale[i]); });
+    const Partials partials = backward_many<T, Op>(launch, grad, x, dx, op);
+    reduce_many(launch, partials, {&ds}, [&](size_t i) { return float(grad_scale[i]); });
   });
   return {in_strides_of_each(dx, models), ds};
 }

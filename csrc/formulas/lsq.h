@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "../common/math.h"
+#include "elementwise.h"
 
 namespace daqakd {
 
@@ -15,7 +16,7 @@ struct LSQRange {
 
 template <class T>
 struct LSQGradient {
-  T dx, ds;  // ds is one element's share, before the gradient scale
+  T dx, ds;  // ds: what one element adds, before the gradient scale
 };
 
 template <class T>
@@ -31,6 +32,21 @@ DAQAKD_INLINE LSQGradient<T> lsq_gradient(
   const T inside = keep_within(v, v, range.pass_low, range.pass_high);
   return {keep_within(grad, v, range.pass_low, range.pass_high), grad * (code - inside)};
 }
+
+template <class T>
+struct LSQ {
+  static constexpr int kBits = 0, kSums = 1;
+  static constexpr bool kHasDx = true;
+
+  DAQAKD_INLINE Step<T> prepare(T step) const { return Step<T>(step); }
+  DAQAKD_INLINE T value(T x, const Step<T>& s) const { return lsq_quantize(x, s, range); }
+  DAQAKD_INLINE Contribution<T, 1> gradient(T g, T x, const Step<T>& s) const {
+    const LSQGradient<T> one = lsq_gradient(g, x, s, range);
+    return {one.dx, {one.ds}};
+  }
+
+  LSQRange<T> range;
+};
 
 enum class STE { closed = 0, open = 1, rounded = 2 };
 
