@@ -2,10 +2,10 @@
 
 #include <limits>
 
-#include "element.h"
-#include "simd.h"
 #include "../formulas/kd_loss.h"
+#include "elements.h"
 #include "partition.h"
+#include "simd.h"
 
 // The loss of rows of logits, and its gradient. Work goes by blocks of 16 lanes: a lane is a row of
 // a block of 16 rows, or, where rows are long, one of 16 parts of the classes of a single row.
@@ -13,63 +13,21 @@ namespace daqakd::cpu {
 
 constexpr int64_t kNarrowRow = 64;  // most classes of rows that lie side by side
 
-// Elements of any floating-point type.
-struct Elements {
-  void* data;
-  ScalarType type;
-};
-
 template <class C>
 struct Batch {
   Elements student, teacher, grad = {};  // [B, C]; no grad: null
   int64_t rows, classes, ignore;
   KDSettings<C> settings;
-  C smoothing, ce_coefficient;           // see kd_row
-  const int64_t* labels = nullptr;       // [B], or null
-  const C* weights = nullptr;            // [B, C], or null
-  C *ce = nullptr, *kl = nullptr;        // [B], or null
-  const C* upstream = nullptr;           // multiplies grad: [B] or []; null for 1
+  C smoothing, ce_coefficient;      // see kd_row
+  const int64_t* labels = nullptr;  // [B], or null
+  const C* weights = nullptr;       // [B, C], or null
+  C *ce = nullptr, *kl = nullptr;   // [B], or null
+  const C* upstream = nullptr;      // multiplies grad: [B] or []; null for 1
   int64_t upstream_stride = 0;
   C scale = 1;
 };
 
 enum class Target { none, label, weights };
-
-template <class T, class C>
-DAQAKD_INLINE void read_as(const void* from, int64_t at, int64_t n, C* __restrict__ to) {
-  const T* __restrict__ x = static_cast<const T*>(from) + at;
-  for (int64_t i = 0; i < n; ++i) to[i] = C(load(x[i]));
-}
-
-template <class C>
-DAQAKD_INLINE void read(const Elements& from, int64_t at, int64_t n, C* __restrict__ to) {
-  switch (from.type) {
-    case ScalarType::Half:
-      return read_as<Half>(from.data, at, n, to);
-    case ScalarType::BFloat16:
-      return read_as<BFloat16>(from.data, at, n, to);
-    case ScalarType::Double:
-      return read_as<double>(from.data, at, n, to);
-    default:
-      return read_as<float>(from.data, at, n, to);
-  }
-}
-
-template <class T>
-DAQAKD_INLINE void write_as(const Compute<T>* __restrict__ x, int64_t at, int64_t n, void* to) {
-  T* __restrict__ y = static_cast<T*>(to) + at;
-  for (int64_t i = 0; i < n; ++i) y[i] = store<T>(x[i]);
-}
-
-DAQAKD_INLINE void write(const double* x, int64_t at, int64_t n, const Elements& to) {
-  write_as<double>(x, at, n, to.data);
-}
-
-DAQAKD_INLINE void write(const float* x, int64_t at, int64_t n, const Elements& to) {
-  if (to.type == ScalarType::Half) return write_as<Half>(x, at, n, to.data);
-  if (to.type == ScalarType::BFloat16) return write_as<BFloat16>(x, at, n, to.data);
-  write_as<float>(x, at, n, to.data);
-}
 
 template <class C>
 DAQAKD_INLINE void largest_lanes(  // [n] -> [16]
@@ -102,7 +60,7 @@ DAQAKD_INLINE void exponentials(
     C* __restrict__ kl_terms) {  // [n] each
   for (int64_t i = 0; i < n; ++i) {
     const KDExponentials<C> e = kPower == 0 ? kd_exponentials(z[i], t[i], inverse)
-                                     : kd_exponentials_by_power<kPower>(z[i], t[i], inverse);
+                                            : kd_exponentials_by_power<kPower>(z[i], t[i], inverse);
     kl_terms[i] = kd_kl_term(e.exp_t_T, z[i], t[i], inverse);
     exp_z[i] = e.exp_z, z[i] = e.exp_z_T, t[i] = e.exp_t_T;
   }
@@ -118,8 +76,8 @@ struct Lanes16 {
   DAQAKD_INLINE void finish(C coefficient, const KDSettings<C>& settings) {
     for (int i = 0; i < kLanes; ++i) {
       const KDRow<C> row = kd_row(
-          KDSums<C>{exp_z[i], exp_z_T[i], exp_t_T[i], kl_terms[i]}, KDTarget<C>{weight[i], logit[i]},
-          coefficient, settings);
+          KDSums<C>{exp_z[i], exp_z_T[i], exp_t_T[i], kl_terms[i]},
+          KDTarget<C>{weight[i], logit[i]}, coefficient, settings);
       ce[i] = row.ce, kl[i] = row.kl, target[i] = row.target_scale;
       exp_z[i] = row.exp_z_scale, exp_z_T[i] = row.exp_z_T_scale;
       exp_t_T[i] = row.exp_t_T_scale;
@@ -137,7 +95,8 @@ DAQAKD_INLINE void gradients(
       const KDRow<C> one{
           C(0), C(0), row.exp_z[lane], row.exp_z_T[lane], row.exp_t_T[lane], row.target[lane]};
       const KDExponentials<C> e{exp_z[i + lane], exp_z_T[i + lane], exp_t_T[i + lane]};
-      exp_z[i + lane] = kd_gradient(e, one) - (kWeights ? one.target_scale * weights[i + lane] : C(0));
+      exp_z[i + lane] =
+          kd_gradient(e, one) - (kWeights ? one.target_scale * weights[i + lane] : C(0));
     }
 }
 
@@ -238,7 +197,8 @@ struct Block {
       exponentials<1>(size, inverse, z, t, exp_z, kl_terms);
     else
       exponentials<0>(size, inverse, z, t, exp_z, kl_terms);
-    sum(exp_z, lanes.exp_z), sum(z, lanes.exp_z_T), sum(t, lanes.exp_t_T), sum(kl_terms, lanes.kl_terms);
+    sum(exp_z, lanes.exp_z), sum(z, lanes.exp_z_T), sum(t, lanes.exp_t_T),
+        sum(kl_terms, lanes.kl_terms);
     lanes.finish(batch.ce_coefficient, batch.settings);
     if (batch.ce) std::copy_n(lanes.ce, count, batch.ce + first);
     if (batch.kl) std::copy_n(lanes.kl, count, batch.kl + first);
@@ -256,8 +216,15 @@ struct BlocksBody {
     constexpr int64_t kRows = kAcross ? kLanes : 1;
     for (; first < last; first += kRows)
       Block<C, kTarget, kAcross>{
-          *batch, first, std::min(kRows, last - first), size, scratch, scratch + size,
-          scratch + 2 * size, scratch + 3 * size, scratch + 4 * size}
+          *batch,
+          first,
+          std::min(kRows, last - first),
+          size,
+          scratch,
+          scratch + size,
+          scratch + 2 * size,
+          scratch + 3 * size,
+          scratch + 4 * size}
           .run();
   }
 };

@@ -31,11 +31,9 @@ tuple<Tensor, Tensor, Tensor> ewgs_backward(
   const Tensor scale = delta_tensor ? as_parameter(*delta_tensor, ScalarType::Float) : low;
   Tensor dx = empty_as(input), dlower = empty_contiguous(lower, ScalarType::Float);
   Tensor dupper = empty_contiguous(upper, ScalarType::Float);
-  if (x.numel() == 0)
-    return {dx, torch::stable::zero_(dlower), torch::stable::zero_(dupper)};
-  const DeviceEWGS op{
-      {}, data<float>(low), data<float>(high), delta_tensor ? data<float>(scale) : nullptr, bits,
-      float(delta)};
+  if (x.numel() == 0) return {dx, torch::stable::zero_(dlower), torch::stable::zero_(dupper)};
+  const float* delta_data = delta_tensor ? data<float>(scale) : nullptr;
+  const DeviceEWGS op{{}, data<float>(low), data<float>(high), delta_data, bits, float(delta)};
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     flat_backward<T>(
