@@ -9,7 +9,7 @@ enum class KDReduction { none = 0, mean = 1, sum = 2 };
 // The arguments of both directions of kd_loss; see daqakd/_ops.py.
 struct KDArguments {
   const Tensor &student, &teacher;  // [B, C]
-  const optional<Tensor>& labels;  // int64 [B], or floating-point [B, C]
+  const optional<Tensor>& labels;   // int64 [B], or floating-point [B, C]
   double temperature, ce_weight, kd_weight;
   const optional<Tensor>&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor;  // []
   double label_smoothing;
@@ -59,14 +59,13 @@ struct KDArguments {
 
 struct KDOutputs {
   KDOutputs(const KDArguments& given, bool with_grad)
-      : ce(rows(given)), kl(rows(given)),
+      : ce(rows(given)),
+        kl(rows(given)),
         loss(given.is_unreduced() ? rows(given) : empty(ce, nullptr, 0, type(given))),
         parts(vector(ce, given.is_unreduced() ? 0 : 2, type(given))),
         grad(gradient(given.student, with_grad)) {}
 
-  tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const {
-    return {loss, parts, ce, kl, grad};
-  }
+  tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const { return {loss, parts, ce, kl, grad}; }
 
   static ScalarType type(const KDArguments& given) { return accumulation_type(given.student); }
   static Tensor vector(const Tensor& model, int64_t size, ScalarType type) {

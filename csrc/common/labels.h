@@ -45,8 +45,8 @@ struct Labels {
 inline void check_rows(const Tensor& logits, const Tensor& labels) {
   STD_TORCH_CHECK(
       logits.dim() == 2 && logits.size(1) > 0, "logits: expected [B, C] with a class at least");
-  const bool fits = is_soft(labels) ? labels.dim() == 2 && labels.size(1) == logits.size(1)
-                                    : labels.dim() == 1;
+  const bool fits =
+      is_soft(labels) ? labels.dim() == 2 && labels.size(1) == logits.size(1) : labels.dim() == 1;
   STD_TORCH_CHECK(
       fits && labels.size(0) == logits.size(0),
       "labels: expected int64 [B] or probabilities [B, C] for the rows of the logits");
@@ -60,8 +60,8 @@ inline void check_state(
   const int64_t columns = classes + extra_columns;
   STD_TORCH_CHECK(
       state.scalar_type() == ScalarType::Long && state.is_contiguous() && state.dim() == 4 &&
-          state.size(1) == classes && state.size(2) == columns &&
-          state.size(3) == 2 && state.device() == logits.device(),
+          state.size(1) == classes && state.size(2) == columns && state.size(3) == 2 &&
+          state.device() == logits.device(),
       "state: expected contiguous int64 [groups, ", classes, ", ", columns,
       ", 2] on the device of the logits");
   STD_TORCH_CHECK(

@@ -67,8 +67,7 @@ void chains(Workspace& ws, const Plan& plan, int64_t row) {
 void augment_row(Workspace& ws, const Plan& plan, int64_t row) {
   const uint8_t* image = plan.pixels + plan.index[row] * 3 * ws.area;
   const int64_t top = plan.crop[2 * row], left = plan.crop[2 * row + 1];
-  run<Crop>(
-      static_cast<const Workspace*>(&ws), image, top, left, plan.flip[row], ws.images.get());
+  run<Crop>(static_cast<const Workspace*>(&ws), image, top, left, plan.flip[row], ws.images.get());
   chains(ws, plan, row);
   if (plan.erase == nullptr) return;
   const Box box(plan.erase + 4 * row, plan);
@@ -138,9 +137,8 @@ Tensor augment(
     const Tensor& pixels, const Tensor& index, const Tensor& crop, const Tensor& flip,
     const Tensor& setting, const Tensor& kind, const Tensor& lut, const Tensor& integer,
     const Tensor& real, const optional<Tensor>& share, const optional<Tensor>& erase,
-    const optional<Tensor>& partner, const optional<Tensor>& box,
-    const optional<Tensor>& weight, const optional<Tensor>& values, ScalarType dtype,
-    bool channels_last) {
+    const optional<Tensor>& partner, const optional<Tensor>& box, const optional<Tensor>& weight,
+    const optional<Tensor>& values, ScalarType dtype, bool channels_last) {
   PlanReader reader(pixels);
   const Plan plan = read_plan(
       reader, pixels, index, crop, flip, setting, kind, lut, integer, real, share, erase, partner,

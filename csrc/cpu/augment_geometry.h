@@ -71,11 +71,13 @@ struct GridLine {
   }
 
   DAQAKD_INLINE float right(int x) const {
-    return clamp_to_border(grid_position(map, from_middle(x, width), y, float(width)), float(width));
+    return clamp_to_border(
+        grid_position(map, from_middle(x, width), y, float(width)), float(width));
   }
 
   DAQAKD_INLINE float down(int x) const {
-    return clamp_to_border(grid_position(map + 3, from_middle(x, width), y, float(height)), float(height));
+    return clamp_to_border(
+        grid_position(map + 3, from_middle(x, width), y, float(height)), float(height));
   }
 
   int width, height;
@@ -89,8 +91,9 @@ struct Nearest {
       const Workspace& ws, const float* map, Chunk chunk, uint32_t* __restrict__ out) {
     int32_t offsets[kChunk];
     for (int line = 0; line < chunk.lines; ++line)
-      find(ws.pitch, GridLine(ws, map, chunk.top + line), chunk.left, chunk.columns,
-           offsets + line * chunk.columns);
+      find(
+          ws.pitch, GridLine(ws, map, chunk.top + line), chunk.left, chunk.columns,
+          offsets + line * chunk.columns);
     const uint32_t* from = ws.interior();
     for (int i = 0; i < chunk.count(); ++i) out[i] = from[offsets[i]];
   }
@@ -99,7 +102,7 @@ struct Nearest {
       int pitch, const GridLine line, int left, int columns, int32_t* __restrict__ offsets) {
     for (int i = 0; i < columns; ++i)
       offsets[i] = int(round_half_even(line.down(left + i))) * pitch +
-                  int(round_half_even(line.right(left + i)));
+                   int(round_half_even(line.right(left + i)));
   }
 };
 
@@ -113,8 +116,9 @@ struct Bilinear {
     uint32_t upper[2 * kChunk], lower[2 * kChunk];
     for (int line = 0; line < chunk.lines; ++line) {
       const int at = line * chunk.columns;
-      find(ws.pitch, GridLine(ws, map, chunk.top + line), chunk.left, chunk.columns,
-           offsets + at, down + at, right + at);
+      find(
+          ws.pitch, GridLine(ws, map, chunk.top + line), chunk.left, chunk.columns, offsets + at,
+          down + at, right + at);
     }
     const uint32_t *above = ws.interior(), *below = above + ws.pitch;
     for (int i = 0; i < chunk.count(); ++i) std::memcpy(upper + 2 * i, above + offsets[i], 8);
@@ -150,9 +154,10 @@ struct Bilinear {
       const uint32_t bl = lower[2 * i], br = lower[2 * i + 1];
       uint32_t mixed = 0;
       for (int shift = 0; shift < 24; shift += 8)
-        mixed |= uint32_t(int(round_half_even(corners.sum(
-                     channel(tl, shift), channel(tr, shift), channel(bl, shift),
-                     channel(br, shift)))))
+        mixed |= uint32_t(
+                     int(round_half_even(corners.sum(
+                         channel(tl, shift), channel(tr, shift), channel(bl, shift),
+                         channel(br, shift)))))
                  << shift;
       out[i] = mixed;
     }

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "augment_workspace.h"
 #include "augment_lookup.h"
+#include "augment_workspace.h"
 
 // Operations that leave pixels where they are. Loops that a compiler can vectorize stand in a
 // struct of their own, compiled for each instruction set.
@@ -126,7 +126,9 @@ void contrast(Workspace& ws, const float* factors) {  // [2]
 template <bool kPil>
 struct BlendGrey {
   DAQAKD_INLINE static void run(const Blend<kPil> blend, uint8_t* pixels, int64_t area) {
-    uint8_t *__restrict__ r = pixels, *__restrict__ g = r + area, *__restrict__ b = g + area;
+    uint8_t* __restrict__ r = pixels;
+    uint8_t* __restrict__ g = r + area;
+    uint8_t* __restrict__ b = g + area;
     for (int64_t i = 0; i < area; ++i) {
       const float d = float(kPil ? luma(r[i], g[i], b[i]) : grey(r[i], g[i], b[i]));
       r[i] = blend.of(r[i], d);

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "element.h"
 #include "augment_workspace.h"
+#include "element.h"
 
 // What happens to whole images around the operations: cropped, chains mixed, boxes, written.
 namespace daqakd::cpu {

@@ -29,10 +29,10 @@ struct Workspace {
 
   int height, width, pitch;
   int64_t area;
-  std::unique_ptr<uint8_t[]> images;   // [1 + chains, 3, height, width], the cropped image first
-  std::unique_ptr<uint8_t[]> spare;    // [3, height, width], the smoothed image
+  std::unique_ptr<uint8_t[]> images;     // [1 + chains, 3, height, width], the cropped image first
+  std::unique_ptr<uint8_t[]> spare;      // [3, height, width], the smoothed image
   std::unique_ptr<uint32_t[]> bordered;  // [height + 4, width + 4], a pixel's channels in one word
-  uint8_t* pixels;                     // [3, height, width], what operations change
+  uint8_t* pixels;                       // [3, height, width], what operations change
 };
 
 }  // namespace daqakd::cpu

@@ -31,7 +31,8 @@ struct Codes {
     Wide of[kBlock];
   };
   DAQAKD_INLINE const Wide* block(int64_t first, int64_t n, Buffer& buffer) const {
-    const int64_t skipped = (start + first) % kPerByte, bytes = (skipped + n + kPerByte - 1) / kPerByte;
+    const int64_t skipped = (start + first) % kPerByte,
+                  bytes = (skipped + n + kPerByte - 1) / kPerByte;
     const uint8_t* __restrict__ packed = mask + (start + first) / kPerByte;
     for (int64_t i = 0; i < bytes; ++i) unpack_byte<kBits>(packed[i], buffer.bytes + i * kPerByte);
     for (int64_t i = 0; i < n; ++i) buffer.of[i] = buffer.bytes[skipped + i];
@@ -65,8 +66,9 @@ struct BackwardBody {
       const int64_t count = std::min<int64_t>(kBlock, n - first);
       C* out = to;
       if constexpr (Op::kHasDx) out = target(dx + first, to);
-      block(widen(g + first, count, grads), source.block(first, count, buffer), out, first, count,
-            p, sums, op);
+      block(
+          widen(g + first, count, grads), source.block(first, count, buffer), out, first, count, p,
+          sums, op);
       if constexpr (Op::kHasDx) narrow(out, count, dx + first);
     }
   }

@@ -12,13 +12,14 @@ struct Centroids {
 
 struct MixRow {
   DAQAKD_INLINE static void run(
-      const double* __restrict__ centroid, double label_weight, int64_t classes, double* __restrict__ mix) {
+      const double* __restrict__ centroid, double label_weight, int64_t classes,
+      double* __restrict__ mix) {
     for (int64_t k = 0; k < classes; ++k) mix[k] += label_weight * centroid[k];
   }
 };
 
-// z [C] -> probabilities and log_ratios [padded], and their product's sum; `reference` [padded] is a centroid or
-// a `mixture` of them.
+// z [C] -> probabilities and log_ratios [padded], and their product's sum; `reference` [padded] is
+// a centroid or a `mixture` of them.
 template <class T>
 struct DivergeRow {
   DAQAKD_INLINE static void run(
@@ -27,7 +28,8 @@ struct DivergeRow {
     CMIRow row;
     WeighRow<T>::run(z, classes, probabilities, &row);
     const double* __restrict__ r = reference;
-    double *__restrict__ log_ratio = log_ratios, *__restrict__ p = probabilities;
+    double* __restrict__ log_ratio = log_ratios;
+    double* __restrict__ p = probabilities;
     const int64_t width = padded(classes);
     for (int64_t k = 0; k < width; ++k) log_ratio[k] = log64(r[k]);
     if (!mixture) {
@@ -43,8 +45,8 @@ struct DivergeRow {
       log_ratio[k] = cmi_log_ratio(p[k], row.log_probability(load(z[k])), log_ratio[k]);
     }
     std::fill(log_ratio + classes, log_ratio + width, 0.0);
-    *divergence =
-        sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) { return p[k] * log_ratio[k]; });
+    *divergence = sum_lanes(
+        width, [&](int64_t k) __attribute__((always_inline)) { return p[k] * log_ratio[k]; });
   }
 };
 
@@ -63,8 +65,8 @@ void diverge(
       });
       double divergence;
       run<DivergeRow<T>>(
-          logits + i * classes, classes, !batch.hard,
-          static_cast<const double*>(reference.data()), probabilities.data(), log_ratios.data(), &divergence);
+          logits + i * classes, classes, !batch.hard, static_cast<const double*>(reference.data()),
+          probabilities.data(), log_ratios.data(), &divergence);
       body(i, probabilities.data(), log_ratios.data(), divergence);
     }
   });

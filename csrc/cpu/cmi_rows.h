@@ -4,10 +4,10 @@
 #include <vector>
 
 #include "../common/labels.h"
-#include "simd.h"
 #include "../formulas/cmi.h"
 #include "dispatch.h"
 #include "partition.h"
+#include "simd.h"
 
 // Rows of logits one after another, in the order of sums that the CUDA kernels have.
 namespace daqakd::cpu {

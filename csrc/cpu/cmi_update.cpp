@@ -42,8 +42,9 @@ void update(const BatchLabels& batch, const T* logits, int64_t rows, int64_t* st
         batch.each(first + i, begin, end, [&](int64_t label, double label_weight) {
           const int64_t group = batch.group ? batch.group[first + i] : 0;
           const int64_t offset = (group * classes + label) * (classes + kExtraColumns) * 2;
-          add_row(scalars[i], &weights[i * width], classes, load(z[i * classes + label]), label,
-                  label_weight, state + offset);
+          add_row(
+              scalars[i], &weights[i * width], classes, load(z[i * classes + label]), label,
+              label_weight, state + offset);
         });
     });
   }

@@ -7,8 +7,7 @@
 
 namespace daqakd::cpu {
 
-tuple<Tensor, Tensor> dorefa_activation_forward(
-    const Tensor& x, int64_t bits, bool is_signed) {
+tuple<Tensor, Tensor> dorefa_activation_forward(const Tensor& x, int64_t bits, bool is_signed) {
   check_bits(bits, is_signed);
   const Tensor input = dense(x);
   Tensor y = empty_as(input), mask = empty_mask(x, 1);

@@ -60,14 +60,13 @@ Compute<T> signed_mean(const View& view, const T* g, const T* w) {
   const C unused = 0;
   C mean;
   backward<T>(
-      view, g, Values<T>{w}, &unused, static_cast<T*>(nullptr), {&mean},
-      1.0 / double(view.numel()), DoReFaSignedSum<C>{});
+      view, g, Values<T>{w}, &unused, static_cast<T*>(nullptr), {&mean}, 1.0 / double(view.numel()),
+      DoReFaSignedSum<C>{});
   return mean;
 }
 
 template <class T>
-Compute<T> tie_gradient_of(
-    const View& view, const T* g, const T* w, Compute<T> maximum) {
+Compute<T> tie_gradient_of(const View& view, const T* g, const T* w, Compute<T> maximum) {
   using C = Compute<T>;
   C sum, count;
   backward<T>(
@@ -105,8 +104,7 @@ void backward_of(
 }
 
 // maximum [tensors]: element i is this tensor's.
-void forward_one(
-    const Tensor& w, int64_t bits, const Tensor& y, const Tensor& maximum, int64_t i) {
+void forward_one(const Tensor& w, int64_t bits, const Tensor& y, const Tensor& maximum, int64_t i) {
   by_dtype(w, [&](auto element) {
     using T = decltype(element);
     Compute<T>& all = mutable_data<Compute<T>>(maximum)[i];
@@ -175,7 +173,8 @@ Tensors dorefa_weight_many_backward(
     grad[i] = in_strides_of(grad[i], w[i]);
     dw.push_back(empty_as(w[i]));
   }
-  each_tensor(w, [&](int64_t i) { backward_one(grad[i], w[i], all, i, bits[i], detach_max, dw[i]); });
+  each_tensor(
+      w, [&](int64_t i) { backward_one(grad[i], w[i], all, i, bits[i], detach_max, dw[i]); });
   return dw;
 }
 

@@ -41,7 +41,8 @@ DAQAKD_INLINE T store(Compute<T> value) {
     const uint32_t bits = bits_as<uint32_t>(value), magnitude = bits & 0x7fffffffu;
     const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
     // Adding 0.5 leaves the mantissa in units of 2^-24, rounded to nearest even by the addition.
-    const uint32_t tiny = bits_as<uint32_t>(bits_as<float>(magnitude) + 0.5f) - bits_as<uint32_t>(0.5f);
+    const uint32_t tiny =
+        bits_as<uint32_t>(bits_as<float>(magnitude) + 0.5f) - bits_as<uint32_t>(0.5f);
     const uint32_t finite = magnitude < (113u << 23) ? tiny : normal;
     const uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
     const uint32_t result = magnitude >= 0x477ff000u ? special : finite;

@@ -5,9 +5,9 @@
 
 #include "../formulas/elementwise.h"
 #include "element.h"
-#include "simd.h"
 #include "mask.h"
 #include "partition.h"
+#include "simd.h"
 
 // The loops of the ops that formulas/elementwise.h describes.
 namespace daqakd::cpu {
@@ -64,7 +64,8 @@ void map(
           run<MapBody<T, Op, OneParameter<Parameter>>>(
               x + at, y + at, to, n, OneParameter<Parameter>{op.prepare(*values)}, &op);
         else
-          run<MapBody<T, Op, EachParameter<Op, C>>>(x + at, y + at, to, n, EachParameter<Op, C>{&op, values}, &op);
+          run<MapBody<T, Op, EachParameter<Op, C>>>(
+              x + at, y + at, to, n, EachParameter<Op, C>{&op, values}, &op);
       });
       if constexpr (Op::kBits > 0)
         run<PackMask<Op::kBits>>(

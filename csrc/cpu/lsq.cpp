@@ -30,9 +30,8 @@ void backward_one(
     using C = Compute<T>;
     if (x.numel() == 0) return void(std::fill_n(mutable_data<C>(ds), ds.numel(), C(0)));
     backward<T>(
-        view_of(x, axis), data<T>(grad), Values<T>{data<T>(x)}, data<C>(steps),
-        mutable_data<T>(dx), {mutable_data<C>(ds)}, grad_scale,
-        LSQ<C>{lsq_range<C>(qmin, qmax, ste)});
+        view_of(x, axis), data<T>(grad), Values<T>{data<T>(x)}, data<C>(steps), mutable_data<T>(dx),
+        {mutable_data<C>(ds)}, grad_scale, LSQ<C>{lsq_range<C>(qmin, qmax, ste)});
   });
 }
 
@@ -59,8 +58,7 @@ tuple<Tensor, Tensor> lsq_backward(
   return {dx, ds};
 }
 
-Tensors lsq_many_forward(
-    Tensors x, Tensors step, Integers qmin, Integers qmax) {
+Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) {
   check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
   check_some(x);
   Tensors y;
@@ -70,17 +68,15 @@ Tensors lsq_many_forward(
     step[i] = as_parameter(step[i], accumulation_type(x[i]));
     y.push_back(empty_as(x[i]));
   }
-  each_tensor(x, [&](int64_t i) {
-    forward_one(x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), y[i]);
-  });
+  each_tensor(
+      x, [&](int64_t i) { forward_one(x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), y[i]); });
   return y;
 }
 
 tuple<Tensors, Tensors> lsq_many_backward(
-    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax,
-    int64_t ste, std::vector<double> grad_scale) {
-  check_lengths(
-      x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
+    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax, int64_t ste,
+    std::vector<double> grad_scale) {
+  check_lengths(x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
   check_some(x);
   Tensors dx, ds;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -94,8 +90,8 @@ tuple<Tensors, Tensors> lsq_many_backward(
   }
   each_tensor(x, [&](int64_t i) {
     backward_one(
-        grad[i], x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), STE(ste), grad_scale[i],
-        dx[i], ds[i]);
+        grad[i], x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), STE(ste), grad_scale[i], dx[i],
+        ds[i]);
   });
   return {dx, ds};
 }

@@ -26,8 +26,7 @@ struct PACTBackward {
 }  // namespace
 
 tuple<Tensor, Tensor> pact_forward(
-    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed,
-    optional<int64_t> axis) {
+    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed, optional<int64_t> axis) {
   check_parameter("alpha", alpha, x, axis);
   check_bits(bits, is_signed);
   const Tensor input = dense(x), levels = as_parameter(alpha, accumulation_type(x));

@@ -10,11 +10,11 @@
 namespace daqakd::cpu {
 
 // Work is cut by shape alone, so sums have one order for any number of threads.
-constexpr int64_t kSegment = 16384;  // elements of a row that make one partial sum
-constexpr int64_t kNarrow = 32;    // runs of a channel shorter than this are walked as columns
+constexpr int64_t kSegment = 16384;     // elements of a row that make one partial sum
+constexpr int64_t kNarrow = 32;         // runs of a channel shorter than this are walked as columns
 constexpr int64_t kTileColumns = 1024;  // columns of a tile
-constexpr int64_t kTileRows = 32;      // rows of a tile
-constexpr int64_t kGrain = 32768;  // elements that are worth another thread
+constexpr int64_t kTileRows = 32;       // rows of a tile
+constexpr int64_t kGrain = 32768;       // elements that are worth another thread
 
 inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
 
@@ -35,13 +35,15 @@ struct Rows {
   // body(task, channel, first element, count)
   template <class F>
   void each(const F& body) const {
-    parallel(view.outer * across(), std::min(view.inner, kSegment), [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t row = task / segments, offset = (task % segments) * kSegment;
-        body(task, row % view.channels, row * view.inner + offset,
-             std::min(kSegment, view.inner - offset));
-      }
-    });
+    parallel(
+        view.outer * across(), std::min(view.inner, kSegment), [&](int64_t begin, int64_t end) {
+          for (int64_t task = begin; task < end; ++task) {
+            const int64_t row = task / segments, offset = (task % segments) * kSegment;
+            body(
+                task, row % view.channels, row * view.inner + offset,
+                std::min(kSegment, view.inner - offset));
+          }
+        });
   }
 
   int64_t down() const { return view.outer; }
@@ -66,18 +68,21 @@ struct Columns {
   // body(row of tiles, first column, columns, first row, last row)
   template <class F>
   void each(const F& body) const {
-    parallel(down() * tiles, kTileRows * std::min(width, kTileColumns), [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t top = task / tiles * kTileRows, left = task % tiles * kTileColumns;
-        body(task / tiles, left, std::min(kTileColumns, width - left), top,
-             std::min(rows, top + kTileRows));
-      }
-    });
+    parallel(
+        down() * tiles, kTileRows * std::min(width, kTileColumns), [&](int64_t begin, int64_t end) {
+          for (int64_t task = begin; task < end; ++task) {
+            const int64_t top = task / tiles * kTileRows, left = task % tiles * kTileColumns;
+            body(
+                task / tiles, left, std::min(kTileColumns, width - left), top,
+                std::min(rows, top + kTileRows));
+          }
+        });
   }
 
   // One parameter per column of a tile.
   template <class T>
-  void spread(const T* parameter, int64_t left, int64_t columns, T* out) const {  // [C] -> [columns]
+  void spread(
+      const T* parameter, int64_t left, int64_t columns, T* out) const {  // [C] -> [columns]
     int64_t channel = left % period / view.inner, within = left % view.inner;
     for (int64_t j = 0; j < columns; ++j) {
       out[j] = parameter[channel];

@@ -9,7 +9,8 @@ constexpr int64_t kScratchBlocks = 256;  // workspaces in global memory, of larg
 constexpr int64_t kStatsBytes = sizeof(ImageStats);
 constexpr int64_t kWaveRows = 4096;  // blocks of a launch: each takes every 4096th row
 
-__device__ __forceinline__ void apply(Workspace& ws, ImageStats& stats, const Plan& plan, int setting) {
+__device__ __forceinline__ void apply(
+    Workspace& ws, ImageStats& stats, const Plan& plan, int setting) {
   const float* real = plan.real + 6 * setting;
   switch (Kind(plan.kind[setting])) {
     case Kind::identity:
@@ -55,7 +56,8 @@ __device__ __forceinline__ void crop(
   });
 }
 
-__device__ __forceinline__ void chains(Workspace& ws, ImageStats& stats, const Plan& plan, int64_t row) {
+__device__ __forceinline__ void chains(
+    Workspace& ws, ImageStats& stats, const Plan& plan, int64_t row) {
   const int n = 3 * ws.area;
   const float* share = plan.share == nullptr ? nullptr : plan.share + row * (1 + plan.chains);
   if (share != nullptr) each(n, [&](int i) { ws.total[i] = share[0] * float(ws.original[i]); });
@@ -97,14 +99,15 @@ __device__ __forceinline__ void each_output(int area, bool channels_last, const 
 }
 
 // The workspace of this block, in its shared memory or in its part of `scratch`.
-__device__ __forceinline__ Workspace workspace_of(const Plan& plan, uint8_t* scratch, int64_t bytes) {
+__device__ __forceinline__ Workspace
+workspace_of(const Plan& plan, uint8_t* scratch, int64_t bytes) {
   extern __shared__ __align__(16) uint8_t shared[];
   const int area = plan.height * plan.width;
   uint8_t* first = scratch == nullptr ? shared : scratch + blockIdx.x * bytes;
   float* total = plan.share == nullptr ? nullptr : reinterpret_cast<float*>(first);
   uint8_t* bytes_from = first + (total == nullptr ? 0 : 12 * int64_t(area));
-  return {bytes_from, bytes_from + 3 * area, bytes_from + 6 * area, total,
-          plan.height, plan.width, area};
+  return {bytes_from, bytes_from + 3 * area, bytes_from + 6 * area, total, plan.height, plan.width,
+          area};
 }
 
 // One block: one row at a time.
@@ -119,8 +122,9 @@ __global__ void __launch_bounds__(kPixelThreads, 3) augment_kernel(
   for (int64_t row = blockIdx.x; row < plan.rows; row += gridDim.x) {
     const int64_t image = plan.index[row];
     if (image < 0 || image >= plan.images) __trap();
-    crop(ws, plan.pixels + image * 3 * ws.area, plan.crop[2 * row], plan.crop[2 * row + 1],
-         plan.flip[row]);
+    crop(
+        ws, plan.pixels + image * 3 * ws.area, plan.crop[2 * row], plan.crop[2 * row + 1],
+        plan.flip[row]);
     chains(ws, stats, plan, row);
     T* to = out + row * 3 * ws.area;
     each_output(ws.area, channels_last, [&](int c, int position, int i) {
@@ -194,9 +198,8 @@ Tensor augment(
     const Tensor& pixels, const Tensor& index, const Tensor& crop, const Tensor& flip,
     const Tensor& setting, const Tensor& kind, const Tensor& lut, const Tensor& integer,
     const Tensor& real, const optional<Tensor>& share, const optional<Tensor>& erase,
-    const optional<Tensor>& partner, const optional<Tensor>& box,
-    const optional<Tensor>& weight, const optional<Tensor>& values, ScalarType dtype,
-    bool channels_last) {
+    const optional<Tensor>& partner, const optional<Tensor>& box, const optional<Tensor>& weight,
+    const optional<Tensor>& values, ScalarType dtype, bool channels_last) {
   const Launch launch(pixels);
   PlanReader reader(pixels);
   const Plan plan = read_plan(

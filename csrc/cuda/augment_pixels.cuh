@@ -2,12 +2,12 @@
 
 #include "../formulas/augment.h"
 
-#include "launch.cuh"
 #include "../common/math.h"
 #include "../common/plan.h"
+#include "launch.cuh"
 
-// One image on one block: a workspace with its pixels, and an operation at a time on them. Every function
-// is called by the whole block and leaves its threads in step.
+// One image on one block: a workspace with its pixels, and an operation at a time on them. Every
+// function is called by the whole block and leaves its threads in step.
 namespace daqakd::cuda {
 
 constexpr int kPixelThreads = 256;  // as many as a byte has values
@@ -16,7 +16,7 @@ struct Workspace {
   uint8_t* original;  // [3, height, width], cropped
   uint8_t* pixels;    // [3, height, width], what operations change
   uint8_t* next;      // [3, height, width], what they read from when they move pixels
-  float* total;       // [3, height, width], the sum of the chains; null where the plan has no `share`
+  float* total;  // [3, height, width], the sum of the chains; null where the plan has no `share`
   int height, width, area;
 };
 

@@ -7,10 +7,15 @@ namespace {
 // The reference of a row: a centroid, or a mixture of them by the row's label weights.
 template <int kLanes, int kItems>
 struct Reference {
-  __device__ Reference(const Labels& labels, int64_t index, int64_t classes, const double* centroids,
-                       int64_t stride, const SubWarp<kLanes>& warp)
-      : centroids(centroids), soft(labels.soft ? labels.soft + index * classes : nullptr),
-        classes(classes), stride(stride), own_label(labels.hard ? labels.hard[index] : 0), warp(warp) {
+  __device__ Reference(
+      const Labels& labels, int64_t index, int64_t classes, const double* centroids, int64_t stride,
+      const SubWarp<kLanes>& warp)
+      : centroids(centroids),
+        soft(labels.soft ? labels.soft + index * classes : nullptr),
+        classes(classes),
+        stride(stride),
+        own_label(labels.hard ? labels.hard[index] : 0),
+        warp(warp) {
     known = own_label >= 0 && own_label < classes;
     own_label = known ? own_label : 0;
     if (!soft) find_peak(centroids + own_label * stride);
@@ -48,11 +53,11 @@ struct Reference {
   const double *centroids, *soft;  // [C, C], [C] or null
   int64_t classes, stride, own_label;
   const SubWarp<kLanes>& warp;
-  bool known;  // a label out of range makes the row NaN
+  bool known;                         // a label out of range makes the row NaN
   double peak = -INFINITY, log_peak;  // the largest probability of a centroid
 };
 
-// One sub-warp: the divergence of one row and, where `dx` is wanted, g * p * (log_ratio - divergence).
+// One sub-warp: the divergence of one row, or dx = g * p * (log_ratio - divergence).
 template <class T, int kLanes, int kItems, bool kWhole, bool kBackward>
 __global__ void __launch_bounds__(kRowThreads, 1) cmi_divergence_rows(
     LogitRows<T> rows,
@@ -74,7 +79,8 @@ __global__ void __launch_bounds__(kRowThreads, 1) cmi_divergence_rows(
     reference.fill(first, log_ratios);
     row.each(first, [&](int64_t, double value, int j) {
       probabilities[j] = all.probability(value);
-      log_ratios[j] = cmi_log_ratio(probabilities[j], all.log_probability(value), reference.log_of(log_ratios[j]));
+      log_ratios[j] = cmi_log_ratio(
+          probabilities[j], all.log_probability(value), reference.log_of(log_ratios[j]));
     });
   };
   row.tiles([&](int64_t first) {

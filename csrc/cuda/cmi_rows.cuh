@@ -1,8 +1,8 @@
 #pragma once
 
 #include "../common/labels.h"
-#include "launch.cuh"
 #include "../formulas/cmi.h"
+#include "launch.cuh"
 
 // Rows of logits, each read once: a sub-warp holds a row or goes over it tile after tile.
 namespace daqakd::cuda {
@@ -17,7 +17,7 @@ struct LogitRows {
   Labels labels;
 };
 
-// Neighbouring lanes that hold one row. Their sum has the bits of a full warp whose other lanes hold 0.
+// Neighbouring lanes that hold one row. They add as a full warp does whose other lanes hold 0.
 template <int kLanes>
 struct SubWarp {
   __device__ SubWarp() : lane(threadIdx.x % kLanes) {}
@@ -117,7 +117,8 @@ struct LogitRow {
 // Calls body(label, label_weight) for every class a row belongs to; all its lanes take part.
 template <int kLanes, class F>
 __device__ __forceinline__ void each_soft(
-    const double* label_weights, int64_t classes, const SubWarp<kLanes>& warp, const F& body) {  // [C]
+    const double* label_weights, int64_t classes, const SubWarp<kLanes>& warp,
+    const F& body) {  // [C]
   for (int64_t first = 0; first < classes; first += kLanes) {
     const double own = first + warp.lane < classes ? label_weights[first + warp.lane] : 0.0;
     for (int j = 0; j < kLanes; ++j) {

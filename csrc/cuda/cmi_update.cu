@@ -12,8 +12,8 @@ __device__ __forceinline__ void add(int64_t* column, double value) {
   if (limbs.low != 0) atomicAdd(reinterpret_cast<Word*>(column + 1), Word(limbs.low));
 }
 
-// One sub-warp: one row to the sums of its classes. A label or group out of range counts as invalid in
-// class or group 0, because a kernel cannot raise an error.
+// One sub-warp: one row to the sums of its classes. A label or group out of range counts as invalid
+// in class or group 0, because a kernel cannot raise an error.
 template <class T, int kLanes, int kItems, bool kWhole>
 __global__ void __launch_bounds__(kRowThreads, 1) cmi_update_rows(
     LogitRows<T> rows,
@@ -27,17 +27,21 @@ __global__ void __launch_bounds__(kRowThreads, 1) cmi_update_rows(
   LogitRow<T, kLanes, kItems, kWhole> row(rows, index, warp.lane);
   CMIRow all = row.summary(warp);
   const double weight = rows.labels.weight_of(index);
-  int64_t own_group = group ? group[index] : 0, own_label = rows.labels.hard ? rows.labels.hard[index] : 0;
+  int64_t own_group = group ? group[index] : 0,
+          own_label = rows.labels.hard ? rows.labels.hard[index] : 0;
   if (own_group < 0 || own_group >= groups || own_label < 0 || own_label >= classes)
     all.entropy = NAN;
   own_group = own_group < 0 || own_group >= groups ? 0 : own_group;
   own_label = own_label < 0 || own_label >= classes ? 0 : own_label;
   const auto each_label = [&](const auto& body) {
-    const auto sums_of = [&](int64_t label) { return state + (own_group * classes + label) * columns * 2; };
+    const auto sums_of = [&](int64_t label) {
+      return state + (own_group * classes + label) * columns * 2;
+    };
     if (rows.labels.hard) return body(own_label, weight, sums_of(own_label));
-    each_soft(rows.labels.soft + index * classes, classes, warp, [&](int64_t label, double label_weight) {
-      body(label, label_weight * weight, sums_of(label));
-    });
+    each_soft(
+        rows.labels.soft + index * classes, classes, warp, [&](int64_t label, double label_weight) {
+          body(label, label_weight * weight, sums_of(label));
+        });
   };
   each_label([&](int64_t label, double label_weight, int64_t* sums) {
     if (warp.lane >= kExtraColumns) return;
@@ -47,7 +51,8 @@ __global__ void __launch_bounds__(kRowThreads, 1) cmi_update_rows(
   if (!all.valid()) return;
   row.tiles([&](int64_t first) {
     double probabilities[kItems];
-    row.each(first, [&](int64_t, double value, int j) { probabilities[j] = all.probability(value); });
+    row.each(
+        first, [&](int64_t, double value, int j) { probabilities[j] = all.probability(value); });
     each_label([&](int64_t, double label_weight, int64_t* sums) {
 #pragma unroll
       for (int j = 0; j < kItems; ++j) {

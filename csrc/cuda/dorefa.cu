@@ -48,7 +48,8 @@ __global__ void __launch_bounds__(kReduceThreads) maximum_kernel(
     const unsigned* __restrict__ partials,  // [blocks]
     int64_t blocks, float* __restrict__ out) {
   unsigned largest = 0;
-  for (int64_t i = threadIdx.x; i < blocks; i += kReduceThreads) largest = max(largest, partials[i]);
+  for (int64_t i = threadIdx.x; i < blocks; i += kReduceThreads)
+    largest = max(largest, partials[i]);
   largest = block_max<kReduceThreads>(largest);
   if (threadIdx.x == 0) *out = tanh_of(__uint_as_float(largest));
 }
@@ -73,8 +74,7 @@ void signed_mean(const Launch& launch, const Tensor& grad, const Tensor& w, floa
 
 }  // namespace
 
-tuple<Tensor, Tensor> dorefa_activation_forward(
-    const Tensor& x, int64_t bits, bool is_signed) {
+tuple<Tensor, Tensor> dorefa_activation_forward(const Tensor& x, int64_t bits, bool is_signed) {
   check_bits(bits, is_signed);
   const Launch launch(x);
   const Tensor input = dense(x);

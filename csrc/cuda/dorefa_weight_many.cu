@@ -6,7 +6,7 @@
 namespace daqakd::cuda {
 namespace {
 
-// A tensor's partials of an earlier launch, one per block, reduced again by every block that needs them.
+// A tensor's partials of an earlier launch, one per block; every block that needs them adds them.
 struct BlockPartials {
   __device__ double sum(int64_t k) const {
     double sum = 0;
@@ -30,8 +30,8 @@ struct BlockPartials {
 struct AnyWeight {
   // from max|tanh(w)|, at 1 bit from mean|w|
   __device__ DoReFaWeightRange<float> prepare(int64_t) const {
-    const float all = bits == 1 ? float(earlier.sum(0) / double(earlier.numel))
-                                : tanh_of(earlier.largest());
+    const float all =
+        bits == 1 ? float(earlier.sum(0) / double(earlier.numel)) : tanh_of(earlier.largest());
     return {all, bits};
   }
   __device__ void publish(const DoReFaWeightRange<float>& all) const { *maximum = all.maximum; }
@@ -76,7 +76,7 @@ struct AnyWeightBackward : DoReFaWeightBackward<float> {
     return DoReFaWeightBackward::gradient(g, w, all);
   }
 
-  const float* maximum;  // []
+  const float* maximum;   // []
   BlockPartials earlier;  // no partials when detached
   int64_t bits;
 };
@@ -87,9 +87,11 @@ struct Magnitude {
 };
 
 template <class T, int V>
-__device__ __forceinline__ void magnitude_segment(const TensorTask<Magnitude>& task, int64_t block) {
+__device__ __forceinline__ void magnitude_segment(
+    const TensorTask<Magnitude>& task, int64_t block) {
   const Segment segment(task.shape, block);
-  const Fragment<T, V> w = load_fragment<V>(static_cast<const T*>(task.x) + segment.at, segment.left);
+  const Fragment<T, V> w =
+      load_fragment<V>(static_cast<const T*>(task.x) + segment.at, segment.left);
   unsigned largest = 0;
   float sum = 0.0f;
 #pragma unroll
@@ -101,13 +103,12 @@ __device__ __forceinline__ void magnitude_segment(const TensorTask<Magnitude>& t
   }
   largest = block_max<kThreads>(largest);
   sum = block_sum<kThreads>(sum);
-  if (threadIdx.x == 0)
-    task.partials[block] = task.op.bits == 1 ? sum : __uint_as_float(largest);
+  if (threadIdx.x == 0) task.partials[block] = task.op.bits == 1 ? sum : __uint_as_float(largest);
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) magnitude_many_kernel(
-    const __grid_constant__ TaskTable<Magnitude> table) {
+__global__ void __launch_bounds__(kThreads)
+    magnitude_many_kernel(const __grid_constant__ TaskTable<Magnitude> table) {
   const int m = find_task(table, blockIdx.x), block = blockIdx.x - table.first[m];
   if (table.task[m].vectorize)
     magnitude_segment<T, kVector<T>>(table.task[m], block);
@@ -181,7 +182,8 @@ Tensors dorefa_weight_many_backward(
         return TensorOp<AnyMaximumGradient>{{data<float>(all) + i, bits[i]}, 1};
       });
     backward_many<T, AnyWeightBackward>(launch, grad, w, dw, [&](size_t i) {
-      const BlockPartials earlier = sums ? block_partials_of(*sums, i) : BlockPartials{nullptr, 0, 0};
+      const BlockPartials earlier =
+          sums ? block_partials_of(*sums, i) : BlockPartials{nullptr, 0, 0};
       return TensorOp<AnyWeightBackward>{{{}, data<float>(all) + i, earlier, bits[i]}, 1};
     });
   });

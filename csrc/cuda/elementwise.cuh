@@ -45,7 +45,8 @@ __device__ __forceinline__ Fragment<T, V> load_fragment(const T* address, int64_
 }
 
 template <int V, class T>
-__device__ __forceinline__ void store_fragment(T* address, const Fragment<T, V>& fragment, int64_t left) {
+__device__ __forceinline__ void store_fragment(
+    T* address, const Fragment<T, V>& fragment, int64_t left) {
 #pragma unroll
   for (int j = 0; j < kFragment / V; ++j)
     if (j * V < left) store_pack<V>(address + j * V, fragment.pack[j], left - j * V);
@@ -76,7 +77,7 @@ struct ChannelCursor {
   int64_t channel, within;
 };
 
-// One thread: 4 fragments. The cut ignores channels, so that no two threads share a byte of the mask.
+// One thread: 4 fragments, cut regardless of channels: no two threads share a byte of the mask.
 template <class T, int V, class Op>
 __global__ void __launch_bounds__(kThreads, kBlocks) map_kernel(
     const T* __restrict__ x,     // [numel]

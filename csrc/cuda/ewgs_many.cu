@@ -27,8 +27,8 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits
 }
 
 tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
-    Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits,
-    double delta, optional<Tensor> delta_tensor) {
+    Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
+    optional<Tensor> delta_tensor) {
   check_some(x);
   check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
   const Launch launch(x[0]);

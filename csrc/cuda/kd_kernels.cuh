@@ -103,7 +103,8 @@ __global__ void __launch_bounds__(kLongThreads) kd_long(Batch<T> batch) {
   const KDRow<float> found = finish_row(batch, row, online.sums, count, threadIdx.x == 0);
   const float factor = upstream_of(batch, row);
 #pragma unroll 1
-  for (int64_t first = 0; batch.grad && first < batch.classes; first += kLongThreads * kLongFragment) {
+  for (int64_t first = 0; batch.grad && first < batch.classes;
+       first += kLongThreads * kLongFragment) {
     const Fragment fragment(batch.classes, first);
     fragment.load_row(batch.student + offset, z);
     fragment.load_row(batch.teacher + offset, t);

@@ -70,8 +70,8 @@ void launch_rows(const Launch& launch, const Tensor& model, Batch<T> batch) {
     }
     launch(kernel, blocks, threads, batch);
   };
-  const bool whole = batch.classes % kVector<T> == 0 &&
-                     aligned({batch.student, batch.teacher, batch.grad});
+  const bool whole =
+      batch.classes % kVector<T> == 0 && aligned({batch.student, batch.teacher, batch.grad});
   if (whole)
     with_kernel<T, kVector<T>>(batch.classes, run);
   else

@@ -2,8 +2,8 @@
 
 #include <cfloat>
 
-#include "launch.cuh"
 #include "../formulas/kd_loss.h"
+#include "launch.cuh"
 
 // The loss of rows of logits, and its gradient. A row belongs to G neighbouring threads of a block.
 namespace daqakd::cuda {
@@ -26,14 +26,14 @@ struct Batch {
   Scalar temperature, ce_weight, kd_weight;
   float smoothing;
   bool mean, unreduced;
-  const int64_t* labels;       // [B], or null
-  const float* weights;        // [B, C], or null
-  const unsigned* counts;      // [counted]: rows that are not ignored, null to count them here
+  const int64_t* labels;   // [B], or null
+  const float* weights;    // [B, C], or null
+  const unsigned* counts;  // [counted]: rows that are not ignored, null to count them here
   int64_t counted;
-  const float* upstream;       // multiplies grad: [B] or []; null for 1
-  float scale;                 // of upstream
+  const float* upstream;          // multiplies grad: [B] or []; null for 1
+  float scale;                    // of upstream
   float *loss, *parts, *ce, *kl;  // loss: null in backward
-  double* partials;            // [blocks, 2]
+  double* partials;               // [blocks, 2]
   unsigned counter;
 
   __device__ bool counts_rows() const { return mean && labels; }
@@ -138,8 +138,8 @@ __device__ __forceinline__ void reduce_loss(
   *batch.loss = kd_loss_of(batch.parts[0], batch.parts[1], batch.settings());
 }
 
-// A row's target: class k weighs (w[k], or 1 for the label) * keep + uniform; NaN for a label that is
-// no class, 0 for an ignored row.
+// A row's target: class k weighs (w[k], or 1 for the label) * keep + uniform; NaN for a label that
+// is no class, 0 for an ignored row.
 struct RowTarget {
   template <class T>
   __device__ RowTarget(const Batch<T>& batch, int64_t row) : weights(nullptr), y(-1) {

@@ -6,8 +6,7 @@
 namespace daqakd::cuda {
 
 using Op = PerChannel<LSQ<float>>;
-Tensors lsq_many_forward(
-    Tensors x, Tensors step, Integers qmin, Integers qmax) {
+Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) {
   check_some(x);
   check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
   const Launch launch(x[0]);
@@ -31,11 +30,10 @@ Tensors lsq_many_forward(
 }
 
 tuple<Tensors, Tensors> lsq_many_backward(
-    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax,
-    int64_t ste, std::vector<double> grad_scale) {
+    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax, int64_t ste,
+    std::vector<double> grad_scale) {
   check_some(x);
-  check_lengths(
-      x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
+  check_lengths(x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
   const Launch launch(x[0]);
   Tensors models, dx, ds;
   for (size_t i = 0; i < x.size(); ++i) {

@@ -101,13 +101,13 @@ inline void reduce_many(
   const auto fill = [&](ReduceTask& task, size_t i) {
     const RowShape& shape = partials.shape[i];
     task = {partials.of(i), {}, shape.rows, shape.segments(), int(outputs.size()), scale(i)};
-    for (size_t s = 0; s < outputs.size(); ++s)
-      task.out[s] = mutable_data<float>((*outputs[s])[i]);
+    for (size_t s = 0; s < outputs.size(); ++s) task.out[s] = mutable_data<float>((*outputs[s])[i]);
     return task.outputs();
   };
-  launch_tables<ReduceTable>(partials.shape.size(), fill, [&](const ReduceTable& table, int64_t warps) {
-    launch(reduce_many_kernel, ceil_div(warps, kThreads / 32), kThreads, table);
-  });
+  launch_tables<ReduceTable>(
+      partials.shape.size(), fill, [&](const ReduceTable& table, int64_t warps) {
+        launch(reduce_many_kernel, ceil_div(warps, kThreads / 32), kThreads, table);
+      });
 }
 
 // Every tensor with the strides of its model.

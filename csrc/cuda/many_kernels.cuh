@@ -10,7 +10,7 @@
 namespace daqakd::cuda {
 
 constexpr int kManyTile = kBlockElements;  // elements of a block: one fragment per thread
-constexpr int kParameterBytes = 4096;   // what a launch can carry on every GPU
+constexpr int kParameterBytes = 4096;      // what a launch can carry on every GPU
 
 struct RowShape {
   int64_t rows, inner;
@@ -61,7 +61,8 @@ struct Segment {
 };
 
 template <class T, int V, class Op>
-__device__ __forceinline__ void map_segment(const TensorTask<Op>& task, const Op& op, int64_t block) {
+__device__ __forceinline__ void map_segment(
+    const TensorTask<Op>& task, const Op& op, int64_t block) {
   const Segment segment(task.shape, block);
   const auto prepared = op.prepare(segment.row);
   if constexpr (requires { op.publish(prepared); })
@@ -80,7 +81,8 @@ __device__ __forceinline__ void backward_segment(
   const auto prepared = op.prepare(segment.row);
   float sums[Op::kSums > 0 ? Op::kSums : 1] = {};
   Fragment<T, V> g = load_fragment<V>(static_cast<const T*>(task.grad) + segment.at, segment.left);
-  const Fragment<T, V> x = load_fragment<V>(static_cast<const T*>(task.x) + segment.at, segment.left);
+  const Fragment<T, V> x =
+      load_fragment<V>(static_cast<const T*>(task.x) + segment.at, segment.left);
 #pragma unroll
   for (int i = 0; i < kFragment; ++i) {
     if (i >= segment.left) continue;
@@ -90,7 +92,8 @@ __device__ __forceinline__ void backward_segment(
     for (int s = 0; s < Op::kSums; ++s) sums[s] += one.sums[s];
   }
   if constexpr (Op::kHasDx)
-    if (segment.left > 0) store_fragment<V>(static_cast<T*>(task.out) + segment.at, g, segment.left);
+    if (segment.left > 0)
+      store_fragment<V>(static_cast<T*>(task.out) + segment.at, g, segment.left);
   const int64_t blocks = task.shape.rows * task.shape.segments();
 #pragma unroll
   for (int s = 0; s < Op::kSums; ++s) {
@@ -101,8 +104,8 @@ __device__ __forceinline__ void backward_segment(
 }
 
 template <class T, class Op>
-__global__ void __launch_bounds__(kThreads) map_many_kernel(
-    const __grid_constant__ TaskTable<Op> table) {
+__global__ void __launch_bounds__(kThreads)
+    map_many_kernel(const __grid_constant__ TaskTable<Op> table) {
   const int m = find_task(table, blockIdx.x), block = blockIdx.x - table.first[m];
   const TensorTask<Op>& task = table.task[m];
   if (task.vectorize)
@@ -112,8 +115,8 @@ __global__ void __launch_bounds__(kThreads) map_many_kernel(
 }
 
 template <class T, class Op>
-__global__ void __launch_bounds__(kThreads) backward_many_kernel(
-    const __grid_constant__ TaskTable<Op> table) {
+__global__ void __launch_bounds__(kThreads)
+    backward_many_kernel(const __grid_constant__ TaskTable<Op> table) {
   const int m = find_task(table, blockIdx.x), block = blockIdx.x - table.first[m];
   const TensorTask<Op>& task = table.task[m];
   if (task.vectorize)
@@ -141,8 +144,8 @@ struct ReduceTable {
 };
 
 // One warp: one output, in fp64 and in one order.
-static __global__ void __launch_bounds__(kThreads) reduce_many_kernel(
-    const __grid_constant__ ReduceTable table) {
+static __global__ void __launch_bounds__(kThreads)
+    reduce_many_kernel(const __grid_constant__ ReduceTable table) {
   const int warp = int(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (warp >= table.first[table.count]) return;
   int m = 0;

@@ -116,8 +116,9 @@ void backward(
     const Tensor partials = scratch(dalpha, partial_sums);
     float* sums = mutable_data<float>(partials);
     launch(kernel, plan.blocks(), kThreads, grad, mask, dx, sums, plan, subtracted);
-    launch(reduce_kernel, view.channels, kReduceThreads, sums, plan.reduction(), 1.0f,
-           mutable_data<float>(dalpha));
+    launch(
+        reduce_kernel, view.channels, kReduceThreads, sums, plan.reduction(), 1.0f,
+        mutable_data<float>(dalpha));
   };
   if (is_narrow(view)) {
     const Columns<V> plan(view);
@@ -132,8 +133,7 @@ void backward(
 }  // namespace
 
 tuple<Tensor, Tensor> pact_forward(
-    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed,
-    optional<int64_t> axis) {
+    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed, optional<int64_t> axis) {
   check_parameter("alpha", alpha, x, axis);
   check_bits(bits, is_signed);
   const Launch launch(x);

@@ -3,19 +3,19 @@
 #include <algorithm>
 #include <numeric>
 
-#include "launch.cuh"
 #include "../common/layout.h"
+#include "launch.cuh"
 #include "reduce.cuh"
 
 namespace daqakd::cuda {
 
 // Work is cut by shape alone, so sums have one order on any GPU.
 constexpr int kThreads = 256;
-constexpr int kTile = 8192;    // elements of a channel that make one partial sum
-constexpr int kNarrow = 32;    // runs of a channel shorter than this are walked as columns
-constexpr int kLanes = 32;     // threads across a tile of columns
-constexpr int kTileRows = 128;     // rows of a tile of columns
-constexpr int kMinWidth = 512;   // narrower matrices are widened to about this
+constexpr int kTile = 8192;     // elements of a channel that make one partial sum
+constexpr int kNarrow = 32;     // runs of a channel shorter than this are walked as columns
+constexpr int kLanes = 32;      // threads across a tile of columns
+constexpr int kTileRows = 128;  // rows of a tile of columns
+constexpr int kMinWidth = 512;  // narrower matrices are widened to about this
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
@@ -23,7 +23,9 @@ inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner
 // One block owns one tile of one channel: a segment of a long run, or several whole short runs.
 struct Runs {
   explicit Runs(const View& view)
-      : channels(view.channels), inner(view.inner), outer(view.outer),
+      : channels(view.channels),
+        inner(view.inner),
+        outer(view.outer),
         segments(ceil_div(view.inner, kTile)),
         runs(segments > 1 ? 1 : std::min(view.outer, kTile / view.inner)) {}
 

@@ -41,9 +41,9 @@ struct Reduction {
 constexpr int kReduceThreads = 512;
 
 // One block: one channel. fp64 costs nothing at this size and keeps the fp32 partial sums' digits.
-static __global__ void __launch_bounds__(kReduceThreads)
-    reduce_kernel(const float* __restrict__ partials, Reduction shape, float scale,
-                float* __restrict__ out) {  // [channels]
+static __global__ void __launch_bounds__(kReduceThreads) reduce_kernel(
+    const float* __restrict__ partials, Reduction shape, float scale,
+    float* __restrict__ out) {  // [channels]
   const int64_t channel = blockIdx.x, per_row = shape.copies * shape.group;
   double sum = 0;
   for (int64_t i = threadIdx.x; i < shape.down * per_row; i += kReduceThreads) {

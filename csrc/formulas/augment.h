@@ -42,7 +42,8 @@ DAQAKD_INLINE uint8_t truncated(double v) {
 
 // Clips the bits, ordered as positive floats are: choices between floats would become branches.
 DAQAKD_INLINE uint8_t truncated(float v) {
-  const int32_t bits = int32_t(bits_as<uint32_t>(v)) & -int32_t(v > 0.0f), most = 0x437f0000;  // 255
+  const int32_t bits = int32_t(bits_as<uint32_t>(v)) & -int32_t(v > 0.0f),
+                most = 0x437f0000;  // 255
   return uint8_t(int(bits_as<float>(uint32_t(bits < most ? bits : most))));
 }
 

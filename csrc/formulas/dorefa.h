@@ -92,7 +92,9 @@ struct DoReFaWeight {
   static constexpr int kBits = 0;
 
   DAQAKD_INLINE DoReFaWeightRange<T> prepare(T maximum) const { return {maximum, bits}; }
-  DAQAKD_INLINE T value(T w, const DoReFaWeightRange<T>& all) const { return dorefa_weight(w, all); }
+  DAQAKD_INLINE T value(T w, const DoReFaWeightRange<T>& all) const {
+    return dorefa_weight(w, all);
+  }
 
   int64_t bits;
 };

@@ -4,8 +4,8 @@
 
 namespace daqakd {
 
-// ce_weight * CE(z, y) + kd_weight * T^2 * KL(softmax(t / T) || softmax(z / T)), Hinton et al. 2015,
-// in the compute type C. Logits are taken relative to the largest of their row; 0 times an infinity is 0.
+// Hinton et al. 2015: ce_weight * CE(z, y) + kd_weight * T^2 * KL(softmax(t / T) || softmax(z /
+// T)), in the compute type C. Logits are relative to the largest of their row; 0 * infinity is 0.
 template <class C>
 struct KDSettings {
   C temperature, ce_weight, kd_weight;
@@ -61,8 +61,8 @@ DAQAKD_INLINE C kd_weighted(C weight, C z) {
   return weight == C(0) ? C(0) : weight * z;
 }
 
-// A target of weight 0 is an ignored row. ce_coefficient is ce_weight, for a mean times the rows over
-// those that are not ignored.
+// A target of weight 0 is an ignored row. ce_coefficient is ce_weight, for a mean times the rows
+// over those that are not ignored.
 template <class C>
 DAQAKD_INLINE KDRow<C> kd_row(
     const KDSums<C>& sums, const KDTarget<C>& target, C ce_coefficient,
@@ -82,7 +82,8 @@ DAQAKD_INLINE KDRow<C> kd_row(
 // One class of the student's gradient, but for its target.
 template <class C>
 DAQAKD_INLINE C kd_gradient(const KDExponentials<C>& e, const KDRow<C>& row) {
-  return e.exp_z * row.exp_z_scale + (e.exp_z_T * row.exp_z_T_scale - e.exp_t_T * row.exp_t_T_scale);
+  return e.exp_z * row.exp_z_scale +
+         (e.exp_z_T * row.exp_z_T_scale - e.exp_t_T * row.exp_t_T_scale);
 }
 
 template <class C>

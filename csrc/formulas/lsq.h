@@ -10,8 +10,8 @@ namespace daqakd {
 // LSQ, Esser et al. 2020, equations 1 to 3, in the compute type T.
 template <class T>
 struct LSQRange {
-  T qmin, qmax;             // lowest and highest code
-  T pass_low, pass_high;    // dx passes where pass_low <= x / s <= pass_high
+  T qmin, qmax;           // lowest and highest code
+  T pass_low, pass_high;  // dx passes where pass_low <= x / s <= pass_high
 };
 
 template <class T>
@@ -25,8 +25,7 @@ DAQAKD_INLINE T lsq_quantize(T x, const Step<T>& s, const LSQRange<T>& range) {
 }
 
 template <class T>
-DAQAKD_INLINE LSQGradient<T> lsq_gradient(
-    T grad, T x, const Step<T>& s, const LSQRange<T>& range) {
+DAQAKD_INLINE LSQGradient<T> lsq_gradient(T grad, T x, const Step<T>& s, const LSQRange<T>& range) {
   const T v = s.divide(x);
   const T code = round_half_even(clip(v, range.qmin, range.qmax));
   const T inside = keep_within(v, v, range.pass_low, range.pass_high);
