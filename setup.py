@@ -114,9 +114,18 @@ class Build(build_ext):
         tagged = name.endswith("_host")
         return super().get_ext_filename(name) if tagged else name.replace(".", "/") + ".so"
 
+    def run(self):
+        """Build every library; in place, also tell clangd how each file is compiled."""
+        sys.path.insert(0, str(ROOT / "csrc"))
+        super().run()
+        if self.inplace and self.extensions:
+            import ninja_file
+
+            temp = Path(self.build_temp).resolve()
+            ninja_file.write_compile_commands(temp, ROOT / "compile_commands.json")
+
     def build_extension(self, ext):
         """Write build.ninja for one library and run it."""
-        sys.path.insert(0, str(ROOT / "csrc"))
         import ninja_file
 
         out = Path(self.get_ext_fullpath(ext.name)).resolve()

@@ -1,8 +1,10 @@
 """Write build.ninja for one library: which sources, which flags, which libraries."""
 
+import json
 import os
 import re
 import shlex
+import subprocess
 import sysconfig
 
 RULES = """
@@ -89,7 +91,9 @@ def cuda_flags(build):
 def write(name, out, work, csrc, build):
     """Write ``work/build.ninja``, which makes ``out``, the library ``name``."""
     torch = build["torch"]
-    device = "-DDAQAKD_CUDA -DUSE_CUDA" if name == "_C_cuda" else ""
+    device = "-DDAQAKD_DEVICE=cpu -DDAQAKD_KEY=CPU"
+    if name == "_C_cuda":
+        device = "-DDAQAKD_DEVICE=cuda -DDAQAKD_KEY=CUDA -DUSE_CUDA"
     common = f"{build['flags']} {device} -isystem {torch}/include"
     host, nvcc, link = f"{common} {build['host_flags']}", "", f"-L{torch}/lib -ltorch_cpu"
     sources = [csrc / "registration.cpp", *sorted(csrc.glob("cpu/*.cpp"))]
@@ -108,3 +112,14 @@ def write(name, out, work, csrc, build):
         lines.append(f"  flags = {nvcc if cuda else host}")
     lines += [f"build {out}: link {' '.join(objects)}", f"  flags = {link}", ""]
     (work / "build.ninja").write_text("\n".join(lines))
+
+
+def write_compile_commands(folder, path):
+    """Write the commands of all libraries built in ``folder`` to ``path``, which clangd reads."""
+    entries = []
+    for file in sorted(folder.glob("*/build.ninja")):
+        said = subprocess.check_output(["ninja", "-C", file.parent, "-t", "compdb", "cxx", "nvcc"])
+        entries += json.loads(said[said.index(b"[") :])
+    for entry in entries:
+        entry["command"] = entry["command"].partition(" > ")[0]  # the log of nvcc
+    path.write_text(json.dumps(entries, indent=1) + "\n")

@@ -1,15 +1,10 @@
 #include <torch/csrc/stable/library.h>
 
+#include "kd_boundary.h"
 #include "ops.h"
 
-// Compiled once per library: _C registers the CPU implementations, _C_cuda the CUDA ones.
-#if defined(DAQAKD_CUDA)
-#define DAQAKD_KEY CUDA
-namespace device = daqakd::cuda;
-#else
-#define DAQAKD_KEY CPU
-namespace device = daqakd::cpu;
-#endif
+// Compiled once for each device's library.
+namespace device = daqakd::DAQAKD_DEVICE;
 
 STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("lsq_forward.native", TORCH_BOX(&device::lsq_forward));
@@ -25,8 +20,8 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   m.impl("cmi_update.native", TORCH_BOX(&device::cmi_update));
   m.impl("cmi_divergence.native", TORCH_BOX(&device::cmi_divergence));
   m.impl("cmi_divergence_backward.native", TORCH_BOX(&device::cmi_divergence_backward));
-  m.impl("kd_loss_forward.native", TORCH_BOX(&device::kd_loss_forward));
-  m.impl("kd_loss_backward.native", TORCH_BOX(&device::kd_loss_backward));
+  m.impl("kd_loss_forward.native", TORCH_BOX(&daqakd::kd_loss_forward));
+  m.impl("kd_loss_backward.native", TORCH_BOX(&daqakd::kd_loss_backward));
   m.impl("lsq_many_forward.native", TORCH_BOX(&device::lsq_many_forward));
   m.impl("lsq_many_backward.native", TORCH_BOX(&device::lsq_many_backward));
   m.impl("dorefa_weight_many_forward.native", TORCH_BOX(&device::dorefa_weight_many_forward));

@@ -1,32 +1,29 @@
 #pragma once
 
-#include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include "../ops.h"
 #include "layout.h"
 
 namespace daqakd {
 
 // The public functions check first and say more; these keep a direct call from reading wild memory.
 inline void check_parameter(
-    const char* name, const Tensor& parameter, const Tensor& x, std::optional<int64_t> axis) {
+    const char* name, const Tensor& parameter, const Tensor& x, optional<int64_t> axis) {
   const int64_t dim = x.dim();
   STD_TORCH_CHECK(
       !axis.has_value() || (-dim <= *axis && *axis < dim), "axis: expected a dimension of the ",
       dim, "-D input, got ", axis.value_or(0));
   const int64_t wanted = axis.has_value() ? x.size(*axis < 0 ? *axis + dim : *axis) : 1;
   STD_TORCH_CHECK(
-      parameter.numel() == wanted, name, ": expected ", wanted, " values, got ",
-      parameter.numel());
+      parameter.numel() == wanted, name, ": expected ", wanted, " values, got ", parameter.numel());
   STD_TORCH_CHECK(
       parameter.device() == x.device(), name, ": is on another device than the input; move it");
 }
 
 inline void check_same(const char* name, const Tensor& value, const Tensor& x) {
   STD_TORCH_CHECK(
-      value.dim() == x.dim() && std::equal(
-          value.sizes().begin(), value.sizes().end(), x.sizes().begin()),
+      value.dim() == x.dim() &&
+          std::equal(value.sizes().begin(), value.sizes().end(), x.sizes().begin()),
       name, ": expected the shape of the input");
   STD_TORCH_CHECK(
       value.scalar_type() == x.scalar_type() && value.device() == x.device(), name,
@@ -45,8 +42,8 @@ inline void check_mask(const Tensor& mask, const Tensor& grad, int bits) {
 
 inline void check_bits(int64_t bits, bool is_signed) {
   STD_TORCH_CHECK(
-      (is_signed ? 2 : 1) <= bits && bits <= 8, "bits: expected ", is_signed ? 2 : 1,
-      " to 8, got ", bits);
+      (is_signed ? 2 : 1) <= bits && bits <= 8, "bits: expected ", is_signed ? 2 : 1, " to 8, got ",
+      bits);
 }
 
 inline void check_lengths(size_t tensors, std::initializer_list<size_t> others) {
@@ -65,7 +62,7 @@ inline int64_t check_some(const Tensors& tensors) {
 }
 
 // A parameter list is one value for its tensor, or one per row.
-inline std::optional<int64_t> row_axis(const Tensor& parameter) {
+inline optional<int64_t> row_axis(const Tensor& parameter) {
   return parameter.numel() == 1 ? std::nullopt : std::make_optional<int64_t>(0);
 }
 

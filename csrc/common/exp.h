@@ -2,10 +2,9 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 
-#include "inline.h"
+#include "bits.h"
 
 namespace daqakd {
 
@@ -19,8 +18,8 @@ struct ExpConstants<float> {
   static constexpr int kMantissa = 23, kBias = 127;
   static constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer below
   static constexpr float kHigh = 355.0f / 512, kLow = float(0.69314718055994531 - 355.0 / 512);
-  static constexpr float kLowest = -87.3365402f;    // exp is a normal number from here on
-  static constexpr Bits kHalfRoot = 0x3f3504f3u;    // sqrt(1/2)
+  static constexpr float kLowest = -87.3365402f;  // exp is a normal number from here on
+  static constexpr Bits kHalfRoot = 0x3f3504f3u;  // sqrt(1/2)
   // (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2 by the exchange algorithm of Remez, error 7.5e-9
   static constexpr float kExp[] = {
       0.5000000027f, 0.1666657665f, 0.04166637408f, 0.008363235073f, 0.001394121835f};
@@ -36,20 +35,13 @@ struct ExpConstants<double> {
   static constexpr double kHigh = 0x1.62e42fefap-1, kLow = 1.6465949582897081281e-12;
   static constexpr double kLowest = -708.39641853226408;
   static constexpr Bits kHalfRoot = 0x3fe6a09e667f3bcdu;
-  static constexpr double kExp[] = {  // 1 / 2!, 1 / 3!, ...
-      0.5, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
-      1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+  static constexpr double kExp[] = {
+      // 1 / 2!, 1 / 3!, ...
+      0.5,         1.0 / 6,      1.0 / 24,      1.0 / 120,      1.0 / 720,       1.0 / 5040,
+      1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
   static constexpr double kLog[] = {2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9,  2.0 / 11, 2.0 / 13,
                                     2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21, 2.0 / 23};
 };
-
-template <class To, class From>
-DAQAKD_INLINE To bits_as(From value) {
-  static_assert(sizeof(To) == sizeof(From));
-  To result;
-  memcpy(&result, &value, sizeof result);
-  return result;
-}
 
 template <class T, int N>
 DAQAKD_INLINE T polynomial(const T (&coefficients)[N], T x) {

@@ -2,26 +2,14 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
+#include "bits.h"
 #include "math.h"
 
 namespace daqakd {
 
 // exp, log and log1p of doubles within 3 units in the last place, by additions, multiplications and
 // divisions alone: loops vectorize, and CPU and GPU have the same bits.
-
-DAQAKD_INLINE uint64_t double_bits(double value) {
-  uint64_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-DAQAKD_INLINE double bits_double(uint64_t bits) {
-  double value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
 
 constexpr double kIntegers = 6755399441055744.0;  // 1.5 * 2^52: its neighbours are integers
 // ln(2) in two parts, the first so short that its multiples are exact
@@ -43,17 +31,17 @@ DAQAKD_INLINE double exp64(double x) {
   p = p * r + 1.0 / 24;
   p = p * r + 1.0 / 6;
   p = p * r + 0.5;
-  const double scale = bits_double((double_bits(shifted) + 1023) << 52);
+  const double scale = bits_as<double>((bits_as<uint64_t>(shifted) + 1023) << 52);
   return x < -708.0 ? 0.0 : scale * (1.0 + (r + r * r * p));  // NaN stays NaN
 }
 
 // ln(v) as n * ln(2) + 2 * atanh(s), s = (m - 1) / (m + 1), v = 2^n * m, m in [sqrt(1/2), sqrt(2)].
 DAQAKD_INLINE double log64(double v) {
   const bool subnormal = v < 0x1p-1022;
-  const uint64_t bits = double_bits(subnormal ? v * 0x1p54 : v);
-  const double whole = bits_double(bits & 0x000fffffffffffffull | 0x3ff0000000000000ull);
+  const uint64_t bits = bits_as<uint64_t>(subnormal ? v * 0x1p54 : v);
+  const double whole = bits_as<double>(bits & 0x000fffffffffffffull | 0x3ff0000000000000ull);
   const double exponent =
-      bits_double((bits >> 52) + 0x4338000000000000ull) - (kIntegers + 1023.0);
+      bits_as<double>((bits >> 52) + 0x4338000000000000ull) - (kIntegers + 1023.0);
   const bool large = whole > 1.41421356237309505;
   const double m = large ? 0.5 * whole : whole;
   const double n = exponent + (large ? 1.0 : 0.0) - (subnormal ? 54.0 : 0.0);

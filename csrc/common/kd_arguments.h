@@ -1,30 +1,23 @@
 #pragma once
 
-#include <optional>
-#include <tuple>
-
 #include "check.h"
-
-// Of DAQAKD_KD_PARAMETERS.
-#define DAQAKD_KD_NAMES                                                                      \
-  student, teacher, labels, temperature, ce_weight, kd_weight, temperature_tensor,           \
-      ce_weight_tensor, kd_weight_tensor, label_smoothing, ignore_index
 
 namespace daqakd {
 
 enum class KDReduction { none = 0, mean = 1, sum = 2 };
 
+// The arguments of both directions of kd_loss; see daqakd/_ops.py.
 struct KDArguments {
   const Tensor &student, &teacher;  // [B, C]
-  const std::optional<Tensor>& labels;  // int64 [B], or floating-point [B, C]
+  const optional<Tensor>& labels;   // int64 [B], or floating-point [B, C]
   double temperature, ce_weight, kd_weight;
-  const std::optional<Tensor>&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor;  // []
+  const optional<Tensor>&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor;  // []
   double label_smoothing;
   int64_t ignore_index;
   KDReduction reduction;
 
   bool has_hard_labels() const { return labels && labels->scalar_type() == ScalarType::Long; }
-  bool has_each() const { return reduction == KDReduction::none; }
+  bool is_unreduced() const { return reduction == KDReduction::none; }
   double inverse_rows() const { return 1.0 / double(std::max<int64_t>(student.size(0), 1)); }
 
   void check() const {
@@ -41,7 +34,7 @@ struct KDArguments {
   }
 
   void check_upstream(const Tensor& grad) const {
-    check_like(grad, "grad", has_each() ? 1 : 0);
+    check_like(grad, "grad", is_unreduced() ? 1 : 0);
   }
 
   // The first `dim` sizes of the student's logits, its device, and numbers that can be read.
@@ -66,14 +59,13 @@ struct KDArguments {
 
 struct KDOutputs {
   KDOutputs(const KDArguments& given, bool with_grad)
-      : ce(rows(given)), kl(rows(given)),
-        loss(given.has_each() ? rows(given) : empty(ce, nullptr, 0, type(given))),
-        parts(vector(ce, given.has_each() ? 0 : 2, type(given))),
+      : ce(rows(given)),
+        kl(rows(given)),
+        loss(given.is_unreduced() ? rows(given) : empty(ce, nullptr, 0, type(given))),
+        parts(vector(ce, given.is_unreduced() ? 0 : 2, type(given))),
         grad(gradient(given.student, with_grad)) {}
 
-  std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const {
-    return {loss, parts, ce, kl, grad};
-  }
+  tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const { return {loss, parts, ce, kl, grad}; }
 
   static ScalarType type(const KDArguments& given) { return accumulation_type(given.student); }
   static Tensor vector(const Tensor& model, int64_t size, ScalarType type) {

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "../formulas/cmi.h"
 #include "check.h"
+#include "inline.h"
 
 namespace daqakd {
 
@@ -28,9 +28,9 @@ inline void check_row_gradient(const Tensor& grad, const Tensor& logits) {
       "grad: expected one value for each of the ", logits.size(0), " rows");
 }
 
-// The labels of a batch: a class, or a share of each class, times an optional weight.
+// The labels of a batch: a class, or a probability of each class, times an optional weight.
 struct Labels {
-  Labels(const Tensor& labels, const std::optional<Tensor>& weights)
+  Labels(const Tensor& labels, const optional<Tensor>& weights)
       : hard(is_soft(labels) ? nullptr : data<int64_t>(labels)),
         soft(is_soft(labels) ? data<double>(labels) : nullptr),
         weight(weights ? data<double>(*weights) : nullptr) {}
@@ -45,8 +45,8 @@ struct Labels {
 inline void check_rows(const Tensor& logits, const Tensor& labels) {
   STD_TORCH_CHECK(
       logits.dim() == 2 && logits.size(1) > 0, "logits: expected [B, C] with a class at least");
-  const bool fits = is_soft(labels) ? labels.dim() == 2 && labels.size(1) == logits.size(1)
-                                    : labels.dim() == 1;
+  const bool fits =
+      is_soft(labels) ? labels.dim() == 2 && labels.size(1) == logits.size(1) : labels.dim() == 1;
   STD_TORCH_CHECK(
       fits && labels.size(0) == logits.size(0),
       "labels: expected int64 [B] or probabilities [B, C] for the rows of the logits");
@@ -54,14 +54,15 @@ inline void check_rows(const Tensor& logits, const Tensor& labels) {
 }
 
 inline void check_state(
-    const Tensor& state, const Tensor& logits, const std::optional<Tensor>& weight,
-    const std::optional<Tensor>& group) {
+    const Tensor& state, const Tensor& logits, int64_t extra_columns,
+    const optional<Tensor>& weight, const optional<Tensor>& group) {
   const int64_t classes = logits.size(1), rows = logits.size(0);
+  const int64_t columns = classes + extra_columns;
   STD_TORCH_CHECK(
       state.scalar_type() == ScalarType::Long && state.is_contiguous() && state.dim() == 4 &&
-          state.size(1) == classes && state.size(2) == classes + kExtraColumns &&
-          state.size(3) == 2 && state.device() == logits.device(),
-      "state: expected contiguous int64 [groups, ", classes, ", ", classes + kExtraColumns,
+          state.size(1) == classes && state.size(2) == columns && state.size(3) == 2 &&
+          state.device() == logits.device(),
+      "state: expected contiguous int64 [groups, ", classes, ", ", columns,
       ", 2] on the device of the logits");
   STD_TORCH_CHECK(
       !weight || (weight->numel() == rows && weight->device() == logits.device()),

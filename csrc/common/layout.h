@@ -2,16 +2,12 @@
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
-#include <optional>
-#include <vector>
+
+#include "types.h"
 
 namespace daqakd {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 // A dense tensor in memory order: [outer, channels, inner], one parameter per channel.
 struct View {
@@ -35,7 +31,7 @@ inline bool is_dense(const Tensor& x) {
   return true;
 }
 
-inline View view_of(const Tensor& x, std::optional<int64_t> axis) {
+inline View view_of(const Tensor& x, optional<int64_t> axis) {
   const int64_t numel = x.numel();
   if (!axis.has_value()) return {1, 1, numel};
   const int64_t d = *axis < 0 ? *axis + x.dim() : *axis;
@@ -82,8 +78,8 @@ inline Tensor empty_strided(
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(model.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(model.get(), &device_index));
   AtenTensorHandle result;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      dim, sizes, strides, dtype, device_type, device_index, &result));
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(dim, sizes, strides, dtype, device_type, device_index, &result));
   return Tensor(result);
 }
 

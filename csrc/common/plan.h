@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "inline.h"
 #include "layout.h"
 
 namespace daqakd {
@@ -36,8 +37,6 @@ struct Plan {
 
 constexpr int64_t kMaxArea = int64_t(1) << 28;  // places in an image are 32-bit numbers
 
-using MaybeTensor = std::optional<Tensor>;
-
 // Checks the tensors of a plan, and keeps what it had to copy.
 class PlanReader {
  public:
@@ -57,7 +56,7 @@ class PlanReader {
 
   template <class T>
   const T* take(
-      const char* name, const MaybeTensor& x, ScalarType type,
+      const char* name, const optional<Tensor>& x, ScalarType type,
       std::initializer_list<int64_t> sizes) {
     return x.has_value() ? take<T>(name, *x, type, sizes) : nullptr;
   }
@@ -70,9 +69,9 @@ class PlanReader {
 inline Plan read_plan(
     PlanReader& reader, const Tensor& pixels, const Tensor& index, const Tensor& crop,
     const Tensor& flip, const Tensor& setting, const Tensor& kind, const Tensor& lut,
-    const Tensor& integer, const Tensor& real, const MaybeTensor& share, const MaybeTensor& erase,
-    const MaybeTensor& partner, const MaybeTensor& box, const MaybeTensor& weight,
-    const MaybeTensor& values) {
+    const Tensor& integer, const Tensor& real, const optional<Tensor>& share,
+    const optional<Tensor>& erase, const optional<Tensor>& partner, const optional<Tensor>& box,
+    const optional<Tensor>& weight, const optional<Tensor>& values) {
   STD_TORCH_CHECK(
       pixels.dim() == 4 && setting.dim() == 3, "pixels, setting: expected 4 and 3 dimensions");
   const int64_t images = pixels.size(0), height = pixels.size(2), width = pixels.size(3);
@@ -81,8 +80,7 @@ inline Plan read_plan(
       width);
   const int64_t rows = index.numel(), chains = setting.size(1), slots = setting.size(2);
   const int64_t count = kind.numel(), outputs = partner.has_value() ? partner->numel() : rows;
-  STD_TORCH_CHECK(
-      share.has_value() || chains == 1, "share: None allows one chain, got ", chains);
+  STD_TORCH_CHECK(share.has_value() || chains == 1, "share: None allows one chain, got ", chains);
   STD_TORCH_CHECK(
       box.has_value() || !partner.has_value() || (weight.has_value() && values.has_value()),
       "weight: a partner without a box needs it, and values");
@@ -100,10 +98,18 @@ inline Plan read_plan(
       reader.take<float>("share", share, kFloat, {rows, 1 + chains}),
       reader.take<int32_t>("erase", erase, kInt, {rows, 4}),
       reader.take<int64_t>("partner", partner, ScalarType::Long, {outputs}),
-      reader.take<int32_t>("box", partner.has_value() ? box : MaybeTensor(), kInt, {outputs, 4}),
+      reader.take<int32_t>(
+          "box", partner.has_value() ? box : optional<Tensor>(), kInt, {outputs, 4}),
       reader.take<float>("weight", weight, kFloat, {outputs}),
       reader.take<float>("values", values, kFloat, {3, 256}),
-      images, rows, outputs, count, int(chains), int(slots), int(height), int(width)};
+      images,
+      rows,
+      outputs,
+      count,
+      int(chains),
+      int(slots),
+      int(height),
+      int(width)};
 }
 
 inline bool is_written(ScalarType type) {

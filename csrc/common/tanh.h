@@ -2,19 +2,15 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
+#include "bits.h"
 #include "math.h"
 
 namespace daqakd {
 
 // 2^n for |n| <= 126 given as v = n + 1.5 * 2^23: n stands in the low bits of v.
 DAQAKD_INLINE float power_of_two(float v) {
-  uint32_t bits;
-  memcpy(&bits, &v, sizeof bits);
-  bits = (bits + 127u) << 23;
-  memcpy(&v, &bits, sizeof bits);
-  return v;
+  return bits_as<float>((bits_as<uint32_t>(v) + 127u) << 23);
 }
 
 // tanh within 3 units in the last place, by additions, multiplications and one division, so that

@@ -11,68 +11,67 @@
 namespace daqakd::cpu {
 namespace {
 
-void apply(Desk& desk, const Plan& plan, int64_t setting) {
+void apply(Workspace& ws, const Plan& plan, int64_t setting) {
   const float* real = plan.real + 6 * setting;
   switch (Kind(plan.kind[setting])) {
     case Kind::identity:
       return;
     case Kind::lut:
-      return lut(desk, plan.lut + 256 * setting);
+      return lut(ws, plan.lut + 256 * setting);
     case Kind::equalize:
-      return equalize(desk);
+      return equalize(ws);
     case Kind::fixed:
-      return move<Fixed>(desk, plan.integer + 6 * setting);
+      return transform<Fixed>(ws, plan.integer + 6 * setting);
     case Kind::nearest:
-      return move<Nearest>(desk, real);
+      return transform<Nearest>(ws, real);
     case Kind::bilinear:
-      return move<Bilinear>(desk, real);
+      return transform<Bilinear>(ws, real);
     case Kind::autocontrast_pil:
-      return stretch<true>(desk);
+      return stretch<true>(ws);
     case Kind::contrast_pil:
-      return contrast<true>(desk, real);
+      return contrast<true>(ws, real);
     case Kind::color_pil:
-      return color<true>(desk, real);
+      return color<true>(ws, real);
     case Kind::sharpness_pil:
-      return sharpen<true>(desk, real);
+      return sharpen<true>(ws, real);
     case Kind::autocontrast:
-      return stretch<false>(desk);
+      return stretch<false>(ws);
     case Kind::contrast:
-      return contrast<false>(desk, real);
+      return contrast<false>(ws, real);
     case Kind::color:
-      return color<false>(desk, real);
+      return color<false>(ws, real);
     case Kind::sharpness:
-      return sharpen<false>(desk, real);
+      return sharpen<false>(ws, real);
   }
 }
 
-void follow_chain(Desk& desk, const Plan& plan, const int16_t* setting) {  // [slots]
-  for (int slot = 0; slot < plan.slots; ++slot) apply(desk, plan, setting[slot]);
+void follow_chain(Workspace& ws, const Plan& plan, const int16_t* setting) {  // [slots]
+  for (int slot = 0; slot < plan.slots; ++slot) apply(ws, plan, setting[slot]);
 }
 
-void chains(Desk& desk, const Plan& plan, int64_t row) {
-  const int64_t n = 3 * desk.area;
+void chains(Workspace& ws, const Plan& plan, int64_t row) {
+  const int64_t n = 3 * ws.area;
   const int16_t* setting = plan.setting + row * plan.chains * plan.slots;
-  uint8_t* original = desk.pixels = desk.images.get();
-  if (plan.share == nullptr) return follow_chain(desk, plan, setting);
+  uint8_t* original = ws.pixels = ws.images.get();
+  if (plan.share == nullptr) return follow_chain(ws, plan, setting);
   for (int c = 0; c < plan.chains; ++c) {
-    desk.pixels = original + (1 + c) * n;
-    std::memcpy(desk.pixels, original, n);
-    follow_chain(desk, plan, setting + c * plan.slots);
+    ws.pixels = original + (1 + c) * n;
+    std::memcpy(ws.pixels, original, n);
+    follow_chain(ws, plan, setting + c * plan.slots);
   }
-  desk.pixels = original;
+  ws.pixels = original;
   run<MixChains>(original, n, plan.share + row * (1 + plan.chains), plan.chains);
 }
 
-// Leaves the augmented image on the desk.
-void augment_row(Desk& desk, const Plan& plan, int64_t row) {
-  const uint8_t* image = plan.pixels + plan.index[row] * 3 * desk.area;
+// Leaves the augmented image in the workspace.
+void augment_row(Workspace& ws, const Plan& plan, int64_t row) {
+  const uint8_t* image = plan.pixels + plan.index[row] * 3 * ws.area;
   const int64_t top = plan.crop[2 * row], left = plan.crop[2 * row + 1];
-  run<Crop>(
-      static_cast<const Desk*>(&desk), image, top, left, plan.flip[row], desk.images.get());
-  chains(desk, plan, row);
+  run<Crop>(static_cast<const Workspace*>(&ws), image, top, left, plan.flip[row], ws.images.get());
+  chains(ws, plan, row);
   if (plan.erase == nullptr) return;
   const Box box(plan.erase + 4 * row, plan);
-  box.each_row(plan, [&](int64_t at, int n) { std::memset(desk.pixels + at, 0, n); });
+  box.each_row(plan, [&](int64_t at, int n) { std::memset(ws.pixels + at, 0, n); });
 }
 
 // A thread takes the next few rows when it is done with its last: rows differ in work, and threads
@@ -83,17 +82,17 @@ void each_row(const Plan& plan, int64_t rows, const F& body) {
   const int64_t few = std::max<int64_t>(1, kGrain / work);
   std::atomic<int64_t> next = 0;
   parallel(rows, work, [&](int64_t, int64_t) {
-    Desk desk(plan);
+    Workspace ws(plan);
     for (int64_t first; (first = next.fetch_add(few)) < rows;)
-      for (int64_t row = first; row < std::min(rows, first + few); ++row) body(desk, row);
+      for (int64_t row = first; row < std::min(rows, first + few); ++row) body(ws, row);
   });
 }
 
 template <class T>
 void unmixed(const Plan& plan, const Writer<T>& writer) {
-  each_row(plan, plan.rows, [&](Desk& desk, int64_t row) {
-    augment_row(desk, plan, row);
-    writer.write(desk.pixels, row);
+  each_row(plan, plan.rows, [&](Workspace& ws, int64_t row) {
+    augment_row(ws, plan, row);
+    writer.write(ws.pixels, row);
   });
 }
 
@@ -101,14 +100,14 @@ void unmixed(const Plan& plan, const Writer<T>& writer) {
 template <class T>
 void mixed(const Plan& plan, const Writer<T>& writer, uint8_t* rows) {
   const int64_t n = 3 * plan.area();
-  each_row(plan, plan.rows, [&](Desk& desk, int64_t row) {
-    augment_row(desk, plan, row);
-    std::memcpy(rows + row * n, desk.pixels, n);
+  each_row(plan, plan.rows, [&](Workspace& ws, int64_t row) {
+    augment_row(ws, plan, row);
+    std::memcpy(rows + row * n, ws.pixels, n);
   });
-  each_row(plan, plan.outputs, [&](Desk& desk, int64_t row) {
+  each_row(plan, plan.outputs, [&](Workspace& ws, int64_t row) {
     const uint8_t *own = rows + row * n, *other = rows + plan.partner[row] * n;
     if (plan.box == nullptr) return writer.write(own, other, plan.weight[row], row);
-    uint8_t* pixels = desk.pixels;
+    uint8_t* pixels = ws.pixels;
     std::memcpy(pixels, own, n);
     const Box box(plan.box + 4 * row, plan);
     box.each_row(plan, [&](int64_t at, int count) { std::memcpy(pixels + at, other + at, count); });
@@ -137,10 +136,9 @@ void check_ranges(const Plan& plan) {
 Tensor augment(
     const Tensor& pixels, const Tensor& index, const Tensor& crop, const Tensor& flip,
     const Tensor& setting, const Tensor& kind, const Tensor& lut, const Tensor& integer,
-    const Tensor& real, const std::optional<Tensor>& share, const std::optional<Tensor>& erase,
-    const std::optional<Tensor>& partner, const std::optional<Tensor>& box,
-    const std::optional<Tensor>& weight, const std::optional<Tensor>& values, ScalarType dtype,
-    bool channels_last) {
+    const Tensor& real, const optional<Tensor>& share, const optional<Tensor>& erase,
+    const optional<Tensor>& partner, const optional<Tensor>& box, const optional<Tensor>& weight,
+    const optional<Tensor>& values, ScalarType dtype, bool channels_last) {
   PlanReader reader(pixels);
   const Plan plan = read_plan(
       reader, pixels, index, crop, flip, setting, kind, lut, integer, real, share, erase, partner,

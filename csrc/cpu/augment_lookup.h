@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "../common/simd.h"
+#include "simd.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,17 +1,17 @@
 #pragma once
 
-#include "augment_desk.h"
 #include "augment_lookup.h"
+#include "augment_workspace.h"
 
 // Operations that leave pixels where they are. Loops that a compiler can vectorize stand in a
 // struct of their own, compiled for each instruction set.
 namespace daqakd::cpu {
 
-inline void lut(Desk& desk, const uint8_t* table) {  // [256]
-  look_up(desk.pixels, 3 * desk.area, table);
+inline void lut(Workspace& ws, const uint8_t* table) {  // [256]
+  look_up(ws.pixels, 3 * ws.area, table);
 }
 
-// Four histograms: equal neighbours would wait for each other.
+// Four histograms: increments of one counter would wait for each other.
 inline void histogram(const uint8_t* pixels, int64_t n, unsigned* counts) {  // [256]
   unsigned parts[4][256] = {};
   int64_t i = 0;
@@ -24,7 +24,7 @@ inline void histogram(const uint8_t* pixels, int64_t n, unsigned* counts) {  // 
   for (int v = 0; v < 256; ++v) counts[v] = parts[0][v] + parts[1][v] + parts[2][v] + parts[3][v];
 }
 
-struct Spread {
+struct EqualizeTable {
   DAQAKD_INLINE static void run(
       const unsigned* __restrict__ below, unsigned last, unsigned area,
       uint8_t* __restrict__ table) {
@@ -32,18 +32,18 @@ struct Spread {
   }
 };
 
-inline void equalize(Desk& desk) {
+inline void equalize(Workspace& ws) {
   for (int c = 0; c < 3; ++c) {
-    uint8_t *channel = desk.pixels + c * desk.area, table[256];
+    uint8_t *channel = ws.pixels + c * ws.area, table[256];
     unsigned counts[256], below[256], sum = 0;
-    histogram(channel, desk.area, counts);
+    histogram(channel, ws.area, counts);
     int largest = 255;
     while (largest > 0 && counts[largest] == 0) --largest;
     for (int v = 0; v < 256; sum += counts[v++]) below[v] = sum;
-    run<Spread>(
-        static_cast<const unsigned*>(below), counts[largest], unsigned(desk.area),
+    run<EqualizeTable>(
+        static_cast<const unsigned*>(below), counts[largest], unsigned(ws.area),
         static_cast<uint8_t*>(table));
-    look_up(channel, desk.area, table);
+    look_up(channel, ws.area, table);
   }
 }
 
@@ -68,14 +68,14 @@ struct Stretched {
 };
 
 template <bool kPil>
-void stretch(Desk& desk) {
+void stretch(Workspace& ws) {
   for (int c = 0; c < 3; ++c) {
-    uint8_t *channel = desk.pixels + c * desk.area, table[256];
+    uint8_t *channel = ws.pixels + c * ws.area, table[256];
     int low, high;
-    run<Extremes>(static_cast<const uint8_t*>(channel), desk.area, &low, &high);
+    run<Extremes>(static_cast<const uint8_t*>(channel), ws.area, &low, &high);
     if (low >= high) continue;
     run<Stretched<kPil>>(low, high, static_cast<uint8_t*>(table));
-    look_up(channel, desk.area, table);
+    look_up(channel, ws.area, table);
   }
 }
 
@@ -115,18 +115,20 @@ struct BlendLevels {
 };
 
 template <bool kPil>
-void contrast(Desk& desk, const float* factors) {  // [2]
-  const int64_t sum = run<GreySum<kPil>>(static_cast<const uint8_t*>(desk.pixels), desk.area);
+void contrast(Workspace& ws, const float* factors) {  // [2]
+  const int64_t sum = run<GreySum<kPil>>(static_cast<const uint8_t*>(ws.pixels), ws.area);
   uint8_t table[256];
-  const float mean = kPil ? mean_luma(sum, desk.area) : mean_grey(sum, desk.area);
+  const float mean = kPil ? mean_luma(sum, ws.area) : mean_grey(sum, ws.area);
   run<BlendLevels<kPil>>(Blend<kPil>(factors), mean, static_cast<uint8_t*>(table));
-  lut(desk, table);
+  lut(ws, table);
 }
 
 template <bool kPil>
 struct BlendGrey {
   DAQAKD_INLINE static void run(const Blend<kPil> blend, uint8_t* pixels, int64_t area) {
-    uint8_t *__restrict__ r = pixels, *__restrict__ g = r + area, *__restrict__ b = g + area;
+    uint8_t* __restrict__ r = pixels;
+    uint8_t* __restrict__ g = r + area;
+    uint8_t* __restrict__ b = g + area;
     for (int64_t i = 0; i < area; ++i) {
       const float d = float(kPil ? luma(r[i], g[i], b[i]) : grey(r[i], g[i], b[i]));
       r[i] = blend.of(r[i], d);
@@ -137,11 +139,11 @@ struct BlendGrey {
 };
 
 template <bool kPil>
-void color(Desk& desk, const float* factors) {  // [2]
-  run<BlendGrey<kPil>>(Blend<kPil>(factors), desk.pixels, desk.area);
+void color(Workspace& ws, const float* factors) {  // [2]
+  run<BlendGrey<kPil>>(Blend<kPil>(factors), ws.pixels, ws.area);
 }
 
-// Each pixel by the eight around it, as if lines followed each other without a border.
+// Each pixel by the eight around it, as if each line continued in the next.
 struct Smooth {
   DAQAKD_INLINE static void run(
       const uint8_t* __restrict__ v, int64_t width, int64_t area, uint8_t* __restrict__ out) {
@@ -162,8 +164,8 @@ struct BlendImages {
   }
 };
 
-// The border of one pixel stays.
-inline void keep_border(const uint8_t* pixels, int64_t width, int64_t area, uint8_t* out) {
+// Pixels on the image's edges stay as they are.
+inline void copy_edges(const uint8_t* pixels, int64_t width, int64_t area, uint8_t* out) {
   std::memcpy(out, pixels, width);
   for (int64_t at = 0; at < area; at += width) {
     out[at] = pixels[at];
@@ -173,17 +175,17 @@ inline void keep_border(const uint8_t* pixels, int64_t width, int64_t area, uint
 }
 
 template <bool kPil>
-void sharpen(Desk& desk, const float* factors) {  // [2]
-  const int64_t width = desk.width, area = desk.area;
-  if (desk.height < 3 || width < 3) return;
+void sharpen(Workspace& ws, const float* factors) {  // [2]
+  const int64_t width = ws.width, area = ws.area;
+  if (ws.height < 3 || width < 3) return;
   for (int c = 0; c < 3; ++c) {
-    const uint8_t* channel = desk.pixels + c * area;
-    uint8_t* other = desk.spare.get() + c * area;
+    const uint8_t* channel = ws.pixels + c * area;
+    uint8_t* other = ws.spare.get() + c * area;
     run<Smooth>(channel, width, area, other);
-    keep_border(channel, width, area, other);
+    copy_edges(channel, width, area, other);
   }
-  const uint8_t* other = desk.spare.get();
-  run<BlendImages<kPil>>(Blend<kPil>(factors), other, 3 * area, desk.pixels);
+  const uint8_t* other = ws.spare.get();
+  run<BlendImages<kPil>>(Blend<kPil>(factors), other, 3 * area, ws.pixels);
 }
 
 }  // namespace daqakd::cpu

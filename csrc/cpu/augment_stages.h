@@ -1,12 +1,12 @@
 #pragma once
 
-#include "../common/element.h"
-#include "augment_desk.h"
+#include "augment_workspace.h"
+#include "element.h"
 
 // What happens to whole images around the operations: cropped, chains mixed, boxes, written.
 namespace daqakd::cpu {
 
-// The places of a side whose source, `shift` places further, is inside as well.
+// The pixels along a side whose source, `shift` pixels further, is inside as well.
 struct Overlap {
   DAQAKD_INLINE Overlap(int64_t side, int64_t shift)
       : begin(std::max<int64_t>(0, -shift)), end(std::min(side, side - shift)) {}
@@ -17,18 +17,18 @@ struct Overlap {
 // pixels[y, x] = image[y + top, x + left], 0 outside; mirrored before it is shifted.
 struct Crop {
   DAQAKD_INLINE static void run(
-      const Desk* desk, const uint8_t* image, int64_t top, int64_t left, bool flip,
+      const Workspace* ws, const uint8_t* image, int64_t top, int64_t left, bool flip,
       uint8_t* pixels) {
-    const int64_t width = desk->width;
-    const Overlap down(desk->height, top), across(width, left);
+    const int64_t width = ws->width;
+    const Overlap down(ws->height, top), across(width, left);
     const int64_t first = flip ? width - across.end : across.begin;
-    std::memset(pixels, 0, 3 * desk->area);
+    std::memset(pixels, 0, 3 * ws->area);
     if (across.begin >= across.end) return;
     for (int64_t c = 0; c < 3; ++c)
       for (int64_t y = down.begin; y < down.end; ++y)
         line(
-            image + c * desk->area + (y + top) * width + left + across.begin,
-            across.end - across.begin, flip, pixels + c * desk->area + y * width + first);
+            image + c * ws->area + (y + top) * width + left + across.begin,
+            across.end - across.begin, flip, pixels + c * ws->area + y * width + first);
   }
 
   DAQAKD_INLINE static void line(
@@ -38,7 +38,7 @@ struct Crop {
   }
 };
 
-// The first of the images [1 + chains, n] becomes their sum by share.
+// The first of the images [1 + chains, n] becomes their sum, weighted by share.
 struct MixChains {
   DAQAKD_INLINE static void run(
       uint8_t* __restrict__ images, int64_t n, const float* share, int chains) {

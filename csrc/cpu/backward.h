@@ -7,13 +7,6 @@
 
 namespace daqakd::cpu {
 
-// dx of an element, and its shares of N sums.
-template <class C, int N>
-struct Shares {
-  C dx;
-  std::array<C, N> sums;
-};
-
 // What gradient() sees of an element besides its gradient: the input, or its code in the mask.
 template <class T>
 struct Values {
@@ -32,15 +25,16 @@ struct Values {
 template <int kBits, class C>
 struct Codes {
   using Wide = std::conditional_t<sizeof(C) == 8, int64_t, int32_t>;
-  static constexpr int kPer = 8 / kBits;
+  static constexpr int kPerByte = 8 / kBits;
   struct Buffer {
-    uint8_t bytes[kBlock + 2 * kPer];
+    uint8_t bytes[kBlock + 2 * kPerByte];
     Wide of[kBlock];
   };
   DAQAKD_INLINE const Wide* block(int64_t first, int64_t n, Buffer& buffer) const {
-    const int64_t skipped = (start + first) % kPer, bytes = (skipped + n + kPer - 1) / kPer;
-    const uint8_t* __restrict__ packed = mask + (start + first) / kPer;
-    for (int64_t i = 0; i < bytes; ++i) unpack_byte<kBits>(packed[i], buffer.bytes + i * kPer);
+    const int64_t skipped = (start + first) % kPerByte,
+                  bytes = (skipped + n + kPerByte - 1) / kPerByte;
+    const uint8_t* __restrict__ packed = mask + (start + first) / kPerByte;
+    for (int64_t i = 0; i < bytes; ++i) unpack_byte<kBits>(packed[i], buffer.bytes + i * kPerByte);
     for (int64_t i = 0; i < n; ++i) buffer.of[i] = buffer.bytes[skipped + i];
     return buffer.of;
   }
@@ -50,7 +44,7 @@ struct Codes {
   int64_t start;
 };
 
-// Where the shares go: 16 lanes of each sum for all elements, or one sum for each element.
+// Where contributions go: 16 lanes of each sum for all elements, or one sum for each element.
 template <class C>
 struct Lanes {
   C (*of)[kLanes];  // [kSums, 16]
@@ -72,8 +66,9 @@ struct BackwardBody {
       const int64_t count = std::min<int64_t>(kBlock, n - first);
       C* out = to;
       if constexpr (Op::kHasDx) out = target(dx + first, to);
-      block(widen(g + first, count, grads), source.block(first, count, buffer), out, first, count,
-            p, sums, op);
+      block(
+          widen(g + first, count, grads), source.block(first, count, buffer), out, first, count, p,
+          sums, op);
       if constexpr (Op::kHasDx) narrow(out, count, dx + first);
     }
   }
@@ -85,9 +80,9 @@ struct BackwardBody {
     C lanes[Op::kSums + 1][kLanes];
     std::copy_n(&sums.of[0][0], Op::kSums * kLanes, &lanes[0][0]);
     const auto one = [&](int64_t i, int lane) __attribute__((always_inline)) {
-      const auto shares = op->gradient(g[i], v[i], p(0));
-      if constexpr (Op::kHasDx) dx[i] = shares.dx;
-      for (int k = 0; k < Op::kSums; ++k) lanes[k][lane] += shares.sums[k];
+      const auto added = op->gradient(g[i], v[i], p(0));
+      if constexpr (Op::kHasDx) dx[i] = added.dx;
+      for (int k = 0; k < Op::kSums; ++k) lanes[k][lane] += added.sums[k];
     };
     const int64_t whole = n / kLanes * kLanes;
     for (int64_t i = 0; i < whole; i += kLanes)
@@ -101,9 +96,9 @@ struct BackwardBody {
       const C* __restrict__ g, const V* __restrict__ v, C* __restrict__ dx, int64_t first,
       int64_t n, const Parameters& p, const PerElement<C>& sums, const Op* op) {
     for (int64_t i = 0; i < n; ++i) {
-      const auto shares = op->gradient(g[i], v[i], p(first + i));
-      dx[i] = shares.dx;
-      sums.of[first + i] += shares.sums[0];
+      const auto added = op->gradient(g[i], v[i], p(first + i));
+      dx[i] = added.dx;
+      sums.of[first + i] += added.sums[0];
     }
   }
 };
@@ -113,13 +108,13 @@ void backward_rows(
     const Rows& plan, const T* g, Source source, const Compute<T>* parameter, T* dx,
     Compute<T>* partials, const Op& op) {
   using C = Compute<T>;
-  plan.each([&](int64_t unit, int64_t channel, int64_t first, int64_t n) {
+  plan.each([&](int64_t task, int64_t channel, int64_t first, int64_t n) {
     C lanes[Op::kSums + 1][kLanes] = {};
-    run<BackwardBody<T, Op, Source, Same<Parameter>, Lanes<C>>>(
+    run<BackwardBody<T, Op, Source, OneParameter<Parameter>, Lanes<C>>>(
         g + first, source.from(first), dx + first, n,
-        Same<Parameter>{op.prepare(parameter[channel])}, Lanes<C>{lanes}, &op);
+        OneParameter<Parameter>{op.prepare(parameter[channel])}, Lanes<C>{lanes}, &op);
     for (int k = 0; k < Op::kSums; ++k)
-      partials[k * plan.down() * plan.across() + unit] = add_lanes(lanes[k]);
+      partials[k * plan.down() * plan.across() + task] = add_lanes(lanes[k]);
   });
 }
 
@@ -129,13 +124,13 @@ void backward_columns(
     Compute<T>* partials, const Op& op) {
   using C = Compute<T>;
   plan.each([&](int64_t tile, int64_t left, int64_t columns, int64_t top, int64_t bottom) {
-    C values[kAcross], sum[kAcross] = {};
+    C values[kTileColumns], sum[kTileColumns] = {};
     plan.spread(parameter, left, columns, values);
     for (int64_t row = top; row < bottom; ++row) {
       const int64_t first = row * plan.width + left;
-      run<BackwardBody<T, Op, Source, Each<Op, C>, PerElement<C>>>(
+      run<BackwardBody<T, Op, Source, EachParameter<Op, C>, PerElement<C>>>(
           g + first, source.from(first), dx + first, std::min(columns, plan.view.numel() - first),
-          Each<Op, C>{&op, values}, PerElement<C>{sum}, &op);
+          EachParameter<Op, C>{&op, values}, PerElement<C>{sum}, &op);
     }
     std::copy_n(sum, columns, partials + tile * plan.width + left);
   });

@@ -12,60 +12,62 @@ struct Centroids {
 
 struct MixRow {
   DAQAKD_INLINE static void run(
-      const double* __restrict__ centroid, double share, int64_t classes, double* __restrict__ mix) {
-    for (int64_t k = 0; k < classes; ++k) mix[k] += share * centroid[k];
+      const double* __restrict__ centroid, double label_weight, int64_t classes,
+      double* __restrict__ mix) {
+    for (int64_t k = 0; k < classes; ++k) mix[k] += label_weight * centroid[k];
   }
 };
 
-// z [C] -> shares and gaps [padded], and their product's sum; `reference` [padded] is a centroid or
-// a `mixture` of them.
+// z [C] -> probabilities and log_ratios [padded], and their product's sum; `reference` [padded] is
+// a centroid or a `mixture` of them.
 template <class T>
 struct DivergeRow {
   DAQAKD_INLINE static void run(
-      const T* z, int64_t classes, bool mixture, const double* reference, double* shares,
-      double* gaps, double* divergence) {
+      const T* z, int64_t classes, bool mixture, const double* reference, double* probabilities,
+      double* log_ratios, double* divergence) {
     CMIRow row;
-    WeighRow<T>::run(z, classes, shares, &row);
+    WeighRow<T>::run(z, classes, probabilities, &row);
     const double* __restrict__ r = reference;
-    double *__restrict__ gap = gaps, *__restrict__ p = shares;
+    double* __restrict__ log_ratio = log_ratios;
+    double* __restrict__ p = probabilities;
     const int64_t width = padded(classes);
-    for (int64_t k = 0; k < width; ++k) gap[k] = log64(r[k]);
+    for (int64_t k = 0; k < width; ++k) log_ratio[k] = log64(r[k]);
     if (!mixture) {
       const double peak = peak_of(r, width);
       const double rest = sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) {
         return r[k] == peak ? 0.0 : r[k];
       });
       const double log_peak = cmi_log_peak(peak, rest);
-      for (int64_t k = 0; k < width; ++k) gap[k] = r[k] == peak ? log_peak : gap[k];
+      for (int64_t k = 0; k < width; ++k) log_ratio[k] = r[k] == peak ? log_peak : log_ratio[k];
     }
     for (int64_t k = 0; k < classes; ++k) {
       p[k] *= row.reciprocal;
-      gap[k] = cmi_gap(p[k], row.log_share(load(z[k])), gap[k]);
+      log_ratio[k] = cmi_log_ratio(p[k], row.log_probability(load(z[k])), log_ratio[k]);
     }
-    std::fill(gap + classes, gap + width, 0.0);
-    *divergence =
-        sum_lanes(width, [&](int64_t k) __attribute__((always_inline)) { return p[k] * gap[k]; });
+    std::fill(log_ratio + classes, log_ratio + width, 0.0);
+    *divergence = sum_lanes(
+        width, [&](int64_t k) __attribute__((always_inline)) { return p[k] * log_ratio[k]; });
   }
 };
 
-// Calls body(row, shares, gaps, divergence) for every row.
+// Calls body(row, probabilities, log_ratios, divergence) for every row.
 template <class T, class F>
 void diverge(
     const BatchLabels& batch, const T* logits, int64_t rows, const Centroids& centroids,
     const F& body) {
   const int64_t classes = batch.classes, width = padded(classes);
   parallel(rows, classes * kCost, [&](int64_t begin, int64_t end) {
-    std::vector<double> shares(width), gaps(width), reference(width);
+    std::vector<double> probabilities(width), log_ratios(width), reference(width);
     for (int64_t i = begin; i < end; ++i) {
       std::fill(reference.begin(), reference.end(), 0.0);
-      batch.each(i, 0, classes, [&](int64_t label, double share) {
-        run<MixRow>(centroids.row(label), share, classes, reference.data());
+      batch.each(i, 0, classes, [&](int64_t label, double label_weight) {
+        run<MixRow>(centroids.row(label), label_weight, classes, reference.data());
       });
       double divergence;
       run<DivergeRow<T>>(
-          logits + i * classes, classes, !batch.hard,
-          static_cast<const double*>(reference.data()), shares.data(), gaps.data(), &divergence);
-      body(i, shares.data(), gaps.data(), divergence);
+          logits + i * classes, classes, !batch.hard, static_cast<const double*>(reference.data()),
+          probabilities.data(), log_ratios.data(), &divergence);
+      body(i, probabilities.data(), log_ratios.data(), divergence);
     }
   });
 }
@@ -104,11 +106,11 @@ Tensor cmi_divergence_backward(
     T* out = mutable_data<T>(result);
     diverge(
         batch, data<T>(z), rows, Centroids{data<double>(q), q.stride(0)},
-        [&](int64_t i, const double* p, const double* gap, double divergence) {
+        [&](int64_t i, const double* p, const double* log_ratio, double divergence) {
           const double upstream = data<double>(g)[i];
           for (int64_t k = 0; k < classes; ++k)
             out[i * classes + k] =
-                store<T>(Compute<T>(upstream * p[k] * (gap[k] - divergence)));
+                store<T>(Compute<T>(upstream * p[k] * (log_ratio[k] - divergence)));
         });
   });
   return in_strides_of(result, empty_as(logits));

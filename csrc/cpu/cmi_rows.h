@@ -4,10 +4,10 @@
 #include <vector>
 
 #include "../common/labels.h"
-#include "../common/simd.h"
 #include "../formulas/cmi.h"
 #include "dispatch.h"
 #include "partition.h"
+#include "simd.h"
 
 // Rows of logits one after another, in the order of sums that the CUDA kernels have.
 namespace daqakd::cpu {
@@ -72,7 +72,7 @@ struct BatchLabels : Labels {
     }
   }
 
-  // body(label, share) for the labels from `begin` to `end` that a row has.
+  // body(label, label_weight) for the labels from `begin` to `end` that a row has.
   template <class F>
   void each(int64_t row, int64_t begin, int64_t end, const F& body) const {
     if (hard && begin <= hard[row] && hard[row] < end) body(hard[row], weight_of(row));

@@ -15,11 +15,11 @@ void add(int64_t* column, double value) {
 // One row, weights [C], to the sums of one class, [C + 5, 2]; z is the logit of that class.
 void add_row(
     const CMIRow& row, const double* weights, int64_t classes, double z, int64_t label,
-    double share, int64_t* sums) {
+    double label_weight, int64_t* sums) {
   for (int64_t k = 0; row.valid() && k < classes; ++k)
-    add(sums + 2 * k, weights[k] * row.reciprocal * share);
+    add(sums + 2 * k, weights[k] * row.reciprocal * label_weight);
   for (int column = 0; column < kExtraColumns; ++column)
-    add(sums + 2 * (classes + column), cmi_extra(row, column, label, z) * share);
+    add(sums + 2 * (classes + column), cmi_extra(row, column, label, z) * label_weight);
 }
 
 // Row by row first, then class by class: no two threads write the same sums, and integers add up
@@ -39,11 +39,12 @@ void update(const BatchLabels& batch, const T* logits, int64_t rows, int64_t* st
     });
     parallel(classes, count * kCost, [&](int64_t begin, int64_t end) {
       for (int64_t i = 0; i < count; ++i)
-        batch.each(first + i, begin, end, [&](int64_t label, double share) {
+        batch.each(first + i, begin, end, [&](int64_t label, double label_weight) {
           const int64_t group = batch.group ? batch.group[first + i] : 0;
-          const int64_t place = (group * classes + label) * (classes + kExtraColumns) * 2;
-          add_row(scalars[i], &weights[i * width], classes, load(z[i * classes + label]), label,
-                  share, state + place);
+          const int64_t offset = (group * classes + label) * (classes + kExtraColumns) * 2;
+          add_row(
+              scalars[i], &weights[i * width], classes, load(z[i * classes + label]), label,
+              label_weight, state + offset);
         });
     });
   }
@@ -52,10 +53,10 @@ void update(const BatchLabels& batch, const T* logits, int64_t rows, int64_t* st
 }  // namespace
 
 void cmi_update(
-    Tensor state, const Tensor& logits, const Tensor& labels, std::optional<Tensor> weight,
-    std::optional<Tensor> group) {
+    Tensor state, const Tensor& logits, const Tensor& labels, optional<Tensor> weight,
+    optional<Tensor> group) {
   check_rows(logits, labels);
-  check_state(state, logits, weight, group);
+  check_state(state, logits, kExtraColumns, weight, group);
   if (logits.numel() == 0) return;
   const Tensor z = as_rows(logits), y = label_rows(labels);
   if (weight) weight = as_parameter(*weight, ScalarType::Double);

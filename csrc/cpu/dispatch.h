@@ -3,8 +3,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include "../common/element.h"
 #include "../common/layout.h"
+#include "element.h"
 
 namespace daqakd::cpu {
 

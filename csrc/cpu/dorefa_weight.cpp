@@ -12,73 +12,12 @@ namespace daqakd::cpu {
 namespace {
 
 template <class C>
-struct None {};
-
-template <class C>
-struct Weight {
-  static constexpr int kBits = 0;
-
-  DAQAKD_INLINE DoReFaWeights<C> prepare(C maximum) const { return {maximum, bits}; }
-  DAQAKD_INLINE C value(C w, const DoReFaWeights<C>& all) const { return dorefa_weight(w, all); }
-
-  int64_t bits;
-};
-
-template <class C>
-struct WeightBackward {
-  static constexpr int kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  DAQAKD_INLINE Divisor<C> prepare(C maximum) const { return Divisor<C>(maximum); }
-  DAQAKD_INLINE Shares<C, 0> gradient(C g, C w, const Divisor<C>& maximum) const {
-    return {dorefa_weight_gradient(g, w, maximum, share), {}};
+struct TiedWeightBackward : DoReFaWeightBackward<C> {
+  DAQAKD_INLINE typename DoReFaWeightBackward<C>::Prepared prepare(C maximum) const {
+    return {Divisor<C>(maximum), tie_gradient};
   }
 
-  C share;
-};
-
-// sum(g * tanh(w)), and how many weights are the largest.
-template <class C>
-struct MaximumGradient {
-  static constexpr int kSums = 2;
-  static constexpr bool kHasDx = false;
-
-  DAQAKD_INLINE C prepare(C maximum) const { return maximum; }
-  DAQAKD_INLINE Shares<C, 2> gradient(C g, C w, C maximum) const {
-    const C t = tanh_of(w);
-    return {C(0), {g * t, std::fabs(t) == maximum ? C(1) : C(0)}};
-  }
-};
-
-template <class C>
-struct Binary {
-  static constexpr int kBits = 0;
-
-  DAQAKD_INLINE C prepare(C scale) const { return scale; }
-  DAQAKD_INLINE C value(C w, C scale) const { return dorefa_binary(w, scale); }
-};
-
-template <class C>
-struct BinaryBackward {
-  static constexpr int kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  DAQAKD_INLINE C prepare(C share) const { return share; }
-  DAQAKD_INLINE Shares<C, 0> gradient(C g, C w, C share) const {
-    return {g + dorefa_binary(w, share), {}};
-  }
-};
-
-// sum(g * sign(w)); with g = w it is sum|w|.
-template <class C>
-struct SignedSum {
-  static constexpr int kSums = 1;
-  static constexpr bool kHasDx = false;
-
-  DAQAKD_INLINE None<C> prepare(C) const { return {}; }
-  DAQAKD_INLINE Shares<C, 1> gradient(C g, C w, None<C>) const {
-    return {C(0), {dorefa_binary(w, g)}};
-  }
+  C tie_gradient;
 };
 
 // Bits of |w| are ordered like |w|, with NaN above everything.
@@ -95,11 +34,8 @@ struct LargestBody {
     for (int64_t first = 0; first < n; first += kBlock) {
       const int64_t count = std::min<int64_t>(kBlock, n - first);
       const C* __restrict__ wide = widen(w + first, count, buffer);
-      for (int64_t i = 0; i < count; ++i) {
-        Bits<C> bits;
-        std::memcpy(&bits, wide + i, sizeof bits);
-        largest = std::max<Bits<C>>(largest, bits & ~Bits<C>(0) >> 1);
-      }
+      for (int64_t i = 0; i < count; ++i)
+        largest = std::max<Bits<C>>(largest, bits_as<Bits<C>>(wide[i]) & ~Bits<C>(0) >> 1);
     }
     return largest;
   }
@@ -109,16 +45,13 @@ struct LargestBody {
 template <class T>
 Compute<T> largest_tanh(const T* w, int64_t numel) {
   using C = Compute<T>;
-  const int64_t pieces = ceil_div(numel, kPiece);
-  std::unique_ptr<Bits<C>[]> found(new Bits<C>[pieces]);
-  parallel(pieces, kPiece, [&](int64_t begin, int64_t end) {
+  const int64_t segments = ceil_div(numel, kSegment);
+  std::unique_ptr<Bits<C>[]> found(new Bits<C>[segments]);
+  parallel(segments, kSegment, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      found[i] = run<LargestBody<T>>(w + i * kPiece, std::min(kPiece, numel - i * kPiece));
+      found[i] = run<LargestBody<T>>(w + i * kSegment, std::min(kSegment, numel - i * kSegment));
   });
-  const Bits<C> bits = *std::max_element(found.get(), found.get() + pieces);
-  C largest;
-  std::memcpy(&largest, &bits, sizeof largest);
-  return tanh_of(largest);
+  return tanh_of(bits_as<C>(*std::max_element(found.get(), found.get() + segments)));
 }
 
 template <class T>
@@ -127,19 +60,18 @@ Compute<T> signed_mean(const View& view, const T* g, const T* w) {
   const C unused = 0;
   C mean;
   backward<T>(
-      view, g, Values<T>{w}, &unused, static_cast<T*>(nullptr), {&mean},
-      1.0 / double(view.numel()), SignedSum<C>{});
+      view, g, Values<T>{w}, &unused, static_cast<T*>(nullptr), {&mean}, 1.0 / double(view.numel()),
+      DoReFaSignedSum<C>{});
   return mean;
 }
 
 template <class T>
-Compute<T> share_of_maximum(
-    const View& view, const T* g, const T* w, Compute<T> maximum) {
+Compute<T> tie_gradient_of(const View& view, const T* g, const T* w, Compute<T> maximum) {
   using C = Compute<T>;
   C sum, count;
   backward<T>(
       view, g, Values<T>{w}, &maximum, static_cast<T*>(nullptr), {&sum, &count}, 1.0,
-      MaximumGradient<C>{});
+      DoReFaMaximumGradient<C>{});
   return -sum / (maximum * maximum) / count;
 }
 
@@ -150,9 +82,9 @@ void forward_of(const Tensor& w, int64_t bits, const Tensor& y, Compute<T>& all)
   const T* from = data<T>(w);
   all = bits == 1 ? signed_mean<T>(view, from, from) : largest_tanh<T>(from, view.numel());
   if (bits == 1)
-    map<T>(view, from, &all, mutable_data<T>(y), nullptr, Binary<C>{});
+    map<T>(view, from, &all, mutable_data<T>(y), nullptr, DoReFaBinary<C>{});
   else
-    map<T>(view, from, &all, mutable_data<T>(y), nullptr, Weight<C>{bits});
+    map<T>(view, from, &all, mutable_data<T>(y), nullptr, DoReFaWeight<C>{bits});
 }
 
 template <class T>
@@ -166,14 +98,13 @@ void backward_of(
     backward<T>(view, g, Values<T>{from}, &parameter, mutable_data<T>(dw), {}, 1.0, op);
   };
   if (bits == 1)
-    run(detach_max ? C(0) : signed_mean<T>(view, g, from), BinaryBackward<C>{});
+    run(detach_max ? C(0) : signed_mean<T>(view, g, from), DoReFaBinaryBackward<C>{});
   else
-    run(all, WeightBackward<C>{detach_max ? C(0) : share_of_maximum<T>(view, g, from, all)});
+    run(all, TiedWeightBackward<C>{{}, detach_max ? C(0) : tie_gradient_of<T>(view, g, from, all)});
 }
 
-// maximum: scalars in a row, the i-th of this tensor.
-void forward_one(
-    const Tensor& w, int64_t bits, const Tensor& y, const Tensor& maximum, int64_t i) {
+// maximum [tensors]: element i is this tensor's.
+void forward_one(const Tensor& w, int64_t bits, const Tensor& y, const Tensor& maximum, int64_t i) {
   by_dtype(w, [&](auto element) {
     using T = decltype(element);
     Compute<T>& all = mutable_data<Compute<T>>(maximum)[i];
@@ -196,7 +127,7 @@ void backward_one(
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
+tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
   check_bits(bits, false);
   const Tensor input = dense(w);
   Tensor y = empty_as(input), scale = empty_scalar(w, accumulation_type(w));
@@ -215,7 +146,7 @@ Tensor dorefa_weight_backward(
   return dw;
 }
 
-std::tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, std::vector<int64_t> bits) {
+tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, Integers bits) {
   const int64_t count = check_some(w);
   check_lengths(w.size(), {bits.size()});
   Tensors y;
@@ -230,7 +161,7 @@ std::tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, std::vector<in
 }
 
 Tensors dorefa_weight_many_backward(
-    Tensors grad, Tensors w, const Tensor& maximum, std::vector<int64_t> bits, bool detach_max) {
+    Tensors grad, Tensors w, const Tensor& maximum, Integers bits, bool detach_max) {
   check_some(w);
   check_lengths(w.size(), {grad.size(), bits.size(), size_t(maximum.numel())});
   const Tensor all = as_parameter(maximum, accumulation_type(w[0]));
@@ -242,7 +173,8 @@ Tensors dorefa_weight_many_backward(
     grad[i] = in_strides_of(grad[i], w[i]);
     dw.push_back(empty_as(w[i]));
   }
-  each_tensor(w, [&](int64_t i) { backward_one(grad[i], w[i], all, i, bits[i], detach_max, dw[i]); });
+  each_tensor(
+      w, [&](int64_t i) { backward_one(grad[i], w[i], all, i, bits[i], detach_max, dw[i]); });
   return dw;
 }
 

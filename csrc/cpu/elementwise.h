@@ -3,26 +3,23 @@
 #include <algorithm>
 #include <memory>
 
-#include "../common/element.h"
-#include "../common/simd.h"
+#include "../formulas/elementwise.h"
+#include "element.h"
 #include "mask.h"
 #include "partition.h"
+#include "simd.h"
 
-// What every elementwise op shares. An op is a small struct:
-//   prepare(parameter)    what gradient and value take, made once per channel
-//   value(x, prepared)    forward: one output
-//   code(x, prepared)     its code in a mask of kBits bits per element; kBits = 0 without
-//   gradient(g, x or code, prepared)    backward.h: dx (if kHasDx) and its shares of kSums sums
+// The loops of the ops that formulas/elementwise.h describes.
 namespace daqakd::cpu {
 
 // The parameter of element i, prepared: one for all, or one each.
 template <class P>
-struct Same {
+struct OneParameter {
   DAQAKD_INLINE const P& operator()(int64_t) const { return value; }
   P value;
 };
 template <class Op, class C>
-struct Each {
+struct EachParameter {
   DAQAKD_INLINE auto operator()(int64_t i) const { return op->prepare(values[i]); }
   const Op* op;
   const C* __restrict__ values;
@@ -50,24 +47,25 @@ struct MapBody {
 };
 
 // y and the mask of the elements from `first` to `last`, a row of one channel, or of the table, at
-// a time. Pieces are cut flat, so that no two of them share a byte of the mask.
+// a time. Segments are cut flat, so that no two of them share a byte of the mask.
 template <class T, class Op>
 void map(
     const View& view, const T* x, const Compute<T>* parameter, T* y, uint8_t* mask, const Op& op) {
   using C = Compute<T>;
   using Parameter = decltype(op.prepare(C()));
   const ParameterRows<C> rows(view, parameter);
-  parallel(ceil_div(view.numel(), kPiece), kPiece, [&](int64_t begin, int64_t end) {
-    uint8_t codes[Op::kBits > 0 ? kPiece : 1];
-    for (int64_t piece = begin; piece < end; ++piece) {
-      const int64_t first = piece * kPiece, last = std::min(view.numel(), first + kPiece);
+  parallel(ceil_div(view.numel(), kSegment), kSegment, [&](int64_t begin, int64_t end) {
+    uint8_t codes[Op::kBits > 0 ? kSegment : 1];
+    for (int64_t segment = begin; segment < end; ++segment) {
+      const int64_t first = segment * kSegment, last = std::min(view.numel(), first + kSegment);
       rows.each(first, last, [&](int64_t at, int64_t n, const C* values, bool same) {
         uint8_t* to = Op::kBits > 0 ? codes + (at - first) : codes;
         if (same)
-          run<MapBody<T, Op, Same<Parameter>>>(
-              x + at, y + at, to, n, Same<Parameter>{op.prepare(*values)}, &op);
+          run<MapBody<T, Op, OneParameter<Parameter>>>(
+              x + at, y + at, to, n, OneParameter<Parameter>{op.prepare(*values)}, &op);
         else
-          run<MapBody<T, Op, Each<Op, C>>>(x + at, y + at, to, n, Each<Op, C>{&op, values}, &op);
+          run<MapBody<T, Op, EachParameter<Op, C>>>(
+              x + at, y + at, to, n, EachParameter<Op, C>{&op, values}, &op);
       });
       if constexpr (Op::kBits > 0)
         run<PackMask<Op::kBits>>(

@@ -10,24 +10,16 @@ namespace daqakd::cpu {
 namespace {
 
 template <class C>
-struct EWGS {
-  static constexpr int kBits = 0, kSums = 2;
-  static constexpr bool kHasDx = true;
+struct HostEWGS : EWGS<C> {
+  using Prepared = typename EWGS<C>::Prepared;
+  DAQAKD_INLINE Prepared prepare(C) const { return prepared; }
 
-  DAQAKD_INLINE EWGSRange<C> prepare(C) const { return range; }
-  DAQAKD_INLINE C value(C x, const EWGSRange<C>& all) const { return ewgs_quantize(x, all); }
-  DAQAKD_INLINE Shares<C, 2> gradient(C g, C x, const EWGSRange<C>& all) const {
-    const EWGSGradient<C> one = ewgs_gradient(g, x, all, delta);
-    return {one.dx, {one.dlower, one.dupper}};
-  }
-
-  EWGSRange<C> range;
-  C delta;
+  Prepared prepared;
 };
 
 template <class C>
-EWGS<C> op_of(const Tensor& lower, const Tensor& upper, int64_t bits, C delta) {
-  return {EWGSRange<C>(*data<C>(lower), *data<C>(upper), bits), delta};
+HostEWGS<C> op_of(const Tensor& lower, const Tensor& upper, int64_t bits, C delta) {
+  return {{}, {EWGSRange<C>(*data<C>(lower), *data<C>(upper), bits), delta}};
 }
 
 void check_range(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
@@ -64,7 +56,7 @@ void backward_one(
   });
 }
 
-std::optional<Tensor> scale_of(const std::optional<Tensor>& delta_tensor, const Tensor& x) {
+optional<Tensor> scale_of(const optional<Tensor>& delta_tensor, const Tensor& x) {
   if (!delta_tensor) return std::nullopt;
   check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);
   return as_parameter(*delta_tensor, accumulation_type(x));
@@ -81,15 +73,15 @@ Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, i
   return y;
 }
 
-std::tuple<Tensor, Tensor, Tensor> ewgs_backward(
+tuple<Tensor, Tensor, Tensor> ewgs_backward(
     const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
-    double delta, std::optional<Tensor> delta_tensor) {
+    double delta, optional<Tensor> delta_tensor) {
   auto [dx, dlower, dupper] =
       ewgs_many_backward({grad}, {x}, {lower}, {upper}, {bits}, delta, delta_tensor);
   return {dx[0], dlower[0], dupper[0]};
 }
 
-Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits) {
+Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits) {
   check_some(x);
   check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
   Tensors y;
@@ -105,12 +97,12 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<i
   return y;
 }
 
-std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
-    Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,
-    double delta, std::optional<Tensor> delta_tensor) {
+tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
+    Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
+    optional<Tensor> delta_tensor) {
   check_some(x);
   check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
-  const std::optional<Tensor> scale = scale_of(delta_tensor, x[0]);
+  const optional<Tensor> scale = scale_of(delta_tensor, x[0]);
   Tensors dx, dlower, dupper;
   for (size_t i = 0; i < x.size(); ++i) {
     check_range(x[i], lower[i], upper[i], bits[i]);

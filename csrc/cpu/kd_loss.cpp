@@ -22,8 +22,8 @@ void run_blocks(const Batch<C>& batch) {
 
 template <class C>
 void run_rows(const Batch<C>& batch) {
-  const auto with = [&](auto narrow) {
-    constexpr bool kAcross = decltype(narrow)::value;
+  const auto with = [&](auto short_rows) {
+    constexpr bool kAcross = decltype(short_rows)::value;
     if (batch.weights || (batch.labels && batch.smoothing > 0))
       run_blocks<C, Target::weights, kAcross>(batch);
     else if (batch.labels)
@@ -35,7 +35,7 @@ void run_rows(const Batch<C>& batch) {
 }
 
 template <class C>
-C setting(double number, const std::optional<Tensor>& tensor) {
+C scalar(double number, const optional<Tensor>& tensor) {
   if (!tensor) return C(number);
   C value;
   read(Elements{const_cast<void*>(tensor->const_data_ptr()), tensor->scalar_type()}, 0, 1, &value);
@@ -70,15 +70,15 @@ struct Prepared {
     batch.rows = student.size(0), batch.classes = student.size(1);
     batch.ignore = given.ignore_index;
     batch.settings = {
-        setting<C>(given.temperature, given.temperature_tensor),
-        setting<C>(given.ce_weight, given.ce_weight_tensor),
-        setting<C>(given.kd_weight, given.kd_weight_tensor)};
+        scalar<C>(given.temperature, given.temperature_tensor),
+        scalar<C>(given.ce_weight, given.ce_weight_tensor),
+        scalar<C>(given.kd_weight, given.kd_weight_tensor)};
     batch.smoothing = C(given.label_smoothing);
-    batch.hard = batch.settings.ce_weight;
+    batch.ce_coefficient = batch.settings.ce_weight;
     counted = std::max<int64_t>(batch.rows, 1);
     if (given.labels) take(*given.labels);
     if (given.reduction == KDReduction::mean)
-      batch.hard *= C(std::max<int64_t>(batch.rows, 1)) / C(counted);
+      batch.ce_coefficient *= C(std::max<int64_t>(batch.rows, 1)) / C(counted);
   }
 
   void take(const Tensor& given) {
@@ -117,9 +117,8 @@ void reduce(const Prepared<C>& prepared, KDReduction reduction, C* loss, C* part
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
-    DAQAKD_KD_PARAMETERS, int64_t reduction, bool with_grad) {
-  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
+    const KDArguments& given, bool with_grad) {
   given.check();
   const KDOutputs out(given, with_grad);
   const auto work = [&](auto zero) {
@@ -130,26 +129,25 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
     run_rows(prepared.batch);
     reduce(prepared, given.reduction, mutable_data<C>(out.loss), mutable_data<C>(out.parts));
   };
-  student.scalar_type() == ScalarType::Double ? work(double{}) : work(float{});
+  given.student.scalar_type() == ScalarType::Double ? work(double{}) : work(float{});
   return out.all();
 }
 
-Tensor kd_loss_backward(const Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction) {
-  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+Tensor kd_loss_backward(const Tensor& grad, const KDArguments& given) {
   given.check();
   given.check_upstream(grad);
-  const Tensor result = KDOutputs::gradient(student, true);
+  const Tensor result = KDOutputs::gradient(given.student, true);
   const auto work = [&](auto zero) {
     using C = decltype(zero);
     Prepared<C> prepared(given);
-    const Tensor upstream = as_parameter(grad, accumulation_type(student));
+    const Tensor upstream = as_parameter(grad, accumulation_type(given.student));
     prepared.batch.upstream = data<C>(upstream);
     prepared.batch.upstream_stride = grad.dim();
     if (given.reduction == KDReduction::mean) prepared.batch.scale = C(given.inverse_rows());
     prepared.batch.grad = elements(result);
     run_rows(prepared.batch);
   };
-  student.scalar_type() == ScalarType::Double ? work(double{}) : work(float{});
+  given.student.scalar_type() == ScalarType::Double ? work(double{}) : work(float{});
   return result;
 }
 

@@ -2,74 +2,32 @@
 
 #include <limits>
 
-#include "../common/element.h"
-#include "../common/simd.h"
 #include "../formulas/kd_loss.h"
+#include "elements.h"
 #include "partition.h"
+#include "simd.h"
 
 // The loss of rows of logits, and its gradient. Work goes by blocks of 16 lanes: a lane is a row of
-// a block of 16 rows, or, where rows are long, one of 16 strands of the classes of a single row.
+// a block of 16 rows, or, where rows are long, one of 16 parts of the classes of a single row.
 namespace daqakd::cpu {
 
 constexpr int64_t kNarrowRow = 64;  // most classes of rows that lie side by side
-
-// Elements of any floating-point type.
-struct Elements {
-  void* data;
-  ScalarType type;
-};
 
 template <class C>
 struct Batch {
   Elements student, teacher, grad = {};  // [B, C]; no grad: null
   int64_t rows, classes, ignore;
   KDSettings<C> settings;
-  C smoothing, hard;                     // hard: see kd_row
-  const int64_t* labels = nullptr;       // [B], or null
-  const C* weights = nullptr;            // [B, C], or null
-  C *ce = nullptr, *kl = nullptr;        // [B], or null
-  const C* upstream = nullptr;           // multiplies grad: [B] or []; null for 1
+  C smoothing, ce_coefficient;      // see kd_row
+  const int64_t* labels = nullptr;  // [B], or null
+  const C* weights = nullptr;       // [B, C], or null
+  C *ce = nullptr, *kl = nullptr;   // [B], or null
+  const C* upstream = nullptr;      // multiplies grad: [B] or []; null for 1
   int64_t upstream_stride = 0;
   C scale = 1;
 };
 
 enum class Target { none, label, weights };
-
-template <class T, class C>
-DAQAKD_INLINE void read_as(const void* from, int64_t at, int64_t n, C* __restrict__ to) {
-  const T* __restrict__ x = static_cast<const T*>(from) + at;
-  for (int64_t i = 0; i < n; ++i) to[i] = C(load(x[i]));
-}
-
-template <class C>
-DAQAKD_INLINE void read(const Elements& from, int64_t at, int64_t n, C* __restrict__ to) {
-  switch (from.type) {
-    case ScalarType::Half:
-      return read_as<Half>(from.data, at, n, to);
-    case ScalarType::BFloat16:
-      return read_as<BFloat16>(from.data, at, n, to);
-    case ScalarType::Double:
-      return read_as<double>(from.data, at, n, to);
-    default:
-      return read_as<float>(from.data, at, n, to);
-  }
-}
-
-template <class T>
-DAQAKD_INLINE void write_as(const Compute<T>* __restrict__ x, int64_t at, int64_t n, void* to) {
-  T* __restrict__ y = static_cast<T*>(to) + at;
-  for (int64_t i = 0; i < n; ++i) y[i] = store<T>(x[i]);
-}
-
-DAQAKD_INLINE void write(const double* x, int64_t at, int64_t n, const Elements& to) {
-  write_as<double>(x, at, n, to.data);
-}
-
-DAQAKD_INLINE void write(const float* x, int64_t at, int64_t n, const Elements& to) {
-  if (to.type == ScalarType::Half) return write_as<Half>(x, at, n, to.data);
-  if (to.type == ScalarType::BFloat16) return write_as<BFloat16>(x, at, n, to.data);
-  write_as<float>(x, at, n, to.data);
-}
 
 template <class C>
 DAQAKD_INLINE void largest_lanes(  // [n] -> [16]
@@ -86,57 +44,59 @@ DAQAKD_INLINE void sum_lanes(  // [n] -> [16]
     const C* __restrict__ x, int64_t n, C* __restrict__ sum) {
   for (int lane = 0; lane < kLanes; ++lane) sum[lane] = C(0);
   for (int64_t first = 0; first < n; first += kBlock) {
-    C part[kLanes] = {};
+    C block_sum[kLanes] = {};
     const int64_t last = std::min<int64_t>(n, first + kBlock);
     for (int64_t i = first; i < last; i += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane) part[lane] += x[i + lane];
-    for (int lane = 0; lane < kLanes; ++lane) sum[lane] += part[lane];
+      for (int lane = 0; lane < kLanes; ++lane) block_sum[lane] += x[i + lane];
+    for (int lane = 0; lane < kLanes; ++lane) sum[lane] += block_sum[lane];
   }
 }
 
-// z and t become e^(z / T) and e^(t / T); hard is e^z and cross what adds up to the divergence.
+// z and t become e^(z / T) and e^(t / T), and exp_z and kl_terms are filled.
 // kPower is T where that is 1, 2 or 4, else 0.
 template <int kPower, class C>
 DAQAKD_INLINE void exponentials(
-    int64_t n, C inverse, C* __restrict__ z, C* __restrict__ t, C* __restrict__ hard,
-    C* __restrict__ cross) {  // [n] each
+    int64_t n, C inverse, C* __restrict__ z, C* __restrict__ t, C* __restrict__ exp_z,
+    C* __restrict__ kl_terms) {  // [n] each
   for (int64_t i = 0; i < n; ++i) {
-    const KDClass<C> e = kPower == 0 ? kd_class(z[i], t[i], inverse)
-                                     : kd_class_by_power<kPower>(z[i], t[i], inverse);
-    cross[i] = kd_cross(e.teacher, z[i], t[i], inverse);
-    hard[i] = e.hard, z[i] = e.soft, t[i] = e.teacher;
+    const KDExponentials<C> e = kPower == 0 ? kd_exponentials(z[i], t[i], inverse)
+                                            : kd_exponentials_by_power<kPower>(z[i], t[i], inverse);
+    kl_terms[i] = kd_kl_term(e.exp_t_T, z[i], t[i], inverse);
+    exp_z[i] = e.exp_z, z[i] = e.exp_z_T, t[i] = e.exp_t_T;
   }
 }
 
-// Of 16 lanes: kd_row's sums and target in, its results out.
+// Of 16 lanes: the sums and the target go into finish(), kd_row's results and scales come out.
 template <class C>
 struct Lanes16 {
-  C hard[kLanes], soft[kLanes], teacher[kLanes], cross[kLanes];
+  C exp_z[kLanes], exp_z_T[kLanes], exp_t_T[kLanes], kl_terms[kLanes];
   C weight[kLanes] = {}, logit[kLanes] = {};
   C ce[kLanes], kl[kLanes], target[kLanes];
 
   DAQAKD_INLINE void finish(C coefficient, const KDSettings<C>& settings) {
     for (int i = 0; i < kLanes; ++i) {
       const KDRow<C> row = kd_row(
-          KDSums<C>{hard[i], soft[i], teacher[i], cross[i]}, KDTarget<C>{weight[i], logit[i]},
-          coefficient, settings);
-      ce[i] = row.ce, kl[i] = row.kl, target[i] = row.target;
-      hard[i] = row.hard, soft[i] = row.soft, teacher[i] = row.teacher;
+          KDSums<C>{exp_z[i], exp_z_T[i], exp_t_T[i], kl_terms[i]},
+          KDTarget<C>{weight[i], logit[i]}, coefficient, settings);
+      ce[i] = row.ce, kl[i] = row.kl, target[i] = row.target_scale;
+      exp_z[i] = row.exp_z_scale, exp_z_T[i] = row.exp_z_T_scale;
+      exp_t_T[i] = row.exp_t_T_scale;
     }
   }
 };
 
-// hard becomes the gradient, but for the target of a label.
+// exp_z becomes the gradient, but for the target of a label.
 template <class C, bool kWeights>
 DAQAKD_INLINE void gradients(
-    int64_t n, const Lanes16<C>& row, C* __restrict__ hard, const C* __restrict__ soft,
-    const C* __restrict__ teacher, const C* __restrict__ weights) {  // [n] each
+    int64_t n, const Lanes16<C>& row, C* __restrict__ exp_z, const C* __restrict__ exp_z_T,
+    const C* __restrict__ exp_t_T, const C* __restrict__ weights) {  // [n] each
   for (int64_t i = 0; i < n; i += kLanes)
     for (int lane = 0; lane < kLanes; ++lane) {
       const KDRow<C> one{
-          C(0), C(0), row.hard[lane], row.soft[lane], row.teacher[lane], row.target[lane]};
-      const KDClass<C> e{hard[i + lane], soft[i + lane], teacher[i + lane]};
-      hard[i + lane] = kd_gradient(e, one) - (kWeights ? one.target * weights[i + lane] : C(0));
+          C(0), C(0), row.exp_z[lane], row.exp_z_T[lane], row.exp_t_T[lane], row.target[lane]};
+      const KDExponentials<C> e{exp_z[i + lane], exp_z_T[i + lane], exp_t_T[i + lane]};
+      exp_z[i + lane] =
+          kd_gradient(e, one) - (kWeights ? one.target_scale * weights[i + lane] : C(0));
     }
 }
 
@@ -145,12 +105,13 @@ template <class C, Target kTarget, bool kAcross>
 struct Block {
   const Batch<C>& batch;
   int64_t first, count, size;  // size: elements of a buffer, a multiple of 16
-  C *z, *t, *hard, *weights, *row;  // [size], row [classes]
+  // [size], row [classes]; exp_z becomes the gradient
+  C *z, *t, *exp_z, *weights, *row;
 
   // Where class k of row r stands.
   DAQAKD_INLINE static int64_t at(int64_t r, int64_t k) { return kAcross ? k * kLanes + r : k; }
 
-  // Rows as they stand in memory -> the block; what is beyond them is `rest`.
+  // A row as it stands in memory -> its lane of the block.
   DAQAKD_INLINE void spread(int64_t r, C* __restrict__ to) const {
     for (int64_t k = 0; k < batch.classes; ++k) to[at(r, k)] = row[k];
   }
@@ -182,9 +143,9 @@ struct Block {
   DAQAKD_INLINE void read_weights(int64_t r) const {
     const int64_t classes = batch.classes, from = (first + r) * classes;
     const bool counts = batch.weights || batch.labels[first + r] != batch.ignore;
-    const C keep = C(1) - batch.smoothing, even = counts ? batch.smoothing / C(classes) : C(0);
+    const C keep = C(1) - batch.smoothing, uniform = counts ? batch.smoothing / C(classes) : C(0);
     for (int64_t k = 0; k < classes; ++k)
-      row[k] = (batch.weights ? batch.weights[from + k] * keep : C(0)) + even;
+      row[k] = (batch.weights ? batch.weights[from + k] * keep : C(0)) + uniform;
     if (!batch.weights && counts) row[batch.labels[first + r]] += keep;
     spread(r, weights);
   }
@@ -200,8 +161,8 @@ struct Block {
       std::fill_n(weights, size, C(0));
       for (int64_t r = 0; r < count; ++r) read_weights(r);
       sum(weights, lanes.weight);
-      for (int64_t i = 0; i < size; ++i) hard[i] = kd_weighted(weights[i], z[i]);
-      sum(hard, lanes.logit);
+      for (int64_t i = 0; i < size; ++i) exp_z[i] = kd_weighted(weights[i], z[i]);
+      sum(exp_z, lanes.logit);
     }
     if constexpr (!kAcross && kTarget == Target::label) {
       std::fill_n(lanes.weight, kLanes, C(lanes.weight[0]));
@@ -211,7 +172,7 @@ struct Block {
 
   DAQAKD_INLINE void write_row(int64_t r, C target) const {
     const int64_t classes = batch.classes;
-    for (int64_t k = 0; k < classes; ++k) row[k] = hard[at(r, k)];
+    for (int64_t k = 0; k < classes; ++k) row[k] = exp_z[at(r, k)];
     if constexpr (kTarget == Target::label)
       if (batch.labels[first + r] != batch.ignore) row[batch.labels[first + r]] -= target;
     if (batch.upstream) {
@@ -226,22 +187,23 @@ struct Block {
     read_logits(batch.student, z);
     read_logits(batch.teacher, t);
     find_target(lanes);
-    C* cross = row + batch.classes;
-    const C heat = batch.settings.temperature, inverse = C(1) / heat;
-    if (heat == C(4))
-      exponentials<4>(size, inverse, z, t, hard, cross);
-    else if (heat == C(2))
-      exponentials<2>(size, inverse, z, t, hard, cross);
-    else if (heat == C(1))
-      exponentials<1>(size, inverse, z, t, hard, cross);
+    C* kl_terms = row + batch.classes;
+    const C temperature = batch.settings.temperature, inverse = C(1) / temperature;
+    if (temperature == C(4))
+      exponentials<4>(size, inverse, z, t, exp_z, kl_terms);
+    else if (temperature == C(2))
+      exponentials<2>(size, inverse, z, t, exp_z, kl_terms);
+    else if (temperature == C(1))
+      exponentials<1>(size, inverse, z, t, exp_z, kl_terms);
     else
-      exponentials<0>(size, inverse, z, t, hard, cross);
-    sum(hard, lanes.hard), sum(z, lanes.soft), sum(t, lanes.teacher), sum(cross, lanes.cross);
-    lanes.finish(batch.hard, batch.settings);
+      exponentials<0>(size, inverse, z, t, exp_z, kl_terms);
+    sum(exp_z, lanes.exp_z), sum(z, lanes.exp_z_T), sum(t, lanes.exp_t_T),
+        sum(kl_terms, lanes.kl_terms);
+    lanes.finish(batch.ce_coefficient, batch.settings);
     if (batch.ce) std::copy_n(lanes.ce, count, batch.ce + first);
     if (batch.kl) std::copy_n(lanes.kl, count, batch.kl + first);
     if (!batch.grad.data) return;
-    gradients<C, kTarget == Target::weights>(size, lanes, hard, z, t, weights);
+    gradients<C, kTarget == Target::weights>(size, lanes, exp_z, z, t, weights);
     for (int64_t r = 0; r < count; ++r) write_row(r, lanes.target[r]);
   }
 };
@@ -254,8 +216,15 @@ struct BlocksBody {
     constexpr int64_t kRows = kAcross ? kLanes : 1;
     for (; first < last; first += kRows)
       Block<C, kTarget, kAcross>{
-          *batch, first, std::min(kRows, last - first), size, scratch, scratch + size,
-          scratch + 2 * size, scratch + 3 * size, scratch + 4 * size}
+          *batch,
+          first,
+          std::min(kRows, last - first),
+          size,
+          scratch,
+          scratch + size,
+          scratch + 2 * size,
+          scratch + 3 * size,
+          scratch + 4 * size}
           .run();
   }
 };

@@ -9,23 +9,8 @@
 namespace daqakd::cpu {
 namespace {
 
-template <class C>
-struct LSQ {
-  static constexpr int kBits = 0, kSums = 1;
-  static constexpr bool kHasDx = true;
-
-  DAQAKD_INLINE Step<C> prepare(C step) const { return Step<C>(step); }
-  DAQAKD_INLINE C value(C x, const Step<C>& s) const { return lsq_quantize(x, s, range); }
-  DAQAKD_INLINE Shares<C, 1> gradient(C g, C x, const Step<C>& s) const {
-    const LSQGradient<C> one = lsq_gradient(g, x, s, range);
-    return {one.dx, {one.ds}};
-  }
-
-  LSQRange<C> range;
-};
-
 void forward_one(
-    const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax, std::optional<int64_t> axis,
+    const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax, optional<int64_t> axis,
     const Tensor& y) {
   if (x.numel() == 0) return;
   by_dtype(x, [&](auto element) {
@@ -39,22 +24,21 @@ void forward_one(
 
 void backward_one(
     const Tensor& grad, const Tensor& x, const Tensor& steps, int64_t qmin, int64_t qmax,
-    std::optional<int64_t> axis, STE ste, double grad_scale, const Tensor& dx, const Tensor& ds) {
+    optional<int64_t> axis, STE ste, double grad_scale, const Tensor& dx, const Tensor& ds) {
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     using C = Compute<T>;
     if (x.numel() == 0) return void(std::fill_n(mutable_data<C>(ds), ds.numel(), C(0)));
     backward<T>(
-        view_of(x, axis), data<T>(grad), Values<T>{data<T>(x)}, data<C>(steps),
-        mutable_data<T>(dx), {mutable_data<C>(ds)}, grad_scale,
-        LSQ<C>{lsq_range<C>(qmin, qmax, ste)});
+        view_of(x, axis), data<T>(grad), Values<T>{data<T>(x)}, data<C>(steps), mutable_data<T>(dx),
+        {mutable_data<C>(ds)}, grad_scale, LSQ<C>{lsq_range<C>(qmin, qmax, ste)});
   });
 }
 
 }  // namespace
 
 Tensor lsq_forward(
-    const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, std::optional<int64_t> axis) {
+    const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, optional<int64_t> axis) {
   check_parameter("step", step, x, axis);
   const Tensor input = dense(x), steps = as_parameter(step, accumulation_type(x));
   Tensor y = empty_as(input);
@@ -62,9 +46,9 @@ Tensor lsq_forward(
   return y;
 }
 
-std::tuple<Tensor, Tensor> lsq_backward(
+tuple<Tensor, Tensor> lsq_backward(
     const Tensor& grad, const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax,
-    std::optional<int64_t> axis, int64_t ste, double grad_scale) {
+    optional<int64_t> axis, int64_t ste, double grad_scale) {
   check_parameter("step", step, x, axis);
   check_same("grad", grad, x);
   const Tensor input = dense(x), g = in_strides_of(grad, input);
@@ -74,8 +58,7 @@ std::tuple<Tensor, Tensor> lsq_backward(
   return {dx, ds};
 }
 
-Tensors lsq_many_forward(
-    Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax) {
+Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) {
   check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
   check_some(x);
   Tensors y;
@@ -85,17 +68,15 @@ Tensors lsq_many_forward(
     step[i] = as_parameter(step[i], accumulation_type(x[i]));
     y.push_back(empty_as(x[i]));
   }
-  each_tensor(x, [&](int64_t i) {
-    forward_one(x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), y[i]);
-  });
+  each_tensor(
+      x, [&](int64_t i) { forward_one(x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), y[i]); });
   return y;
 }
 
-std::tuple<Tensors, Tensors> lsq_many_backward(
-    Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,
-    int64_t ste, std::vector<double> grad_scale) {
-  check_lengths(
-      x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
+tuple<Tensors, Tensors> lsq_many_backward(
+    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax, int64_t ste,
+    std::vector<double> grad_scale) {
+  check_lengths(x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
   check_some(x);
   Tensors dx, ds;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -109,8 +90,8 @@ std::tuple<Tensors, Tensors> lsq_many_backward(
   }
   each_tensor(x, [&](int64_t i) {
     backward_one(
-        grad[i], x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), STE(ste), grad_scale[i],
-        dx[i], ds[i]);
+        grad[i], x[i], step[i], qmin[i], qmax[i], row_axis(step[i]), STE(ste), grad_scale[i], dx[i],
+        ds[i]);
   });
   return {dx, ds};
 }

@@ -10,7 +10,7 @@ namespace daqakd::cpu {
 // Masks of 1 or 2 bits per element, the first in the lowest bits; codes take a byte each.
 template <int kBits>
 struct PackMask {
-  static constexpr int kPer = 8 / kBits;
+  static constexpr int kPerByte = 8 / kBits;
 
   // Codes of 4 or 8 neighbours are one little-endian number; shifts bring them side by side.
   DAQAKD_INLINE static uint8_t byte(const uint8_t* codes) {
@@ -28,17 +28,17 @@ struct PackMask {
   // The last byte is padded with zeros.
   DAQAKD_INLINE static void run(
       const uint8_t* __restrict__ codes, int64_t n, uint8_t* __restrict__ mask) {
-    const int64_t whole = n / kPer;
-    for (int64_t i = 0; i < whole; ++i) mask[i] = byte(codes + i * kPer);
-    if (n % kPer != 0) {
-      uint8_t rest[kPer] = {};
-      std::memcpy(rest, codes + whole * kPer, n % kPer);
+    const int64_t whole = n / kPerByte;
+    for (int64_t i = 0; i < whole; ++i) mask[i] = byte(codes + i * kPerByte);
+    if (n % kPerByte != 0) {
+      uint8_t rest[kPerByte] = {};
+      std::memcpy(rest, codes + whole * kPerByte, n % kPerByte);
       mask[whole] = byte(rest);
     }
   }
 };
 
-// The codes of one byte of a mask, as kPer bytes.
+// The codes of one byte of a mask, as kPerByte bytes.
 template <int kBits>
 DAQAKD_INLINE void unpack_byte(uint8_t byte, uint8_t* codes) {  // [8 / kBits]
   if constexpr (kBits == 2) {

@@ -9,36 +9,24 @@ namespace daqakd::cpu {
 namespace {
 
 template <class C>
-struct PACT {
-  static constexpr int kBits = 2;
-
-  DAQAKD_INLINE PACTLevel<C> prepare(C alpha) const { return {alpha, range}; }
-  DAQAKD_INLINE C value(C x, const PACTLevel<C>& a) const { return pact_quantize(x, a, range); }
-  DAQAKD_INLINE uint8_t code(C x, const PACTLevel<C>& a) const { return pact_code(x, a); }
-
-  PACTRange<C> range;
-};
-
-template <class C>
 struct PACTBackward {
   static constexpr int kSums = 1;
   static constexpr bool kHasDx = true;
 
   DAQAKD_INLINE C prepare(C alpha) const { return alpha; }
   template <class Code>
-  DAQAKD_INLINE Shares<C, 1> gradient(C g, Code code, C) const {
-    const PACTGradient<C> one = pact_gradient(g, code, Code(taken));
+  DAQAKD_INLINE Contribution<C, 1> gradient(C g, Code code, C) const {
+    const PACTGradient<C> one = pact_gradient(g, code, Code(subtracted));
     return {one.dx, {one.dalpha}};
   }
 
-  PACTCode taken;
+  PACTCode subtracted;
 };
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> pact_forward(
-    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed,
-    std::optional<int64_t> axis) {
+tuple<Tensor, Tensor> pact_forward(
+    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed, optional<int64_t> axis) {
   check_parameter("alpha", alpha, x, axis);
   check_bits(bits, is_signed);
   const Tensor input = dense(x), levels = as_parameter(alpha, accumulation_type(x));
@@ -54,9 +42,9 @@ std::tuple<Tensor, Tensor> pact_forward(
   return {y, mask};
 }
 
-std::tuple<Tensor, Tensor> pact_backward(
+tuple<Tensor, Tensor> pact_backward(
     const Tensor& grad, const Tensor& mask, const Tensor& alpha, bool is_signed,
-    std::optional<int64_t> axis) {
+    optional<int64_t> axis) {
   check_parameter("alpha", alpha, grad, axis);
   check_mask(mask, grad, 2);
   const Tensor g = dense(grad), levels = as_parameter(alpha, accumulation_type(grad));

@@ -10,11 +10,11 @@
 namespace daqakd::cpu {
 
 // Work is cut by shape alone, so sums have one order for any number of threads.
-constexpr int64_t kPiece = 16384;  // elements of a row that make one partial sum
-constexpr int64_t kNarrow = 32;    // runs of a channel shorter than this are walked as columns
-constexpr int64_t kAcross = 1024;  // columns of a tile
-constexpr int64_t kDown = 32;      // rows of a tile
-constexpr int64_t kGrain = 32768;  // elements that are worth another thread
+constexpr int64_t kSegment = 16384;     // elements of a row that make one partial sum
+constexpr int64_t kNarrow = 32;         // runs of a channel shorter than this are walked as columns
+constexpr int64_t kTileColumns = 1024;  // columns of a tile
+constexpr int64_t kTileRows = 32;       // rows of a tile
+constexpr int64_t kGrain = 32768;       // elements that are worth another thread
 
 inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
 
@@ -22,62 +22,67 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // torch's own threads: set_num_threads holds, and a caller inside a parallel region stays serial.
 template <class F>
-void parallel(int64_t units, int64_t elements_per_unit, const F& body) {
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements_per_unit));
-  if (units <= grain) return body(int64_t(0), units);
-  torch::stable::parallel_for(0, units, grain, body);
+void parallel(int64_t tasks, int64_t elements_per_task, const F& body) {
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements_per_task));
+  if (tasks <= grain) return body(int64_t(0), tasks);
+  torch::stable::parallel_for(0, tasks, grain, body);
 }
 
-// Long runs: each of outer * channels runs is cut into pieces; one unit is one piece.
+// Long runs: each of outer * channels runs is cut into segments; one task is one segment.
 struct Rows {
-  explicit Rows(const View& view) : view(view), pieces(ceil_div(view.inner, kPiece)) {}
+  explicit Rows(const View& view) : view(view), segments(ceil_div(view.inner, kSegment)) {}
 
-  // body(unit, channel, first element, count)
+  // body(task, channel, first element, count)
   template <class F>
   void each(const F& body) const {
-    parallel(view.outer * across(), std::min(view.inner, kPiece), [&](int64_t begin, int64_t end) {
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t row = unit / pieces, offset = (unit % pieces) * kPiece;
-        body(unit, row % view.channels, row * view.inner + offset,
-             std::min(kPiece, view.inner - offset));
-      }
-    });
+    parallel(
+        view.outer * across(), std::min(view.inner, kSegment), [&](int64_t begin, int64_t end) {
+          for (int64_t task = begin; task < end; ++task) {
+            const int64_t row = task / segments, offset = (task % segments) * kSegment;
+            body(
+                task, row % view.channels, row * view.inner + offset,
+                std::min(kSegment, view.inner - offset));
+          }
+        });
   }
 
   int64_t down() const { return view.outer; }
-  int64_t across() const { return view.channels * pieces; }
+  int64_t across() const { return view.channels * segments; }
   int64_t copies() const { return 1; }
-  int64_t group() const { return pieces; }
+  int64_t group() const { return segments; }
 
   View view;
-  int64_t pieces;
+  int64_t segments;
 };
 
 // Short runs: memory as a matrix whose width is a multiple of channels * inner, so that a column
-// has one channel; tiles of kDown x kAcross.
+// has one channel; tiles of kTileRows x kTileColumns.
 struct Columns {
   explicit Columns(const View& view)
       : view(view),
         period(view.channels * view.inner),
-        width(period * std::max<int64_t>(1, kAcross / period)),
+        width(period * std::max<int64_t>(1, kTileColumns / period)),
         rows(ceil_div(view.numel(), width)),
-        tiles(ceil_div(width, kAcross)) {}
+        tiles(ceil_div(width, kTileColumns)) {}
 
   // body(row of tiles, first column, columns, first row, last row)
   template <class F>
   void each(const F& body) const {
-    parallel(down() * tiles, kDown * std::min(width, kAcross), [&](int64_t begin, int64_t end) {
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t top = unit / tiles * kDown, left = unit % tiles * kAcross;
-        body(unit / tiles, left, std::min(kAcross, width - left), top,
-             std::min(rows, top + kDown));
-      }
-    });
+    parallel(
+        down() * tiles, kTileRows * std::min(width, kTileColumns), [&](int64_t begin, int64_t end) {
+          for (int64_t task = begin; task < end; ++task) {
+            const int64_t top = task / tiles * kTileRows, left = task % tiles * kTileColumns;
+            body(
+                task / tiles, left, std::min(kTileColumns, width - left), top,
+                std::min(rows, top + kTileRows));
+          }
+        });
   }
 
   // One parameter per column of a tile.
   template <class T>
-  void spread(const T* parameter, int64_t left, int64_t columns, T* out) const {  // [C] -> [columns]
+  void spread(
+      const T* parameter, int64_t left, int64_t columns, T* out) const {  // [C] -> [columns]
     int64_t channel = left % period / view.inner, within = left % view.inner;
     for (int64_t j = 0; j < columns; ++j) {
       out[j] = parameter[channel];
@@ -88,7 +93,7 @@ struct Columns {
     }
   }
 
-  int64_t down() const { return ceil_div(rows, kDown); }
+  int64_t down() const { return ceil_div(rows, kTileRows); }
   int64_t across() const { return width; }
   int64_t copies() const { return width / period; }
   int64_t group() const { return view.inner; }

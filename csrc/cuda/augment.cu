@@ -5,72 +5,74 @@
 namespace daqakd::cuda {
 namespace {
 
-constexpr int64_t kScratchBlocks = 256;  // desks in global memory, for images too large to share
-constexpr int64_t kBoardBytes = sizeof(Board);
+constexpr int64_t kScratchBlocks = 256;  // workspaces in global memory, of large images
+constexpr int64_t kStatsBytes = sizeof(ImageStats);
 constexpr int64_t kWaveRows = 4096;  // blocks of a launch: each takes every 4096th row
 
-__device__ __forceinline__ void apply(Desk& desk, Board& board, const Plan& plan, int setting) {
+__device__ __forceinline__ void apply(
+    Workspace& ws, ImageStats& stats, const Plan& plan, int setting) {
   const float* real = plan.real + 6 * setting;
   switch (Kind(plan.kind[setting])) {
     case Kind::identity:
       return;
     case Kind::lut:
-      return through_table(desk, board, [&](int v) { return plan.lut[256 * setting + v]; });
+      return through_table(ws, stats, [&](int v) { return plan.lut[256 * setting + v]; });
     case Kind::equalize:
-      return equalize(desk, board);
+      return equalize(ws, stats);
     case Kind::fixed:
-      return fixed(desk, plan.integer + 6 * setting);
+      return fixed(ws, plan.integer + 6 * setting);
     case Kind::nearest:
-      return affine<false>(desk, real);
+      return affine<false>(ws, real);
     case Kind::bilinear:
-      return affine<true>(desk, real);
+      return affine<true>(ws, real);
     case Kind::autocontrast_pil:
-      return stretch<true>(desk, board);
+      return stretch<true>(ws, stats);
     case Kind::contrast_pil:
-      return contrast<true>(desk, board, real);
+      return contrast<true>(ws, stats, real);
     case Kind::color_pil:
-      return color<true>(desk, real);
+      return color<true>(ws, real);
     case Kind::sharpness_pil:
-      return sharpen<true>(desk, real);
+      return sharpen<true>(ws, real);
     case Kind::autocontrast:
-      return stretch<false>(desk, board);
+      return stretch<false>(ws, stats);
     case Kind::contrast:
-      return contrast<false>(desk, board, real);
+      return contrast<false>(ws, stats, real);
     case Kind::color:
-      return color<false>(desk, real);
+      return color<false>(ws, real);
     case Kind::sharpness:
-      return sharpen<false>(desk, real);
+      return sharpen<false>(ws, real);
   }
 }
 
 // original[y, x] = image[y + top, x + left], 0 outside; mirrored before it is shifted.
 __device__ __forceinline__ void crop(
-    const Desk& desk, const uint8_t* image, int64_t top, int64_t left, bool flip) {
-  each_place(desk, [&](int y, int x, int i) {
-    const int64_t row = y + top, column = (flip ? desk.width - 1 - x : x) + left;
-    const bool inside = 0 <= row && row < desk.height && 0 <= column && column < desk.width;
-    const int64_t at = row * desk.width + column;
+    const Workspace& ws, const uint8_t* image, int64_t top, int64_t left, bool flip) {
+  each_pixel(ws, [&](int y, int x, int i) {
+    const int64_t row = y + top, column = (flip ? ws.width - 1 - x : x) + left;
+    const bool inside = 0 <= row && row < ws.height && 0 <= column && column < ws.width;
+    const int64_t at = row * ws.width + column;
     for (int c = 0; c < 3; ++c)
-      desk.original[c * desk.area + i] = inside ? image[c * desk.area + at] : uint8_t(0);
+      ws.original[c * ws.area + i] = inside ? image[c * ws.area + at] : uint8_t(0);
   });
 }
 
-__device__ __forceinline__ void chains(Desk& desk, Board& board, const Plan& plan, int64_t row) {
-  const int n = 3 * desk.area;
+__device__ __forceinline__ void chains(
+    Workspace& ws, ImageStats& stats, const Plan& plan, int64_t row) {
+  const int n = 3 * ws.area;
   const float* share = plan.share == nullptr ? nullptr : plan.share + row * (1 + plan.chains);
-  if (share != nullptr) each(n, [&](int i) { desk.total[i] = share[0] * float(desk.original[i]); });
+  if (share != nullptr) each(n, [&](int i) { ws.total[i] = share[0] * float(ws.original[i]); });
   for (int c = 0; c < plan.chains; ++c) {
-    each(n, [&](int i) { desk.pixels[i] = desk.original[i]; });
+    each(n, [&](int i) { ws.pixels[i] = ws.original[i]; });
     const int16_t* settings = plan.setting + (row * plan.chains + c) * plan.slots;
     for (int s = 0; s < plan.slots; ++s) {
       const int setting = settings[s];
       if (setting < 0 || setting >= plan.settings) __trap();
-      apply(desk, board, plan, setting);
+      apply(ws, stats, plan, setting);
     }
     if (share != nullptr)
-      each(n, [&](int i) { desk.total[i] += share[1 + c] * float(desk.pixels[i]); });
+      each(n, [&](int i) { ws.total[i] += share[1 + c] * float(ws.pixels[i]); });
   }
-  if (share != nullptr) each(n, [&](int i) { desk.pixels[i] = truncated(desk.total[i]); });
+  if (share != nullptr) each(n, [&](int i) { ws.pixels[i] = truncated(ws.total[i]); });
 }
 
 __device__ __forceinline__ bool within(const int32_t* box, int i, int width) {
@@ -88,7 +90,7 @@ __device__ __forceinline__ T written(const float* values, int c, int pixel) {
     return store<T>(values[256 * c + pixel]);
 }
 
-// body(channel, place in it, number in the output) in the output's order.
+// body(channel, position in it, number in the output) in the output's order.
 template <class F>
 __device__ __forceinline__ void each_output(int area, bool channels_last, const F& body) {
   each(3 * area, [&](int i) {
@@ -96,15 +98,16 @@ __device__ __forceinline__ void each_output(int area, bool channels_last, const 
   });
 }
 
-// The desk of this block, in its shared memory or in its part of `scratch`.
-__device__ __forceinline__ Desk desk_of(const Plan& plan, uint8_t* scratch, int64_t bytes) {
+// The workspace of this block, in its shared memory or in its part of `scratch`.
+__device__ __forceinline__ Workspace
+workspace_of(const Plan& plan, uint8_t* scratch, int64_t bytes) {
   extern __shared__ __align__(16) uint8_t shared[];
   const int area = plan.height * plan.width;
   uint8_t* first = scratch == nullptr ? shared : scratch + blockIdx.x * bytes;
   float* total = plan.share == nullptr ? nullptr : reinterpret_cast<float*>(first);
   uint8_t* bytes_from = first + (total == nullptr ? 0 : 12 * int64_t(area));
-  return {bytes_from, bytes_from + 3 * area, bytes_from + 6 * area, total,
-          plan.height, plan.width, area};
+  return {bytes_from, bytes_from + 3 * area, bytes_from + 6 * area, total, plan.height, plan.width,
+          area};
 }
 
 // One block: one row at a time.
@@ -112,20 +115,21 @@ template <class T>
 __global__ void __launch_bounds__(kPixelThreads, 3) augment_kernel(
     const Plan plan,
     T* __restrict__ out,  // [rows, 3, height, width]
-    uint8_t* scratch,     // [blocks, bytes], or null: desks in shared memory
+    uint8_t* scratch,     // [blocks, bytes], or null: workspaces in shared memory
     int64_t bytes, bool channels_last) {
-  __shared__ Board board;
-  Desk desk = desk_of(plan, scratch, bytes);
+  __shared__ ImageStats stats;
+  Workspace ws = workspace_of(plan, scratch, bytes);
   for (int64_t row = blockIdx.x; row < plan.rows; row += gridDim.x) {
     const int64_t image = plan.index[row];
     if (image < 0 || image >= plan.images) __trap();
-    crop(desk, plan.pixels + image * 3 * desk.area, plan.crop[2 * row], plan.crop[2 * row + 1],
-         plan.flip[row]);
-    chains(desk, board, plan, row);
-    T* to = out + row * 3 * desk.area;
-    each_output(desk.area, channels_last, [&](int c, int place, int i) {
-      const bool erased = plan.erase != nullptr && within(plan.erase + 4 * row, place, desk.width);
-      to[i] = written<T>(plan.values, c, erased ? 0 : desk.pixels[c * desk.area + place]);
+    crop(
+        ws, plan.pixels + image * 3 * ws.area, plan.crop[2 * row], plan.crop[2 * row + 1],
+        plan.flip[row]);
+    chains(ws, stats, plan, row);
+    T* to = out + row * 3 * ws.area;
+    each_output(ws.area, channels_last, [&](int c, int position, int i) {
+      const bool erased = plan.erase != nullptr && within(plan.erase + 4 * row, position, ws.width);
+      to[i] = written<T>(plan.values, c, erased ? 0 : ws.pixels[c * ws.area + position]);
     });
   }
 }
@@ -143,10 +147,10 @@ __global__ void __launch_bounds__(kPixelThreads) augment_mix_kernel(
     if (partner < 0 || partner >= plan.rows) __trap();
     const uint8_t *own = rows + image * 3 * area, *other = rows + partner * 3 * area;
     T* to = out + image * 3 * area;
-    each_output(area, channels_last, [&](int c, int place, int i) {
-      const int at = c * area + place;
+    each_output(area, channels_last, [&](int c, int position, int i) {
+      const int at = c * area + position;
       if (plan.box != nullptr) {
-        const uint8_t* from = within(plan.box + 4 * image, place, plan.width) ? other : own;
+        const uint8_t* from = within(plan.box + 4 * image, position, plan.width) ? other : own;
         to[i] = written<T>(plan.values, c, from[at]);
       } else if constexpr (!std::is_same_v<T, uint8_t>) {
         const float weight = plan.weight[image];
@@ -161,13 +165,13 @@ __global__ void __launch_bounds__(kPixelThreads) augment_mix_kernel(
   }
 }
 
-// Rows to `out`: desks in shared memory where they fit, else in global memory.
+// Rows to `out`: workspaces in shared memory where they fit, else in global memory.
 template <class T>
 void augment_rows(
     const Launch& launch, const Plan& plan, const Tensor& model, T* out, bool channels_last) {
   const int64_t bytes = (plan.area() * (plan.share == nullptr ? 9 : 21) + 15) / 16 * 16;
   const auto kernel = augment_kernel<T>;
-  if (launch.can_share(kernel, bytes, bytes + kBoardBytes)) {
+  if (launch.can_share(kernel, bytes, bytes + kStatsBytes)) {
     uint8_t* none = nullptr;
     return launch.sharing(
         kernel, std::min(plan.rows, kWaveRows), kPixelThreads, bytes, plan, out, none, bytes,
@@ -193,10 +197,9 @@ void by_output(const Tensor& x, const F& body) {
 Tensor augment(
     const Tensor& pixels, const Tensor& index, const Tensor& crop, const Tensor& flip,
     const Tensor& setting, const Tensor& kind, const Tensor& lut, const Tensor& integer,
-    const Tensor& real, const std::optional<Tensor>& share, const std::optional<Tensor>& erase,
-    const std::optional<Tensor>& partner, const std::optional<Tensor>& box,
-    const std::optional<Tensor>& weight, const std::optional<Tensor>& values, ScalarType dtype,
-    bool channels_last) {
+    const Tensor& real, const optional<Tensor>& share, const optional<Tensor>& erase,
+    const optional<Tensor>& partner, const optional<Tensor>& box, const optional<Tensor>& weight,
+    const optional<Tensor>& values, ScalarType dtype, bool channels_last) {
   const Launch launch(pixels);
   PlanReader reader(pixels);
   const Plan plan = read_plan(

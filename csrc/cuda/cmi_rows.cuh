@@ -1,10 +1,10 @@
 #pragma once
 
 #include "../common/labels.h"
-#include "../common/launch.cuh"
 #include "../formulas/cmi.h"
+#include "launch.cuh"
 
-// Rows of logits, each read once: a team of lanes holds a row or goes over it tile after tile.
+// Rows of logits, each read once: a sub-warp holds a row or goes over it tile after tile.
 namespace daqakd::cuda {
 
 constexpr int kRowThreads = 256;
@@ -17,10 +17,10 @@ struct LogitRows {
   Labels labels;
 };
 
-// Lanes next to each other share a row. Fewer than 32 lanes add as 32 do whose rest is zero.
+// Neighbouring lanes that hold one row. They add as a full warp does whose other lanes hold 0.
 template <int kLanes>
-struct Team {
-  __device__ Team() : lane(threadIdx.x % kLanes) {}
+struct SubWarp {
+  __device__ SubWarp() : lane(threadIdx.x % kLanes) {}
 
   template <class V>
   __device__ __forceinline__ V from(V value, int other) const {
@@ -53,10 +53,10 @@ struct Team {
 // One row, kItems classes of each lane at a time: all of them when kItems * kLanes classes suffice,
 // which then stay in registers, else tile after tile.
 template <class T, int kLanes, int kItems, bool kWhole>
-struct Row {
+struct LogitRow {
   static constexpr int kTile = kLanes * kItems;
 
-  __device__ Row(const LogitRows<T>& rows, int64_t index, int lane)
+  __device__ LogitRow(const LogitRows<T>& rows, int64_t index, int lane)
       : z(rows.logits + index * rows.classes), classes(rows.classes), lane(lane) {
     if constexpr (kWhole) fill(0);
   }
@@ -87,12 +87,12 @@ struct Row {
     for (int64_t first = 0; first < classes; first += kTile) body(first);
   }
 
-  __device__ __forceinline__ CMIRow summary(const Team<kLanes>& team) {
+  __device__ __forceinline__ CMIRow summary(const SubWarp<kLanes>& warp) {
     double peak = -INFINITY, terms = 0, others = 0;
     tiles([&](int64_t first) {
       each(first, [&](int64_t, double value, int) { peak = value > peak ? value : peak; });
     });
-    peak = team.best(peak, [](double a, double b) { return a > b; });
+    peak = warp.best(peak, [](double a, double b) { return a > b; });
     int64_t at = classes, peaks = 0;
     tiles([&](int64_t first) {
       each(first, [&](int64_t k, double value, int) {
@@ -103,9 +103,9 @@ struct Row {
         at = value == peak && k < at ? k : at;
       });
     });
-    at = team.best(at, [](int64_t a, int64_t b) { return a < b; });
-    const double rest = team.sum(others) + double(team.sum(peaks) - 1);
-    return CMIRow(peak, at, rest, team.sum(terms));
+    at = warp.best(at, [](int64_t a, int64_t b) { return a < b; });
+    const double rest = warp.sum(others) + double(warp.sum(peaks) - 1);
+    return CMIRow(peak, at, rest, warp.sum(terms));
   }
 
   const T* z;  // [C]
@@ -114,33 +114,34 @@ struct Row {
   T values[kItems];
 };
 
-// Calls body(label, share) for every class a row belongs to; all lanes of the team take part.
+// Calls body(label, label_weight) for every class a row belongs to; all its lanes take part.
 template <int kLanes, class F>
 __device__ __forceinline__ void each_soft(
-    const double* shares, int64_t classes, const Team<kLanes>& team, const F& body) {  // [C]
+    const double* label_weights, int64_t classes, const SubWarp<kLanes>& warp,
+    const F& body) {  // [C]
   for (int64_t first = 0; first < classes; first += kLanes) {
-    const double mine = first + team.lane < classes ? shares[first + team.lane] : 0.0;
+    const double own = first + warp.lane < classes ? label_weights[first + warp.lane] : 0.0;
     for (int j = 0; j < kLanes; ++j) {
-      const double share = team.from(mine, j);
-      if (share != 0.0) body(first + j, share);
+      const double label_weight = warp.from(own, j);
+      if (label_weight != 0.0) body(first + j, label_weight);
     }
   }
 }
 
 template <int kLanes_, int kItems_, bool kWhole_>
-struct Shape {
+struct RowConfig {
   static constexpr int kLanes = kLanes_, kItems = kItems_;
   static constexpr bool kWhole = kWhole_;
 };
 
-// Calls body(shape, blocks) with the shape for so many classes.
+// Calls body(config, blocks) with the config for so many classes.
 template <class F>
 void by_classes(int64_t classes, int64_t rows, const F& body) {
   const auto blocks = [&](int lanes) { return (rows * lanes + kRowThreads - 1) / kRowThreads; };
-  if (classes <= 16) return body(Shape<16, 1, true>(), blocks(16));
-  if (classes <= 128) return body(Shape<32, 4, true>(), blocks(32));
-  if (classes <= 1024) return body(Shape<32, 32, true>(), blocks(32));
-  body(Shape<32, 8, false>(), blocks(32));
+  if (classes <= 16) return body(RowConfig<16, 1, true>(), blocks(16));
+  if (classes <= 128) return body(RowConfig<32, 4, true>(), blocks(32));
+  if (classes <= 1024) return body(RowConfig<32, 32, true>(), blocks(32));
+  body(RowConfig<32, 8, false>(), blocks(32));
 }
 
 }  // namespace daqakd::cuda

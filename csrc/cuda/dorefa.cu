@@ -6,105 +6,20 @@
 namespace daqakd::cuda {
 namespace {
 
-struct Nothing {};
-
-struct Activation {
-  static constexpr int kBits = 1;
-
-  __device__ Nothing prepare(int64_t) const { return {}; }
-  __device__ float value(float x, Nothing) const { return dorefa_quantize(x, range); }
-  __device__ unsigned code(float x, Nothing) const { return dorefa_code(x, range); }
-
-  DoReFaRange<float> range;
-};
-
-struct ActivationBackward {
-  static constexpr int kBits = 1, kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  __device__ Nothing prepare(int64_t) const { return {}; }
-  __device__ Shares<0> gradient(float g, unsigned code, Nothing) const {
-    return {code != 0 ? g : 0.0f, {}};
-  }
-};
-
-struct Weight {
-  static constexpr int kBits = 0;
-
-  __device__ DoReFaWeights<float> prepare(int64_t) const { return {*maximum, bits}; }
-  __device__ float value(float w, const DoReFaWeights<float>& all) const {
-    return dorefa_weight(w, all);
-  }
-
-  const float* maximum;  // []
-  int64_t bits;
-};
-
-struct MaximumPrepared {
-  Divisor<float> maximum;
-  float share;
-};
-
-struct WeightBackward {
-  static constexpr int kBits = 0, kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  __device__ MaximumPrepared prepare(int64_t) const {
+struct DeviceWeightBackward : DoReFaWeightBackward<float> {
+  __device__ Prepared prepare(int64_t) const {
     const float all = *maximum;
     return {Divisor<float>(all), sums ? -sums[0] / (all * all) / sums[1] : 0.0f};
   }
-  __device__ Shares<0> gradient(float g, float w, const MaximumPrepared& all) const {
-    return {dorefa_weight_gradient(g, w, all.maximum, all.share), {}};
-  }
 
   const float* maximum;  // []
-  const float* sums;     // [2]: of MaximumGradient; null when detached
+  const float* sums;     // [2]: of DoReFaMaximumGradient; null when detached
 };
 
-// sum(g * tanh(w)), and how many weights are the largest.
-struct MaximumGradient {
-  static constexpr int kBits = 0, kSums = 2;
-  static constexpr bool kHasDx = false;
+struct DeviceBinaryBackward : DoReFaBinaryBackward<float> {
+  __device__ float prepare(int64_t) const { return mean_gradient ? *mean_gradient : 0.0f; }
 
-  __device__ float prepare(int64_t) const { return *maximum; }
-  __device__ Shares<2> gradient(float g, float w, float all) const {
-    const float t = tanh_of(w);
-    return {0.0f, {g * t, std::fabs(t) == all ? 1.0f : 0.0f}};
-  }
-
-  const float* maximum;  // []
-};
-
-struct Binary {
-  static constexpr int kBits = 0;
-
-  __device__ float prepare(int64_t) const { return *scale; }
-  __device__ float value(float w, float all) const { return dorefa_binary(w, all); }
-
-  const float* scale;  // []
-};
-
-struct BinaryBackward {
-  static constexpr int kBits = 0, kSums = 0;
-  static constexpr bool kHasDx = true;
-
-  __device__ float prepare(int64_t) const { return share ? *share : 0.0f; }
-  __device__ Shares<0> gradient(float g, float w, float all) const {
-    return {g + dorefa_binary(w, all), {}};
-  }
-
-  const float* share;  // [], null when detached
-};
-
-// sum(g * sign(w)); with g = w it is sum|w|.
-struct SignedSum {
-  static constexpr int kBits = 0, kSums = 1;
-  static constexpr bool kHasDx = false;
-
-  __device__ Nothing prepare(int64_t) const { return {}; }
-  __device__ Shares<1> gradient(float g, float w, Nothing) const {
-    return {0.0f, {dorefa_binary(w, g)}};
-  }
+  const float* mean_gradient;  // [], null when detached
 };
 
 // Bits of |w| are ordered like |w|, with NaN above everything.
@@ -114,27 +29,28 @@ __global__ void __launch_bounds__(kThreads) largest_kernel(
     unsigned* __restrict__ partials,  // [blocks]
     int64_t numel) {
   unsigned largest = 0;
-  const int64_t base = int64_t(blockIdx.x) * kTile + threadIdx.x * kUnit;
+  const int64_t base = int64_t(blockIdx.x) * kTile + threadIdx.x * kFragment;
 #pragma unroll
-  for (int k = 0; k < kTile / kBlockUnits; ++k) {
-    const int64_t at = base + k * kBlockUnits;
+  for (int k = 0; k < kTile / kBlockElements; ++k) {
+    const int64_t at = base + k * kBlockElements;
     if (at >= numel) break;
-    const Unit<T, V> unit = load_unit<V>(w + at, numel - at);
+    const Fragment<T, V> fragment = load_fragment<V>(w + at, numel - at);
 #pragma unroll
-    for (int i = 0; i < kUnit; ++i)
-      largest = max(largest, __float_as_uint(load(unit[i])) & 0x7fffffffu);
+    for (int i = 0; i < kFragment; ++i)
+      largest = max(largest, __float_as_uint(load(fragment[i])) & 0x7fffffffu);
   }
   largest = block_max<kThreads>(largest);
   if (threadIdx.x == 0) partials[blockIdx.x] = largest;
 }
 
 // max|tanh(w)| = tanh(max|w|): no second tanh, and the largest weight equals it exactly.
-__global__ void __launch_bounds__(kFoldThreads) maximum_kernel(
+__global__ void __launch_bounds__(kReduceThreads) maximum_kernel(
     const unsigned* __restrict__ partials,  // [blocks]
     int64_t blocks, float* __restrict__ out) {
   unsigned largest = 0;
-  for (int64_t i = threadIdx.x; i < blocks; i += kFoldThreads) largest = max(largest, partials[i]);
-  largest = block_max<kFoldThreads>(largest);
+  for (int64_t i = threadIdx.x; i < blocks; i += kReduceThreads)
+    largest = max(largest, partials[i]);
+  largest = block_max<kReduceThreads>(largest);
   if (threadIdx.x == 0) *out = tanh_of(__uint_as_float(largest));
 }
 
@@ -146,26 +62,25 @@ void largest_tanh(const Launch& launch, const Tensor& w, float* out) {
   unsigned* found = mutable_data<unsigned>(partials);
   const auto kernel = aligned({from}) ? largest_kernel<T, kVector<T>> : largest_kernel<T, 1>;
   launch(kernel, blocks, kThreads, from, found, w.numel());
-  launch(maximum_kernel, 1, kFoldThreads, found, blocks, out);
+  launch(maximum_kernel, 1, kReduceThreads, found, blocks, out);
 }
 
 template <class T>
 void signed_mean(const Launch& launch, const Tensor& grad, const Tensor& w, float* out) {
   flat_backward<T>(
       launch, w, data<T>(grad), data<T>(w), static_cast<T*>(nullptr), {out},
-      float(1.0 / double(w.numel())), SignedSum{});
+      float(1.0 / double(w.numel())), DoReFaSignedSum<float>{});
 }
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> dorefa_activation_forward(
-    const Tensor& x, int64_t bits, bool is_signed) {
+tuple<Tensor, Tensor> dorefa_activation_forward(const Tensor& x, int64_t bits, bool is_signed) {
   check_bits(bits, is_signed);
   const Launch launch(x);
   const Tensor input = dense(x);
   Tensor y = empty_as(input), mask = empty_mask(x, 1);
   if (x.numel() == 0) return {y, mask};
-  const Activation op{DoReFaRange<float>(bits, is_signed)};
+  const DoReFaActivation<float> op(DoReFaRange<float>(bits, is_signed));
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     map<T>(
@@ -185,12 +100,12 @@ Tensor dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
     using T = decltype(element);
     flat_backward<T>(
         launch, g, data<T>(g), data<uint8_t>(mask), mutable_data<T>(dx), {}, 1.0f,
-        ActivationBackward{});
+        DoReFaActivationBackward<float>{});
   });
   return dx;
 }
 
-std::tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
+tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
   check_bits(bits, false);
   const Launch launch(w);
   const Tensor input = dense(w);
@@ -204,10 +119,10 @@ std::tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) 
     T* to = mutable_data<T>(y);
     if (bits == 1) {
       signed_mean<T>(launch, input, input, all);
-      map<T>(launch, view, from, to, nullptr, Binary{all});
+      map<T>(launch, view, from, to, nullptr, PerTensor<DoReFaBinary<float>>{{all}, {}});
     } else {
       largest_tanh<T>(launch, input, all);
-      map<T>(launch, view, from, to, nullptr, Weight{all, bits});
+      map<T>(launch, view, from, to, nullptr, PerTensor<DoReFaWeight<float>>{{all}, {bits}});
     }
   });
   return {y, scale};
@@ -231,13 +146,15 @@ Tensor dorefa_weight_backward(
     const float* all = data<float>(scale);
     if (bits == 1) {
       if (found) signed_mean<T>(launch, g, input, found);
-      return flat_backward<T>(launch, input, gradient, from, to, {}, 1.0f, BinaryBackward{found});
+      return flat_backward<T>(
+          launch, input, gradient, from, to, {}, 1.0f, DeviceBinaryBackward{{}, found});
     }
     if (found)
       flat_backward<T>(
           launch, input, gradient, from, static_cast<T*>(nullptr), {found, found + 1}, 1.0f,
-          MaximumGradient{all});
-    flat_backward<T>(launch, input, gradient, from, to, {}, 1.0f, WeightBackward{all, found});
+          PerTensor<DoReFaMaximumGradient<float>>{{all}, {}});
+    flat_backward<T>(
+        launch, input, gradient, from, to, {}, 1.0f, DeviceWeightBackward{{}, all, found});
   });
   return dw;
 }

@@ -10,7 +10,7 @@ Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, i
   const Tensor high = as_parameter(upper, ScalarType::Float);
   Tensor y = empty_as(input);
   if (x.numel() == 0) return y;
-  const EWGS op{data<float>(low), data<float>(high), nullptr, bits, 0.0f};
+  const DeviceEWGS op{{}, data<float>(low), data<float>(high), nullptr, bits, 0.0f};
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     map<T>(launch, view_of(input, std::nullopt), data<T>(input), mutable_data<T>(y), nullptr, op);
@@ -18,9 +18,9 @@ Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, i
   return y;
 }
 
-std::tuple<Tensor, Tensor, Tensor> ewgs_backward(
+tuple<Tensor, Tensor, Tensor> ewgs_backward(
     const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
-    double delta, std::optional<Tensor> delta_tensor) {
+    double delta, optional<Tensor> delta_tensor) {
   check_range(x, lower, upper, bits);
   check_same("grad", grad, x);
   if (delta_tensor) check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);
@@ -31,10 +31,9 @@ std::tuple<Tensor, Tensor, Tensor> ewgs_backward(
   const Tensor scale = delta_tensor ? as_parameter(*delta_tensor, ScalarType::Float) : low;
   Tensor dx = empty_as(input), dlower = empty_contiguous(lower, ScalarType::Float);
   Tensor dupper = empty_contiguous(upper, ScalarType::Float);
-  if (x.numel() == 0)
-    return {dx, torch::stable::zero_(dlower), torch::stable::zero_(dupper)};
-  const EWGS op{data<float>(low), data<float>(high), delta_tensor ? data<float>(scale) : nullptr,
-                bits, float(delta)};
+  if (x.numel() == 0) return {dx, torch::stable::zero_(dlower), torch::stable::zero_(dupper)};
+  const float* delta_data = delta_tensor ? data<float>(scale) : nullptr;
+  const DeviceEWGS op{{}, data<float>(low), data<float>(high), delta_data, bits, float(delta)};
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     flat_backward<T>(

@@ -4,7 +4,7 @@
 
 namespace daqakd::cuda {
 
-Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits) {
+Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits) {
   check_some(x);
   check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
   const Launch launch(x[0]);
@@ -18,17 +18,17 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, std::vector<i
   }
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
-    map_many<T, EWGS>(launch, x, y, [&](size_t i) {
-      return OfRows<EWGS>{
-          {data<float>(lower[i]), data<float>(upper[i]), nullptr, bits[i], 0.0f}, 1};
+    map_many<T, DeviceEWGS>(launch, x, y, [&](size_t i) {
+      return TensorOp<DeviceEWGS>{
+          {{}, data<float>(lower[i]), data<float>(upper[i]), nullptr, bits[i], 0.0f}, 1};
     });
   });
   return y;
 }
 
-std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
-    Tensors grad, Tensors x, Tensors lower, Tensors upper, std::vector<int64_t> bits,
-    double delta, std::optional<Tensor> delta_tensor) {
+tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
+    Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
+    optional<Tensor> delta_tensor) {
   check_some(x);
   check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
   const Launch launch(x[0]);
@@ -50,11 +50,11 @@ std::tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
     const auto op = [&](size_t i) {
-      return OfRows<EWGS>{
-          {data<float>(lower[i]), data<float>(upper[i]), scale, bits[i], float(delta)}, 1};
+      return TensorOp<DeviceEWGS>{
+          {{}, data<float>(lower[i]), data<float>(upper[i]), scale, bits[i], float(delta)}, 1};
     };
-    const Partials partials = backward_many<T, EWGS>(launch, grad, x, dx, op);
-    fold_many(launch, partials, {&dlower, &dupper}, [](size_t) { return 1.0f; });
+    const Partials partials = backward_many<T, DeviceEWGS>(launch, grad, x, dx, op);
+    reduce_many(launch, partials, {&dlower, &dupper}, [](size_t) { return 1.0f; });
   });
   return {dx, dlower, dupper};
 }

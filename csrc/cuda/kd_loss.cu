@@ -40,7 +40,7 @@ unsigned counter_of(cudaStream_t stream) {
   return streams.emplace(stream, unsigned(streams.size()) % kStreams).first->second;
 }
 
-// By the classes of a row: the threads that share it and what each holds.
+// The classes of a row decide how many threads share it and how many elements each holds.
 template <class T, int V, class F>
 void with_kernel(int64_t classes, const F& run) {
   if (classes <= 32) return run(kd_rows<T, V, 4, 8>, kRowThreads / 4, kRowThreads);
@@ -70,8 +70,8 @@ void launch_rows(const Launch& launch, const Tensor& model, Batch<T> batch) {
     }
     launch(kernel, blocks, threads, batch);
   };
-  const bool whole = batch.classes % kVector<T> == 0 &&
-                     aligned({batch.student, batch.teacher, batch.grad});
+  const bool whole =
+      batch.classes % kVector<T> == 0 && aligned({batch.student, batch.teacher, batch.grad});
   if (whole)
     with_kernel<T, kVector<T>>(batch.classes, run);
   else
@@ -89,17 +89,17 @@ struct Prepared {
     if (given.labels)
       labels = given.has_hard_labels() ? as_contiguous(*given.labels)
                                        : as_parameter(*given.labels, ScalarType::Float);
-    heat = setting(given.temperature_tensor);
-    a = setting(given.ce_weight_tensor);
-    b = setting(given.kd_weight_tensor);
+    temperature = scalar(given.temperature_tensor);
+    ce_weight = scalar(given.ce_weight_tensor);
+    kd_weight = scalar(given.kd_weight_tensor);
   }
 
-  static std::optional<Tensor> setting(const std::optional<Tensor>& tensor) {
+  static optional<Tensor> scalar(const optional<Tensor>& tensor) {
     if (!tensor) return std::nullopt;
     return as_parameter(*tensor, ScalarType::Float);
   }
 
-  static Setting value(const std::optional<Tensor>& tensor, double number) {
+  static Scalar value(const optional<Tensor>& tensor, double number) {
     return {tensor ? data<float>(*tensor) : nullptr, float(number)};
   }
 
@@ -108,12 +108,12 @@ struct Prepared {
     Batch<T> batch{data<T>(student), data<T>(teacher)};
     batch.rows = student.size(0), batch.classes = student.size(1);
     batch.ignore = given.ignore_index;
-    batch.temperature = value(heat, given.temperature);
-    batch.ce_weight = value(a, given.ce_weight);
-    batch.kd_weight = value(b, given.kd_weight);
+    batch.temperature = value(temperature, given.temperature);
+    batch.ce_weight = value(ce_weight, given.ce_weight);
+    batch.kd_weight = value(kd_weight, given.kd_weight);
     batch.smoothing = float(given.label_smoothing);
     batch.mean = given.reduction == KDReduction::mean;
-    batch.each = given.reduction == KDReduction::none;
+    batch.unreduced = given.reduction == KDReduction::none;
     if (given.has_hard_labels()) batch.labels = data<int64_t>(labels);
     if (given.labels && !batch.labels) batch.weights = data<float>(labels);
     batch.scale = batch.mean ? float(given.inverse_rows()) : 1;
@@ -122,7 +122,7 @@ struct Prepared {
 
   Launch launch;
   Tensor student, teacher, labels;
-  std::optional<Tensor> heat, a, b;
+  optional<Tensor> temperature, ce_weight, kd_weight;
 };
 
 // The gradient in the dtype that was computed with -> the student's.
@@ -132,13 +132,12 @@ Tensor in_dtype_of(const Tensor& student, const Tensor& grad) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
-    DAQAKD_KD_PARAMETERS, int64_t reduction, bool with_grad) {
-  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
+    const KDArguments& given, bool with_grad) {
   given.check();
   const Prepared prepared(given);
   KDOutputs out(given, false);
-  if (student.size(0) == 0) {
+  if (given.student.size(0) == 0) {
     torch::stable::zero_(out.loss);
     torch::stable::zero_(out.parts);
     return out.all();
@@ -152,17 +151,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
     if (with_grad) batch.grad = mutable_data<T>(out.grad);
     launch_rows(prepared.launch, prepared.student, batch);
   });
-  out.grad = in_dtype_of(student, out.grad);
+  out.grad = in_dtype_of(given.student, out.grad);
   return out.all();
 }
 
-Tensor kd_loss_backward(const Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduction) {
-  const KDArguments given{DAQAKD_KD_NAMES, KDReduction(reduction)};
+Tensor kd_loss_backward(const Tensor& grad, const KDArguments& given) {
   given.check();
   given.check_upstream(grad);
   const Prepared prepared(given);
   const Tensor result = KDOutputs::gradient(prepared.student, true);
-  if (student.size(0) == 0) return in_dtype_of(student, result);
+  if (given.student.size(0) == 0) return in_dtype_of(given.student, result);
   const Tensor upstream = as_parameter(grad, ScalarType::Float);
   by_dtype(prepared.student, [&](auto element) {
     using T = decltype(element);
@@ -171,7 +169,7 @@ Tensor kd_loss_backward(const Tensor& grad, DAQAKD_KD_PARAMETERS, int64_t reduct
     batch.grad = mutable_data<T>(result);
     launch_rows(prepared.launch, prepared.student, batch);
   });
-  return in_dtype_of(student, result);
+  return in_dtype_of(given.student, result);
 }
 
 }  // namespace daqakd::cuda

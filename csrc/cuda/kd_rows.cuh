@@ -2,17 +2,17 @@
 
 #include <cfloat>
 
-#include "../common/launch.cuh"
 #include "../formulas/kd_loss.h"
+#include "launch.cuh"
 
 // The loss of rows of logits, and its gradient. A row belongs to G neighbouring threads of a block.
 namespace daqakd::cuda {
 
 constexpr int kRowThreads = 256;
-constexpr int kLongThreads = 256, kLongUnit = 16;  // a thread holds 16 elements of a long row
+constexpr int kLongThreads = 256, kLongFragment = 16;  // a thread holds 16 elements of a long row
 
 // A number, or a 0-dim tensor that a captured graph reads anew.
-struct Setting {
+struct Scalar {
   __device__ float value() const { return tensor ? *tensor : number; }
   const float* tensor;
   float number;
@@ -23,17 +23,17 @@ struct Batch {
   const T *student, *teacher;  // [B, C]
   T* grad;                     // [B, C], or null
   int64_t rows, classes, ignore;
-  Setting temperature, ce_weight, kd_weight;
+  Scalar temperature, ce_weight, kd_weight;
   float smoothing;
-  bool mean, each;             // each: no reduction
-  const int64_t* labels;       // [B], or null
-  const float* weights;        // [B, C], or null
-  const unsigned* counts;      // [counted]: rows that are not ignored, null to count them here
+  bool mean, unreduced;
+  const int64_t* labels;   // [B], or null
+  const float* weights;    // [B, C], or null
+  const unsigned* counts;  // [counted]: rows that are not ignored, null to count them here
   int64_t counted;
-  const float* upstream;       // multiplies grad: [B] or []; null for 1
-  float scale;                 // of upstream
+  const float* upstream;          // multiplies grad: [B] or []; null for 1
+  float scale;                    // of upstream
   float *loss, *parts, *ce, *kl;  // loss: null in backward
-  double* partials;            // [blocks, 2]
+  double* partials;               // [blocks, 2]
   unsigned counter;
 
   __device__ bool counts_rows() const { return mean && labels; }
@@ -138,8 +138,8 @@ __device__ __forceinline__ void reduce_loss(
   *batch.loss = kd_loss_of(batch.parts[0], batch.parts[1], batch.settings());
 }
 
-// A row's target: class k weighs (w[k], or 1 for the label) * keep + even; NaN for a label that is
-// no class, 0 for an ignored row.
+// A row's target: class k weighs (w[k], or 1 for the label) * keep + uniform; NaN for a label that
+// is no class, 0 for an ignored row.
 struct RowTarget {
   template <class T>
   __device__ RowTarget(const Batch<T>& batch, int64_t row) : weights(nullptr), y(-1) {
@@ -149,22 +149,22 @@ struct RowTarget {
     else if ((y = batch.labels[row]) == batch.ignore)
       return;
     keep = 1 - batch.smoothing;
-    even = batch.smoothing / float(batch.classes);
-    if (!weights && (y < 0 || y >= batch.classes)) even = NAN;
+    uniform = batch.smoothing / float(batch.classes);
+    if (!weights && (y < 0 || y >= batch.classes)) uniform = NAN;
   }
   __device__ __forceinline__ float at(int64_t k) const {
-    return (weights ? weights[k] * keep : k == y ? keep : 0.0f) + even;
+    return (weights ? weights[k] * keep : k == y ? keep : 0.0f) + uniform;
   }
 
   const float* weights;
   int64_t y;
-  float keep = 0, even = 0;
+  float keep = 0, uniform = 0;
 };
 
 // What a thread holds of a row: N elements, V neighbours at a time, the G threads side by side.
 template <int V, int G, int N>
-struct Strand {
-  __device__ Strand(int64_t classes, int64_t first) : classes(classes), first(first) {}
+struct RowFragment {
+  __device__ RowFragment(int64_t classes, int64_t first) : classes(classes), first(first) {}
 
   // body(i, k): element i of the thread is class k. Whole steps beyond the row are skipped.
   template <class F>
@@ -173,19 +173,19 @@ struct Strand {
     for (int j = 0; j < N / V; ++j) {
       if (first + j * G * V >= classes) break;
 #pragma unroll
-      for (int i = 0; i < V; ++i) body(j * V + i, place(j) + i);
+      for (int i = 0; i < V; ++i) body(j * V + i, class_of(j) + i);
     }
   }
 
-  // Classes beyond the row are ruled out.
+  // Classes beyond the row read as -inf.
   template <class T>
   __device__ __forceinline__ void load_row(const T* row, float (&out)[N]) const {
 #pragma unroll
     for (int i = 0; i < N; ++i) out[i] = -INFINITY;
 #pragma unroll
     for (int j = 0; j < N / V; ++j) {
-      if (place(j) >= classes) break;
-      const Pack<T, V> pack = load_pack<V>(row + place(j));
+      if (class_of(j) >= classes) break;
+      const Pack<T, V> pack = load_pack<V>(row + class_of(j));
 #pragma unroll
       for (int i = 0; i < V; ++i) out[j * V + i] = load(pack.value[i]);
     }
@@ -195,40 +195,40 @@ struct Strand {
   __device__ __forceinline__ void store_row(T* row, const float (&values)[N]) const {
 #pragma unroll
     for (int j = 0; j < N / V; ++j) {
-      if (place(j) >= classes) break;
+      if (class_of(j) >= classes) break;
       Pack<T, V> pack;
 #pragma unroll
       for (int i = 0; i < V; ++i) pack.value[i] = store<T>(values[j * V + i]);
-      store_pack<V>(row + place(j), pack);
+      store_pack<V>(row + class_of(j), pack);
     }
   }
 
-  __device__ __forceinline__ int64_t place(int j) const {
+  __device__ __forceinline__ int64_t class_of(int j) const {
     return first + int64_t(j * G + threadIdx.x % G) * V;
   }
 
   int64_t classes, first;
 };
 
-// The row's coefficients, with what comes down from above.
+// The upstream gradient of a row, times the reduction's scale.
 template <class T>
 __device__ __forceinline__ float upstream_of(const Batch<T>& batch, int64_t row) {
   if (!batch.upstream) return 1;
-  return batch.upstream[batch.each ? row : 0] * batch.scale;
+  return batch.upstream[batch.unreduced ? row : 0] * batch.scale;
 }
 
 template <class T>
 __device__ __forceinline__ KDRow<float> finish_row(
     const Batch<T>& batch, int64_t row, const float (&sums)[6], float count, bool writes) {
   const KDSettings<float> settings = batch.settings();
-  const float share = batch.mean ? float(batch.rows) / count : 1;
+  const float ce_scale = batch.mean ? float(batch.rows) / count : 1;
   const KDRow<float> found = kd_row(
       KDSums<float>{sums[0], sums[1], sums[2], sums[3]}, KDTarget<float>{sums[4], sums[5]},
-      settings.ce_weight * share, settings);
+      settings.ce_weight * ce_scale, settings);
   if (writes && batch.loss) {
     batch.ce[row] = found.ce;
     batch.kl[row] = found.kl;
-    if (batch.each) batch.loss[row] = kd_loss_of(found.ce, found.kl, settings);
+    if (batch.unreduced) batch.loss[row] = kd_loss_of(found.ce, found.kl, settings);
   }
   return found;
 }

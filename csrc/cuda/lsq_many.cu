@@ -4,27 +4,9 @@
 #include "many.cuh"
 
 namespace daqakd::cuda {
-namespace {
 
-struct LSQ {
-  static constexpr int kBits = 0, kSums = 1;
-  static constexpr bool kHasDx = true;
-
-  __device__ Step<float> prepare(int64_t row) const { return Step(step[row]); }
-  __device__ float value(float x, const Step<float>& s) const { return lsq_quantize(x, s, range); }
-  __device__ Shares<1> gradient(float g, float x, const Step<float>& s) const {
-    const auto one = lsq_gradient(g, x, s, range);
-    return {one.dx, {one.ds}};
-  }
-
-  const float* step;  // [rows]
-  LSQRange<float> range;
-};
-
-}  // namespace
-
-Tensors lsq_many_forward(
-    Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax) {
+using Op = PerChannel<LSQ<float>>;
+Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) {
   check_some(x);
   check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
   const Launch launch(x[0]);
@@ -38,21 +20,20 @@ Tensors lsq_many_forward(
   }
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
-    map_many<T, LSQ>(launch, x, y, [&](size_t i) {
-      return OfRows<LSQ>{
-          {data<float>(step[i]), lsq_range<float>(qmin[i], qmax[i], STE::closed)},
+    map_many<T, Op>(launch, x, y, [&](size_t i) {
+      return TensorOp<Op>{
+          {{data<float>(step[i])}, {lsq_range<float>(qmin[i], qmax[i], STE::closed)}},
           step[i].numel()};
     });
   });
   return in_strides_of_each(y, models);
 }
 
-std::tuple<Tensors, Tensors> lsq_many_backward(
-    Tensors grad, Tensors x, Tensors step, std::vector<int64_t> qmin, std::vector<int64_t> qmax,
-    int64_t ste, std::vector<double> grad_scale) {
+tuple<Tensors, Tensors> lsq_many_backward(
+    Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax, int64_t ste,
+    std::vector<double> grad_scale) {
   check_some(x);
-  check_lengths(
-      x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
+  check_lengths(x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
   const Launch launch(x[0]);
   Tensors models, dx, ds;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -68,11 +49,12 @@ std::tuple<Tensors, Tensors> lsq_many_backward(
   by_dtype(x[0], [&](auto element) {
     using T = decltype(element);
     const auto op = [&](size_t i) {
-      return OfRows<LSQ>{
-          {data<float>(step[i]), lsq_range<float>(qmin[i], qmax[i], STE(ste))}, step[i].numel()};
+      return TensorOp<Op>{
+          {{data<float>(step[i])}, {lsq_range<float>(qmin[i], qmax[i], STE(ste))}},
+          step[i].numel()};
     };
-    const Partials partials = backward_many<T, LSQ>(launch, grad, x, dx, op);
-    fold_many(launch, partials, {&ds}, [&](size_t i) { return float(grad_scale[i]); });
+    const Partials partials = backward_many<T, Op>(launch, grad, x, dx, op);
+    reduce_many(launch, partials, {&ds}, [&](size_t i) { return float(grad_scale[i]); });
   });
   return {in_strides_of_each(dx, models), ds};
 }

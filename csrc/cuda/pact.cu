@@ -6,19 +6,6 @@
 namespace daqakd::cuda {
 namespace {
 
-struct PACT {
-  static constexpr int kBits = 2;
-
-  __device__ PACTLevel<float> prepare(int64_t channel) const { return {alpha[channel], range}; }
-  __device__ float value(float x, const PACTLevel<float>& a) const {
-    return pact_quantize(x, a, range);
-  }
-  __device__ unsigned code(float x, const PACTLevel<float>& a) const { return pact_code(x, a); }
-
-  const float* alpha;  // [channels]
-  PACTRange<float> range;
-};
-
 // The codes of V elements from `at`, the first in the lowest bits; packs start on whole bytes.
 template <int V>
 __device__ __forceinline__ unsigned load_codes(
@@ -29,14 +16,14 @@ __device__ __forceinline__ unsigned load_codes(
   return codes;
 }
 
-// dx of a pack; adds each element's share of dalpha to sum[i % Sums].
+// dx of a pack; adds what each element contributes to dalpha to sum[i % Sums].
 template <class T, int V, int Sums>
 __device__ __forceinline__ Pack<T, V> gradient(
-    const Pack<T, V>& g, unsigned codes, unsigned taken, int64_t left, float (&sum)[Sums]) {
+    const Pack<T, V>& g, unsigned codes, unsigned subtracted, int64_t left, float (&sum)[Sums]) {
   Pack<T, V> dx;
 #pragma unroll
   for (int i = 0; i < V; ++i) {
-    const auto one = pact_gradient(load(g.value[i]), codes >> (2 * i) & 3u, taken);
+    const auto one = pact_gradient(load(g.value[i]), codes >> (2 * i) & 3u, subtracted);
     dx.value[i] = store<T>(one.dx);
     sum[i % Sums] += i < left ? one.dalpha : 0.0f;
   }
@@ -52,8 +39,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) pact_backward_runs(
     const T* __restrict__ grad,        // [numel]
     const uint8_t* __restrict__ mask,  // [numel / 4]
     T* __restrict__ dx,                // [numel]
-    float* __restrict__ partials,      // [down, channels, pieces]
-    Runs plan, unsigned taken) {
+    float* __restrict__ partials,      // [down, channels, segments]
+    Runs plan, unsigned subtracted) {
   constexpr int kStride = kThreads * V;
   const Tile<kGroups> tile(plan);
   float sum[1] = {0.0f};
@@ -71,29 +58,29 @@ __global__ void __launch_bounds__(kThreads, kBlocks) pact_backward_runs(
     for (int k = 0; k < kBatch<V>; ++k) {
       const int i = base + k * kStride, left = tile.count - i;
       if (left > 0)
-        store_pack<V>(dx + tile.at(i), gradient(g[k], codes[k], taken, left, sum), left);
+        store_pack<V>(dx + tile.at(i), gradient(g[k], codes[k], subtracted, left, sum), left);
     }
   }
   const float total = block_sum<kThreads>(sum[0]);
   if (threadIdx.x == 0) partials[blockIdx.x] = total;
 }
 
-// One thread: V columns of kDown / 8 rows; the block adds its 8 rows of threads in order.
+// One thread: V columns of kTileRows / 8 rows; the block adds its 8 rows of threads in order.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads) pact_backward_columns(
     const T* __restrict__ grad,        // [numel]
     const uint8_t* __restrict__ mask,  // [numel / 4]
     T* __restrict__ dx,                // [numel]
     float* __restrict__ partials,      // [down, width]
-    Columns<V> plan, unsigned taken) {
+    Columns<V> plan, unsigned subtracted) {
   constexpr int kRows = kThreads / kLanes, kPacks = 4;
   __shared__ float sums[kRows][kLanes * V];
   const int lane = threadIdx.x % kLanes, line = threadIdx.x / kLanes;
   const int64_t left_edge = blockIdx.x % plan.tiles * kLanes * V, column = left_edge + lane * V;
-  const int64_t tile = blockIdx.x / plan.tiles, top = tile * kDown + line;
+  const int64_t tile = blockIdx.x / plan.tiles, top = tile * kTileRows + line;
   float sum[V] = {};
   const int64_t start = top * plan.width + column, stride = kRows * plan.width;
-  const int64_t end = column < plan.width ? start + kDown / kRows * stride : start;
+  const int64_t end = column < plan.width ? start + kTileRows / kRows * stride : start;
   for (int64_t from = start; from < end; from += kPacks * stride) {
     Pack<T, V> g[kPacks];
     unsigned codes[kPacks];
@@ -107,7 +94,7 @@ __global__ void __launch_bounds__(kThreads) pact_backward_columns(
 #pragma unroll
     for (int k = 0; k < kPacks; ++k) {
       const int64_t at = from + k * stride, left = plan.numel - at;
-      if (left > 0) store_pack<V>(dx + at, gradient(g[k], codes[k], taken, left, sum), left);
+      if (left > 0) store_pack<V>(dx + at, gradient(g[k], codes[k], subtracted, left, sum), left);
     }
   }
 #pragma unroll
@@ -124,13 +111,14 @@ __global__ void __launch_bounds__(kThreads) pact_backward_columns(
 template <class T, int V>
 void backward(
     const Launch& launch, const View& view, const T* grad, const uint8_t* mask, T* dx,
-    const Tensor& dalpha, unsigned taken) {
+    const Tensor& dalpha, unsigned subtracted) {
   const auto with = [&](auto kernel, const auto& plan, int64_t partial_sums) {
     const Tensor partials = scratch(dalpha, partial_sums);
     float* sums = mutable_data<float>(partials);
-    launch(kernel, plan.blocks(), kThreads, grad, mask, dx, sums, plan, taken);
-    launch(fold_kernel, view.channels, kFoldThreads, sums, plan.fold(), 1.0f,
-           mutable_data<float>(dalpha));
+    launch(kernel, plan.blocks(), kThreads, grad, mask, dx, sums, plan, subtracted);
+    launch(
+        reduce_kernel, view.channels, kReduceThreads, sums, plan.reduction(), 1.0f,
+        mutable_data<float>(dalpha));
   };
   if (is_narrow(view)) {
     const Columns<V> plan(view);
@@ -144,16 +132,15 @@ void backward(
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> pact_forward(
-    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed,
-    std::optional<int64_t> axis) {
+tuple<Tensor, Tensor> pact_forward(
+    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed, optional<int64_t> axis) {
   check_parameter("alpha", alpha, x, axis);
   check_bits(bits, is_signed);
   const Launch launch(x);
   const Tensor input = dense(x), levels = as_parameter(alpha, ScalarType::Float);
   Tensor y = empty_as(input), mask = empty_mask(x, 2);
   if (x.numel() == 0) return {y, mask};
-  const PACT op{data<float>(levels), PACTRange<float>(bits, is_signed)};
+  const PerChannel<PACT<float>> op{{data<float>(levels)}, {PACTRange<float>(bits, is_signed)}};
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
     map<T>(
@@ -163,9 +150,9 @@ std::tuple<Tensor, Tensor> pact_forward(
   return {y, mask};
 }
 
-std::tuple<Tensor, Tensor> pact_backward(
+tuple<Tensor, Tensor> pact_backward(
     const Tensor& grad, const Tensor& mask, const Tensor& alpha, bool is_signed,
-    std::optional<int64_t> axis) {
+    optional<int64_t> axis) {
   check_parameter("alpha", alpha, grad, axis);
   check_mask(mask, grad, 2);
   const Launch launch(grad);

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "../common/element.h"
+#include "../common/bits.h"
 
 // The operations on uint8 pixels, as daqakd/functional/augment.py defines them. Every operation is
 // rounded once, in the order written, so that all devices have the same bits.
@@ -40,10 +40,11 @@ DAQAKD_INLINE uint8_t truncated(double v) {
   return uint8_t(int(v > 0.0 ? (v < 255.0 ? v : 255.0) : 0.0));
 }
 
-// On its bits, which are ordered as positive floats are: choices between floats become branches.
+// Clips the bits, ordered as positive floats are: choices between floats would become branches.
 DAQAKD_INLINE uint8_t truncated(float v) {
-  const int32_t bits = int32_t(float_bits(v)) & -int32_t(v > 0.0f), most = 0x437f0000;  // 255
-  return uint8_t(int(bits_float(uint32_t(bits < most ? bits : most))));
+  const int32_t bits = int32_t(bits_as<uint32_t>(v)) & -int32_t(v > 0.0f),
+                most = 0x437f0000;  // 255
+  return uint8_t(int(bits_as<float>(uint32_t(bits < most ? bits : most))));
 }
 
 // Pillow's grey.
@@ -104,28 +105,28 @@ DAQAKD_INLINE uint8_t autocontrast(int v, int low, int high) {
   return truncated(float(v - low) * scale);
 }
 
-// Zeros around an image answer for the outside; a place beyond is moved onto them.
-constexpr int kRim = 2;
+// Zeros around an image stand for the outside; a position beyond them is clamped onto them.
+constexpr int kBorder = 2;
 
-DAQAKD_INLINE int onto_rim(int place, int side) {
-  return place > -kRim ? (place < side ? place : side) : -kRim;
+DAQAKD_INLINE int clamp_to_border(int position, int side) {
+  return position > -kBorder ? (position < side ? position : side) : -kBorder;
 }
 
 // NaN is outside.
-DAQAKD_INLINE float onto_rim(float place, float side) {
-  const float after = place > float(-kRim) ? place : float(-kRim);
+DAQAKD_INLINE float clamp_to_border(float position, float side) {
+  const float after = position > float(-kBorder) ? position : float(-kBorder);
   return after < side ? after : side;
 }
 
 // Pillow's affine map: column a x + b y + c (or row) in units of 2^-16 pixels, modulo 2^32.
-DAQAKD_INLINE int fixed_place(const int32_t* map, int x, int y) {  // [3]
+DAQAKD_INLINE int fixed_position(const int32_t* map, int x, int y) {  // [3]
   return int32_t(
              uint32_t(map[0]) * uint32_t(x) + uint32_t(map[1]) * uint32_t(y) + uint32_t(map[2])) >>
          16;
 }
 
 // torchvision's affine grid: where an output pixel lies along an axis of `side` pixels.
-DAQAKD_INLINE float grid_place(const float* map, float x, float y, float side) {  // [3]
+DAQAKD_INLINE float grid_position(const float* map, float x, float y, float side) {  // [3]
   const float at = fused(y, map[1], x * map[0]) + map[2];
   return fused(at + 1.0f, side * 0.5f, -0.5f);
 }
@@ -136,7 +137,7 @@ DAQAKD_INLINE float from_middle(int i, int side) { return float(i) - float(side 
 // Rounded down, for |v| < 2^31.
 DAQAKD_INLINE int floor_int(float v) { return int(std::floor(v)); }
 
-// Four neighbours by their shares of a pixel.
+// The weights of the four neighbours in a bilinear look-up.
 struct Corners {
   DAQAKD_INLINE Corners(float down, float right)  // distances from the top left neighbour
       : top_left((1 - down) * (1 - right)),

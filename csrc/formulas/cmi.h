@@ -5,7 +5,7 @@
 namespace daqakd {
 
 // Contextual mutual information [MCMI] of rows of logits, in double whatever is stored. Sums over a
-// row have 32 lanes, element k in lane k % 32, added as add_lanes does: the same bits on CPU and GPU.
+// row have 32 lanes, element k in lane k % 32, added as add_lanes does: CPU and GPU agree in bits.
 constexpr int kRowLanes = 32;
 constexpr int kExtraColumns = 5;  // mass, entropy, cross-entropy, correct, invalid
 constexpr double kLargestCrossEntropy = 4096.0;
@@ -14,12 +14,15 @@ constexpr double kLargestCrossEntropy = 4096.0;
 struct CMIRow {
   CMIRow() = default;
   DAQAKD_INLINE CMIRow(double peak, int64_t at, double rest, double terms)
-      : peak(peak), reciprocal(1.0 / (1.0 + rest)), log_total(log1p64(rest)),
-        entropy(log_total - terms * reciprocal), at(at) {}
+      : peak(peak),
+        reciprocal(1.0 / (1.0 + rest)),
+        log_total(log1p64(rest)),
+        entropy(log_total - terms * reciprocal),
+        at(at) {}
 
   DAQAKD_INLINE bool valid() const { return entropy == entropy; }
-  DAQAKD_INLINE double log_share(double z) const { return (z - peak) - log_total; }
-  DAQAKD_INLINE double share(double z) const { return exp64(z - peak) * reciprocal; }
+  DAQAKD_INLINE double log_probability(double z) const { return (z - peak) - log_total; }
+  DAQAKD_INLINE double probability(double z) const { return exp64(z - peak) * reciprocal; }
 
   double peak, reciprocal, log_total, entropy;
   int64_t at;  // the first class that has the peak
@@ -32,7 +35,7 @@ DAQAKD_INLINE double cmi_term(double weight, double shifted) {
 
 // What a row adds to a class beside its probabilities; `z` is the logit of that class.
 DAQAKD_INLINE double cmi_extra(const CMIRow& row, int column, int64_t label, double z) {
-  const double surprise = -row.log_share(z);
+  const double surprise = -row.log_probability(z);
   const double bounded = surprise > kLargestCrossEntropy ? kLargestCrossEntropy : surprise;
   if (!row.valid()) return column == 4 ? 1.0 : 0.0;
   return column == 0   ? 1.0
@@ -55,12 +58,13 @@ struct Limbs {
 };
 
 // ln p - ln r of one class, 0 where the prediction has no weight.
-DAQAKD_INLINE double cmi_gap(double share, double log_share, double log_reference) {
-  return share == 0.0 ? 0.0 : log_share - log_reference;
+DAQAKD_INLINE double cmi_log_ratio(
+    double probability, double log_probability, double log_reference) {
+  return probability == 0.0 ? 0.0 : log_probability - log_reference;
 }
 
-// The logarithm of a centroid's largest share, given the sum of those unlike it: 1 - rest would lose
-// a small rest.
+// The logarithm of a centroid's largest probability, given the sum of those unlike it: 1 - rest
+// would lose a small rest.
 DAQAKD_INLINE double cmi_log_peak(double peak, double rest) {
   const bool normalised = std::fabs(peak + rest - 1.0) < 1e-9;
   return normalised && rest < peak ? log1p64(-rest) : log64(peak);

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../common/math.h"
+#include "elementwise.h"
 
 namespace daqakd {
 
@@ -19,12 +20,12 @@ struct EWGSRange {
 
 template <class T>
 struct EWGSGradient {
-  T dx, dlower, dupper;  // the ends are one element's shares
+  T dx, dlower, dupper;  // dlower, dupper: what one element adds
 };
 
 template <class T>
-DAQAKD_INLINE T ewgs_level(T unit, const EWGSRange<T>& range) {
-  return range.levels.divide(round_half_even(unit * range.levels.value));
+DAQAKD_INLINE T ewgs_level(T normalized, const EWGSRange<T>& range) {
+  return range.levels.divide(round_half_even(normalized * range.levels.value));
 }
 
 template <class T>
@@ -34,11 +35,29 @@ DAQAKD_INLINE T ewgs_quantize(T x, const EWGSRange<T>& range) {
 
 template <class T>
 DAQAKD_INLINE EWGSGradient<T> ewgs_gradient(T grad, T x, const EWGSRange<T>& range, T delta) {
-  const T place = range.width.divide(x - range.lower), unit = clip(place, T(0), T(1));
-  const T error = unit - ewgs_level(unit, range);
+  const T position = range.width.divide(x - range.lower);
+  const T normalized = clip(position, T(0), T(1));
+  const T error = normalized - ewgs_level(normalized, range);
   const T through = range.width.divide(grad + delta * std::fabs(grad) * error);
-  const T dx = keep_within(through, place, T(0), T(1));
-  return {dx, dx * (unit - T(1)), -dx * unit};
+  const T dx = keep_within(through, position, T(0), T(1));
+  return {dx, dx * (normalized - T(1)), -dx * normalized};
 }
+
+// prepare() is the device's: the CPU holds the range, CUDA the tensors it follows from.
+template <class T>
+struct EWGS {
+  static constexpr int kBits = 0, kSums = 2;
+  static constexpr bool kHasDx = true;
+
+  struct Prepared {
+    EWGSRange<T> range;
+    T delta;
+  };
+  DAQAKD_INLINE T value(T x, const Prepared& all) const { return ewgs_quantize(x, all.range); }
+  DAQAKD_INLINE Contribution<T, 2> gradient(T g, T x, const Prepared& all) const {
+    const EWGSGradient<T> one = ewgs_gradient(g, x, all.range, all.delta);
+    return {one.dx, {one.dlower, one.dupper}};
+  }
+};
 
 }  // namespace daqakd

@@ -3,19 +3,20 @@
 #include <cmath>
 
 #include "../common/math.h"
+#include "elementwise.h"
 
 namespace daqakd {
 
 // LSQ, Esser et al. 2020, equations 1 to 3, in the compute type T.
 template <class T>
 struct LSQRange {
-  T qmin, qmax;             // lowest and highest code
-  T pass_low, pass_high;    // dx passes where pass_low <= x / s <= pass_high
+  T qmin, qmax;           // lowest and highest code
+  T pass_low, pass_high;  // dx passes where pass_low <= x / s <= pass_high
 };
 
 template <class T>
 struct LSQGradient {
-  T dx, ds;  // ds is one element's share, before the gradient scale
+  T dx, ds;  // ds: what one element adds, before the gradient scale
 };
 
 template <class T>
@@ -24,13 +25,27 @@ DAQAKD_INLINE T lsq_quantize(T x, const Step<T>& s, const LSQRange<T>& range) {
 }
 
 template <class T>
-DAQAKD_INLINE LSQGradient<T> lsq_gradient(
-    T grad, T x, const Step<T>& s, const LSQRange<T>& range) {
+DAQAKD_INLINE LSQGradient<T> lsq_gradient(T grad, T x, const Step<T>& s, const LSQRange<T>& range) {
   const T v = s.divide(x);
   const T code = round_half_even(clip(v, range.qmin, range.qmax));
   const T inside = keep_within(v, v, range.pass_low, range.pass_high);
   return {keep_within(grad, v, range.pass_low, range.pass_high), grad * (code - inside)};
 }
+
+template <class T>
+struct LSQ {
+  static constexpr int kBits = 0, kSums = 1;
+  static constexpr bool kHasDx = true;
+
+  DAQAKD_INLINE Step<T> prepare(T step) const { return Step<T>(step); }
+  DAQAKD_INLINE T value(T x, const Step<T>& s) const { return lsq_quantize(x, s, range); }
+  DAQAKD_INLINE Contribution<T, 1> gradient(T g, T x, const Step<T>& s) const {
+    const LSQGradient<T> one = lsq_gradient(g, x, s, range);
+    return {one.dx, {one.ds}};
+  }
+
+  LSQRange<T> range;
+};
 
 enum class STE { closed = 0, open = 1, rounded = 2 };
 

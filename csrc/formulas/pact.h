@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../common/math.h"
+#include "elementwise.h"
 
 namespace daqakd {
 
@@ -45,16 +46,29 @@ DAQAKD_INLINE uint8_t pact_code(T x, const PACTLevel<T>& level) {
 }
 
 template <class T>
-struct PACTGradient {
-  T dx, dalpha;  // dalpha is one element's share
+struct PACT {
+  static constexpr int kBits = 2;
+
+  DAQAKD_INLINE PACTLevel<T> prepare(T alpha) const { return {alpha, range}; }
+  DAQAKD_INLINE T value(T x, const PACTLevel<T>& level) const {
+    return pact_quantize(x, level, range);
+  }
+  DAQAKD_INLINE uint8_t code(T x, const PACTLevel<T>& level) const { return pact_code(x, level); }
+
+  PACTRange<T> range;
 };
 
-// `taken` is the code whose gradient counts against alpha: kBelow when signed, else none. Choices
-// one after another become blends.
+template <class T>
+struct PACTGradient {
+  T dx, dalpha;  // dalpha: what one element adds
+};
+
+// subtracted: the code whose gradient dalpha loses, kBelow when signed, else kNoCode. Choices one
+// after another become blends.
 template <class T, class Code>
-DAQAKD_INLINE PACTGradient<T> pact_gradient(T grad, Code code, Code taken) {
+DAQAKD_INLINE PACTGradient<T> pact_gradient(T grad, Code code, Code subtracted) {
   T dalpha = code == kAbove ? grad : T(0);
-  dalpha = code == taken ? -grad : dalpha;
+  dalpha = code == subtracted ? -grad : dalpha;
   dalpha = code == kNotANumber ? T(NAN) : dalpha;
   return {code == kInside ? grad : T(0), dalpha};
 }

@@ -38,7 +38,8 @@ Bytes pack(const Bytes& codes, int bits) {
   }
   if (!fits)
     throw py::value_error(
-        "codes: expected values below 2^" + std::to_string(bits) + "; subtract the lowest code first");
+        "codes: expected values below 2^" + std::to_string(bits) +
+        "; subtract the lowest code first");
   return packed;
 }
 
@@ -46,8 +47,9 @@ Bytes unpack(const Bytes& packed, int bits, py::ssize_t count) {
   check_bits(bits);
   if (count < 0 || packed.size() != daqakd::packed_size(count, bits))
     throw py::value_error(
-        "packed: expected " + std::to_string(daqakd::packed_size(std::max<py::ssize_t>(count, 0), bits)) +
-        " bytes for " + std::to_string(count) + " codes, got " + std::to_string(packed.size()));
+        "packed: expected " +
+        std::to_string(daqakd::packed_size(std::max<py::ssize_t>(count, 0), bits)) + " bytes for " +
+        std::to_string(count) + " codes, got " + std::to_string(packed.size()));
   Bytes codes(count);
   const uint8_t* from = packed.data();
   uint8_t* to = codes.mutable_data();
@@ -69,10 +71,11 @@ py::list kernel_facts() {
   std::string name;
   int architecture, registers, shared, spilled;
   while (lines >> name >> architecture >> registers >> shared >> spilled)
-    facts.append(py::dict(
-        py::arg("name") = demangle(name), py::arg("symbol") = name,
-        py::arg("architecture") = architecture, py::arg("registers") = registers,
-        py::arg("shared_bytes") = shared, py::arg("spilled_bytes") = spilled));
+    facts.append(
+        py::dict(
+            py::arg("name") = demangle(name), py::arg("symbol") = name,
+            py::arg("architecture") = architecture, py::arg("registers") = registers,
+            py::arg("shared_bytes") = shared, py::arg("spilled_bytes") = spilled));
   return facts;
 }
 
@@ -99,8 +102,7 @@ void define(py::module_& m, const char* name, const F& function) {
   using Values = py::array_t<T, py::array::c_style>;
   const auto each = [function](const Values& x) {
     Values result(x.size());
-    for (py::ssize_t i = 0; i < x.size(); ++i)
-      result.mutable_data()[i] = function(x.data()[i]);
+    for (py::ssize_t i = 0; i < x.size(); ++i) result.mutable_data()[i] = function(x.data()[i]);
     return result;
   };
   m.def(name, each, py::arg("x").noconvert());

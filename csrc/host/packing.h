@@ -6,8 +6,8 @@ namespace daqakd {
 
 inline int64_t packed_size(int64_t count, int bits) { return (count * bits + 7) / 8; }
 
-// One dense little-endian bit stream: code i takes bits [i * bits, (i + 1) * bits). Eight codes make
-// exactly `bits` bytes, so groups of eight are independent. False when a code does not fit.
+// One dense little-endian bit stream: code i takes bits [i * bits, (i + 1) * bits). Eight codes
+// make exactly `bits` bytes, so groups of eight are independent. False when a code does not fit.
 inline bool pack(const uint8_t* codes, int64_t count, int bits, uint8_t* packed) {
   uint8_t seen = 0;
   for (int64_t group = 0; group < count; group += 8) {

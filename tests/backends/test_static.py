@@ -24,26 +24,40 @@ CUDA_KERNELS = {
     "lsq_forward_columns": (),
     "lsq_backward_runs": ("false", "true"),
     "lsq_backward_columns": (),
-    "map_kernel": ("PACT", "Activation", "Weight", "Binary", "EWGS"),
+    "map_kernel": (
+        "PerChannel<PACT<float>>",
+        "DoReFaActivation<float>",
+        "PerTensor<DoReFaWeight<float>>",
+        "PerTensor<DoReFaBinary<float>>",
+        "DeviceEWGS",
+    ),
     "pact_backward_runs": ("false", "true"),
     "pact_backward_columns": (),
-    "flat_backward_kernel": ("ActivationBackward", "WeightBackward", "BinaryBackward", "EWGS"),
+    "flat_backward_kernel": (
+        "DoReFaActivationBackward<float>",
+        "DeviceWeightBackward",
+        "DeviceBinaryBackward",
+        "DeviceEWGS",
+    ),
     "kd_rows": ("4,8", "32,8", "32,32", "256,8", "256,32"),
     "kd_long": (),
 }
 CUDA_READING_KERNELS = {  # they write a sum per block
     "largest_kernel": (),
-    "flat_backward_kernel": ("MaximumGradient", "SignedSum"),
+    "flat_backward_kernel": (
+        "PerTensor<DoReFaMaximumGradient<float>>",
+        "DoReFaSignedSum<float>",
+    ),
 }
 CUDA_MANY_KERNELS = {  # a tensor that is not aligned takes the other branch of the same kernel
-    "map_many_kernel": ("LSQ", "Weight", "EWGS"),
-    "backward_many_kernel": ("LSQ", "WeightBackward", "EWGS"),
+    "map_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeight", "DeviceEWGS"),
+    "backward_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeightBackward", "DeviceEWGS"),
 }
 CUDA_MANY_READING_KERNELS = {
     "magnitude_many_kernel": (),
-    "backward_many_kernel": ("MaximumGradient",),
+    "backward_many_kernel": ("AnyMaximumGradient",),
 }
-CUDA_SCALAR_KERNELS = {"fold_kernel", "maximum_kernel", "fold_many_kernel", "kd_count"}
+CUDA_SCALAR_KERNELS = {"reduce_kernel", "maximum_kernel", "reduce_many_kernel", "kd_count"}
 CUDA_SCALAR_KERNELS |= {  # pixels are bytes, moved and looked up one by one
     f"{name}<{element}>"
     for name in ("augment_kernel", "augment_mix_kernel")

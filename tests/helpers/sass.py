@@ -39,7 +39,7 @@ def cuobjdump(file: Path, *options: str) -> Iterator[str]:
 def short(symbol: str) -> str:
     """Return ``lsq_forward_runs<float,4,false>`` for a mangled or plain name."""
     plain = subprocess.run(["c++filt", symbol], capture_output=True, text=True, check=True).stdout
-    plain = re.sub(r"\(anonymous namespace\)::|daqakd::cuda::|^void ", "", plain.strip())
+    plain = re.sub(r"\(anonymous namespace\)::|daqakd::(cuda::)?|^void ", "", plain.strip())
     return plain.split("(")[0].replace(" ", "").replace("__nv_", "").replace("__", "")
 
 

@@ -4,9 +4,9 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "inline.h"
+#include "../common/inline.h"
 
-namespace daqakd {
+namespace daqakd::cpu {
 
 constexpr int kLanes = 16;  // partial sums side by side, on every instruction set
 
@@ -69,4 +69,4 @@ auto run(Args... args) {
 
 #endif
 
-}  // namespace daqakd
+}  // namespace daqakd::cpu

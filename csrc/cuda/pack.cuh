@@ -37,8 +37,9 @@ __device__ __forceinline__ void store_pack(T* address, const Pack<T, V>& pack) {
   } else {
     uint4 bits;
     memcpy(&bits, &pack, sizeof bits);
-    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(bits.x),
-                 "r"(bits.y), "r"(bits.z), "r"(bits.w));
+    asm volatile(
+        "st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(bits.x), "r"(bits.y),
+        "r"(bits.z), "r"(bits.w));
   }
 }
 
@@ -68,10 +69,16 @@ __device__ __forceinline__ float load(__nv_bfloat16 x) { return __bfloat162float
 template <class T>
 __device__ __forceinline__ T store(float x);
 template <>
-__device__ __forceinline__ float store(float x) { return x; }
+__device__ __forceinline__ float store(float x) {
+  return x;
+}
 template <>
-__device__ __forceinline__ __half store(float x) { return __float2half_rn(x); }
+__device__ __forceinline__ __half store(float x) {
+  return __float2half_rn(x);
+}
 template <>
-__device__ __forceinline__ __nv_bfloat16 store(float x) { return __float2bfloat16_rn(x); }
+__device__ __forceinline__ __nv_bfloat16 store(float x) {
+  return __float2bfloat16_rn(x);
+}
 
 }  // namespace daqakd::cuda

@@ -3,48 +3,50 @@
 #include <algorithm>
 #include <numeric>
 
+#include "../common/layout.h"
 #include "launch.cuh"
-#include "layout.h"
 #include "reduce.cuh"
 
 namespace daqakd::cuda {
 
 // Work is cut by shape alone, so sums have one order on any GPU.
 constexpr int kThreads = 256;
-constexpr int kTile = 8192;    // elements of a channel that make one partial sum
-constexpr int kNarrow = 32;    // runs of a channel shorter than this are walked as columns
-constexpr int kLanes = 32;     // threads across a tile of columns
-constexpr int kDown = 128;     // rows of a tile of columns
-constexpr int kAcross = 512;   // narrower matrices are widened to about this
+constexpr int kTile = 8192;     // elements of a channel that make one partial sum
+constexpr int kNarrow = 32;     // runs of a channel shorter than this are walked as columns
+constexpr int kLanes = 32;      // threads across a tile of columns
+constexpr int kTileRows = 128;  // rows of a tile of columns
+constexpr int kMinWidth = 512;  // narrower matrices are widened to about this
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
 
-// One block owns one tile of one channel: a piece of a long run, or several whole short runs.
+// One block owns one tile of one channel: a segment of a long run, or several whole short runs.
 struct Runs {
   explicit Runs(const View& view)
-      : channels(view.channels), inner(view.inner), outer(view.outer),
-        pieces(ceil_div(view.inner, kTile)),
-        runs(pieces > 1 ? 1 : std::min(view.outer, kTile / view.inner)) {}
+      : channels(view.channels),
+        inner(view.inner),
+        outer(view.outer),
+        segments(ceil_div(view.inner, kTile)),
+        runs(segments > 1 ? 1 : std::min(view.outer, kTile / view.inner)) {}
 
   int64_t down() const { return ceil_div(outer, runs); }
-  __host__ __device__ int64_t across() const { return channels * pieces; }
+  __host__ __device__ int64_t across() const { return channels * segments; }
   int64_t blocks() const { return down() * across(); }
   bool has_groups() const { return runs > 1; }
-  Fold fold() const { return {down(), across(), 1, channels, pieces}; }
+  Reduction reduction() const { return {down(), across(), 1, channels, segments}; }
 
-  int64_t channels, inner, outer, pieces, runs;
+  int64_t channels, inner, outer, segments, runs;
 };
 
 // The tile of this block. With kGroups its runs lie channels * inner elements apart.
 template <bool kGroups>
 struct Tile {
   __device__ explicit Tile(const Runs& plan)
-      : inner(int(plan.inner)), apart(plan.channels * plan.inner) {
-    const unsigned across = unsigned(plan.across()), pieces = unsigned(plan.pieces);
-    const unsigned row = blockIdx.x / across, place = blockIdx.x % across;
-    const int64_t offset = int64_t(place % pieces) * kTile;
-    channel = place / pieces;
+      : inner(int(plan.inner)), run_stride(plan.channels * plan.inner) {
+    const unsigned across = unsigned(plan.across()), segments = unsigned(plan.segments);
+    const unsigned row = blockIdx.x / across, column = blockIdx.x % across;
+    const int64_t offset = int64_t(column % segments) * kTile;
+    channel = column / segments;
     start = (row * plan.runs * plan.channels + channel) * plan.inner + offset;
     count = kGroups ? int(min(plan.runs, plan.outer - row * plan.runs)) * inner
                     : int(min(int64_t(kTile), plan.inner - offset));
@@ -52,29 +54,29 @@ struct Tile {
 
   // Where element i of the tile lies.
   __device__ __forceinline__ int64_t at(int i) const {
-    return kGroups ? start + i / inner * apart + i % inner : start + i;
+    return kGroups ? start + i / inner * run_stride + i % inner : start + i;
   }
 
   int inner, count;
-  int64_t apart, channel, start;
+  int64_t run_stride, channel, start;
 };
 
 // Memory as a matrix whose width is a multiple of channels * inner and of V, so that a column has
-// one channel; a thread owns V columns of kDown rows.
+// one channel; a thread owns V columns of kTileRows rows.
 template <int V>
 struct Columns {
   explicit Columns(const View& view)
       : channels(view.channels), inner(view.inner), numel(view.numel()) {
     const int64_t period = channels * inner, step = V / std::gcd(period, int64_t(V));
-    copies = ceil_div(std::max<int64_t>(1, kAcross / period), step) * step;
+    copies = ceil_div(std::max<int64_t>(1, kMinWidth / period), step) * step;
     width = period * copies;
     rows = ceil_div(numel, width);
     tiles = ceil_div(width, kLanes * V);
   }
 
-  int64_t down() const { return ceil_div(rows, kDown); }
+  int64_t down() const { return ceil_div(rows, kTileRows); }
   int64_t blocks() const { return down() * tiles; }
-  Fold fold() const { return {down(), width, copies, channels, inner}; }
+  Reduction reduction() const { return {down(), width, copies, channels, inner}; }
 
   // The parameter of each of V neighbouring columns, as a P.
   template <class P>

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "check.h"
+#include "../common/check.h"
 #include "pack.cuh"
 
 namespace daqakd::cuda {
@@ -38,8 +38,8 @@ class Launch {
   }
 
   cudaStream_t stream() const { return stream_; }
-  // Whether a block can have `bytes` of shared memory, `all` with what the kernel declares; above
-  // 48 KB a kernel has to be told.
+  // Whether a block can have `bytes` of shared memory, `all` with what the kernel declares. Above
+  // 48 KB the kernel's attribute must be raised first.
   template <class... Parameters>
   bool can_share(void (*kernel)(Parameters...), int64_t bytes, int64_t all) const {
     if (all <= 48 * 1024) return true;
@@ -47,8 +47,8 @@ class Launch {
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     return all <= most &&
-           cudaFuncSetAttribute(
-               kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) == cudaSuccess;
+           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) ==
+               cudaSuccess;
   }
 
  private:

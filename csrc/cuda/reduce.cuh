@@ -19,7 +19,7 @@ __device__ __forceinline__ T block_sum(T value) {
   return sum;
 }
 
-// As block_sum, the largest.
+// The largest over a block, for all of its threads.
 template <int Threads>
 __device__ __forceinline__ unsigned block_max(unsigned value) {
   __shared__ unsigned warps[Threads / 32];
@@ -33,24 +33,24 @@ __device__ __forceinline__ unsigned block_max(unsigned value) {
 }
 
 // partials [down, copies, channels, group] -> out [channels].
-struct Fold {
+struct Reduction {
   int64_t down, across, copies, channels, group;
   int64_t terms() const { return down * copies * group; }
 };
 
-constexpr int kFoldThreads = 512;
+constexpr int kReduceThreads = 512;
 
 // One block: one channel. fp64 costs nothing at this size and keeps the fp32 partial sums' digits.
-static __global__ void __launch_bounds__(kFoldThreads)
-    fold_kernel(const float* __restrict__ partials, Fold fold, float scale,
-                float* __restrict__ out) {  // [channels]
-  const int64_t channel = blockIdx.x, per_row = fold.copies * fold.group;
+static __global__ void __launch_bounds__(kReduceThreads) reduce_kernel(
+    const float* __restrict__ partials, Reduction shape, float scale,
+    float* __restrict__ out) {  // [channels]
+  const int64_t channel = blockIdx.x, per_row = shape.copies * shape.group;
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < fold.down * per_row; i += kFoldThreads) {
-    const int64_t row = i / per_row, copy = i % per_row / fold.group, within = i % fold.group;
-    sum += partials[row * fold.across + (copy * fold.channels + channel) * fold.group + within];
+  for (int64_t i = threadIdx.x; i < shape.down * per_row; i += kReduceThreads) {
+    const int64_t row = i / per_row, copy = i % per_row / shape.group, within = i % shape.group;
+    sum += partials[row * shape.across + (copy * shape.channels + channel) * shape.group + within];
   }
-  sum = block_sum<kFoldThreads>(sum);
+  sum = block_sum<kReduceThreads>(sum);
   if (threadIdx.x == 0) out[channel] = float(sum * scale);
 }
 
