@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .._errors import InputError
 from .dataset import Images
+from .resize import rgb_pixels
 
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -26,7 +27,7 @@ TASK = 32  # files a thread decodes at a time: handing over single small ones co
 
 
 def read_image(path: Path, size: int | None) -> np.ndarray:
-    """Return RGB pixels ``uint8 [3, H, W]``, resized (bilinear) to ``size`` where given."""
+    """Return RGB pixels ``uint8 [3, H, W]``, resized to ``size`` where given."""
     try:
         with Image.open(path) as image:
             rgb = image.convert("RGB")
@@ -34,9 +35,7 @@ def read_image(path: Path, size: int | None) -> np.ndarray:
         raise InputError(
             f"{path}: not a readable image ({error}); remove it or replace it, then run again"
         ) from error
-    if size is not None and rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb).transpose(2, 0, 1)
+    return rgb_pixels(rgb, size)
 
 
 @dataclass(frozen=True)
