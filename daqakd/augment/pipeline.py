@@ -11,10 +11,10 @@ from torch import Tensor
 
 from .._errors import InputError, unknown
 from ..functional import color_jitter, resized_crop
+from ..functional._checks import SEMANTICS
 from ..functional.color_jitter import PARTS
 from . import draws
 from .mixing import RATIO_BINS, ratio_roots
-from .settings import SEMANTICS
 from .strategies import Transform
 
 ATTEMPTS = 10  # at a box that fits

@@ -15,7 +15,7 @@ from torch import nn
 from .._errors import InputError
 from .._files import write_json
 from ..augment import ResizedCrop
-from ..augment.compositions import describe, drawn
+from ..augment.compositions import describe, random_compositions
 from ..data import Dataset
 from .accumulator import Parts
 from .job import Job, Request, check_counts, fingerprint, least_images, make_job, teacher_accuracy
@@ -146,7 +146,7 @@ def search(
     """
     check_compositions(compositions)
     clock, criterion = Clock(), Criterion(cmi_weight, pac_weight)
-    count, names = check_counts(dataset, images), drawn(compositions, seed)
+    count, names = check_counts(dataset, images), random_compositions(compositions, seed)
     ends = rungs(compositions, least_images(dataset), count)
     asked = Request(
         images, seed=seed, teacher_dtype=teacher_dtype, pipeline=pipeline, semantics=semantics
