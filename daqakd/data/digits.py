@@ -8,7 +8,7 @@ from .dataset import Images, split
 from .resize import rgb_stack
 
 SIZE = 32
-TEST_SHARE = 0.2
+TEST_FRACTION = 0.2
 SPLIT_SEED = 0
 
 
@@ -22,6 +22,6 @@ def read_digits(size: int | None) -> tuple[list[str], Images, Images]:
     grey = (raw.images * (255 / 16)).astype(np.uint8)
     pixels = rgb_stack(grey, size or SIZE)
     labels = torch.from_numpy(raw.target).long()
-    train, test = split(labels, TEST_SHARE, SPLIT_SEED)
+    train, test = split(labels, TEST_FRACTION, SPLIT_SEED)
     names = [str(d) for d in range(10)]
     return names, Images(pixels[train], labels[train]), Images(pixels[test], labels[test])
