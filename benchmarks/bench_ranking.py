@@ -25,7 +25,7 @@ from daqakd.augment import PAPER
 from daqakd.bench.augment import photographs
 from daqakd.data import load, prepare
 from daqakd.data.named import NAMED_STATISTICS, data_root
-from daqakd.data.prepared import FACTS, FORMAT, labels_path, pixels_path
+from daqakd.data.prepared import FORMAT, METADATA_FILE, labels_path, pixels_path
 from daqakd.ranking import rank
 from daqakd.train import TrainConfig, teach
 from daqakd.train.environment import environment
@@ -50,7 +50,7 @@ def made_up(root: Path, images: int) -> Path:
     held = {name: {"images": count, "sha256": f"made up {count}"} for name, count in splits.items()}
     facts = {"format": FORMAT, "name": "made-up", "classes": [str(c) for c in range(CLASSES)]}
     facts |= {"size": SIDE, "mean": mean, "std": std, "flip": True, "splits": held}
-    write_json(root / FACTS, facts)
+    write_json(root / METADATA_FILE, facts)
     return root
 
 

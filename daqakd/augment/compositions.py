@@ -8,15 +8,15 @@ import torch
 
 from .._errors import InputError, unknown
 from . import draws
-from .ranges import BASIC, ENHANCE, OTHER, TRIVIALAUGMENT
-from .settings import Canvas
+from .ranges import ENHANCE, GEOMETRIC, IMAGE_OPS, TRIVIALAUGMENT
+from .settings import ImageContext
 
-NAMES = {name.lower(): name for name in ("Identity", *BASIC, *ENHANCE, *OTHER)}
-PLAIN = frozenset({"identity", "autocontrast", "equalize"})  # without a magnitude
-LAST = TRIVIALAUGMENT.bins - 1
-MOST = 3  # operations of one composition
+NAMES = {name.lower(): name for name in ("Identity", *GEOMETRIC, *ENHANCE, *IMAGE_OPS)}
+WITHOUT_MAGNITUDE = frozenset({"identity", "autocontrast", "equalize"})
+MAX_MAGNITUDE = TRIVIALAUGMENT.num_bins - 1
+MAX_OPERATIONS = 3  # of one composition
 
-Operation = tuple[str, int]  # torchvision's name, magnitude of LAST
+Operation = tuple[str, int]  # torchvision's name, magnitude from 0 to MAX_MAGNITUDE
 
 
 def is_composition(name: str) -> bool:
@@ -24,18 +24,20 @@ def is_composition(name: str) -> bool:
     return "@" in name or "+" in name or name in NAMES
 
 
-def _operation(text: str, whole: str) -> Operation:
+def _operation(text: str, composition: str) -> Operation:
     name, at, magnitude = text.partition("@")
     if name not in NAMES:
         raise unknown("operation", name, list(NAMES))
-    if name in PLAIN:
+    if name in WITHOUT_MAGNITUDE:
         if at:
-            raise InputError(f"composition {whole!r}: {name} has no magnitude; write {name!r}")
+            raise InputError(
+                f"composition {composition!r}: {name} has no magnitude; write {name!r}"
+            )
         return NAMES[name], 0
-    if not magnitude.isdecimal() or int(magnitude) > LAST:
+    if not magnitude.isdecimal() or int(magnitude) > MAX_MAGNITUDE:
         raise InputError(
-            f"composition {whole!r}: {name} needs a magnitude of 0 to {LAST}, such as"
-            f" '{name}@{LAST // 2}', got {text!r}"
+            f"composition {composition!r}: {name} needs a magnitude of 0 to {MAX_MAGNITUDE}, such"
+            f" as '{name}@{MAX_MAGNITUDE // 2}', got {text!r}"
         )
     return NAMES[name], int(magnitude)
 
@@ -47,32 +49,34 @@ def parse(name: str) -> list[Operation]:
         InputError: an unknown operation, a wrong magnitude, or too many operations.
     """
     parts = name.split("+")
-    if len(parts) > MOST:
-        raise InputError(f"composition {name!r}: at most {MOST} operations, got {len(parts)}")
+    if len(parts) > MAX_OPERATIONS:
+        raise InputError(
+            f"composition {name!r}: at most {MAX_OPERATIONS} operations, got {len(parts)}"
+        )
     return [_operation(part, name) for part in parts]
 
 
 def describe(name: str, height: int, width: int) -> list[dict[str, str | int | float | None]]:
     """Return each operation with its magnitude, as a number up to 30 and in its own unit."""
-    on = Canvas(height, width)
+    context = ImageContext(height, width)
     rows: list[dict[str, str | int | float | None]] = []
     for operation, magnitude in parse(name):
-        plain = operation.lower() in PLAIN
-        value = None if plain else TRIVIALAUGMENT.magnitudes(operation, on)[magnitude]
-        number = None if plain else magnitude
+        bare = operation.lower() in WITHOUT_MAGNITUDE
+        value = None if bare else TRIVIALAUGMENT.magnitudes(operation, context)[magnitude]
+        number = None if bare else magnitude
         rows.append({"operation": operation.lower(), "magnitude": number, "value": value})
     return rows
 
 
-def drawn(count: int, seed: int) -> list[str]:
+def random_compositions(count: int, seed: int) -> list[str]:
     """Return ``count`` different compositions of two operations, the same for the same seed."""
     names, found = list(NAMES), dict[str, None]()
     for number in range(100 * count):
         words = draws.philox(seed, 0, torch.tensor([number]), draws.COMPOSITION)[0]
         which = draws.choose(words[:2], len(names)).tolist()
-        magnitudes = (1 + draws.choose(words[2:], LAST)).tolist()
+        magnitudes = (1 + draws.choose(words[2:], MAX_MAGNITUDE)).tolist()
         pairs = zip((names[w] for w in which), magnitudes, strict=True)
-        found["+".join(n if n in PLAIN else f"{n}@{m}" for n, m in pairs)] = None
+        found["+".join(n if n in WITHOUT_MAGNITUDE else f"{n}@{m}" for n, m in pairs)] = None
         if len(found) == count:
             break
     return list(found)

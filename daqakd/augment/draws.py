@@ -12,11 +12,17 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 ROUNDS = 10
 
-# slots, what a draw is for: the epoch's order, a registered transform, CutMix and MixUp, crop and
-# flip, AugMix's depths and weights, the colour jitter's factors and order, compositions to try;
-# from ERASE, OPERATION and RESIZE on one per attempt and per operation
-ORDER, AUGMENT, BOX, CROP, DEPTHS, SHARES, FACTORS, SEQUENCE, COMPOSITION = range(9)
-ERASE, OPERATION, RESIZE = 16, 32, 64
+# slots: what a draw is for; their numbers are part of every pixel's definition
+ORDER = 0  # the images' order in an epoch
+AUGMENT = 1  # the generators of a registered transform
+BOX = 2  # CutMix's box, MixUp's weight
+CROP = 3  # crop, flip, whether to erase
+DEPTHS, WEIGHTS = 4, 5  # of AugMix's chains
+FACTORS, SEQUENCE = 6, 7  # of the colour jitter
+COMPOSITION = 8  # compositions to search among
+ERASE = 16  # on: one slot per attempt
+OPERATION = 32  # on: one slot per operation of an image
+RESIZE = 64  # on: one slot per attempt
 
 
 def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
@@ -37,14 +43,14 @@ def philox(seed: int, epoch: int, index: Tensor, slot: int | Tensor) -> Tensor:
     slots = slot if isinstance(slot, Tensor) else torch.full_like(index, slot)
     index, slots = torch.broadcast_tensors(index, slots)
     key = (seed & MASK, epoch & MASK)
-    a, b = index & MASK, index >> 32
-    c, d = slots & MASK, torch.zeros_like(index)
+    x0, x1 = index & MASK, index >> 32
+    x2, x3 = slots & MASK, torch.zeros_like(index)
     for _ in range(ROUNDS):
-        high_a, low_a = _multiply(a, MULTIPLIERS[0])
-        high_c, low_c = _multiply(c, MULTIPLIERS[1])
-        a, b, c, d = high_c ^ b ^ key[0], low_c, high_a ^ d ^ key[1], low_a
+        high_0, low_0 = _multiply(x0, MULTIPLIERS[0])
+        high_2, low_2 = _multiply(x2, MULTIPLIERS[1])
+        x0, x1, x2, x3 = high_2 ^ x1 ^ key[0], low_2, high_0 ^ x3 ^ key[1], low_0
         key = ((key[0] + WEYL[0]) & MASK, (key[1] + WEYL[1]) & MASK)
-    return torch.stack([a, b, c, d], -1)
+    return torch.stack([x0, x1, x2, x3], -1)
 
 
 def uniform(words: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the draws become: a :class:`Plan` for any images of an epoch."""
+"""Draws written down: a :class:`Plan` for any images of an epoch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..functional.augment import Plan
 from . import draws
-from .mixing import boxes, erased, kept_share
+from .mixing import cutmix_boxes, erasing_boxes, kept_fraction
 from .policies import Policy
 
 
@@ -21,21 +21,17 @@ def normalised_values(mean: Sequence[float], std: Sequence[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class Planner:
-    """Everything fixed about a strategy's plans.
-
-    ``pad`` pixels of zeros around the image give a random crop its room; ``box`` is ``"image"`` or
-    ``"batch"``. Tensors are on the device that augments.
-    """
+    """Makes the plans of one strategy; tensors are on the device that augments."""
 
     policy: Policy
     height: int
     width: int
-    pad: int
+    pad: int  # of a random crop: pixels of zeros on each side
     flip: bool
     erasing: bool
-    mixing: str | None
-    box: str
-    values: Tensor
+    mixing: str | None  # "cutmix", "mixup"
+    box: str  # "image": a CutMix box or MixUp weight per image, "batch": one per batch
+    values: Tensor  # float32 [3, 256], normalised pixel values
     seed: int
 
     def plan(self, epoch: int, index: Tensor, partner: Tensor | None = None) -> Plan:
@@ -52,39 +48,42 @@ class Planner:
 
         ``batches`` are the images and ``partners`` the partners of each, as for :meth:`plan`.
         """
-        index = torch.cat([*batches])
+        drawn = self._augmented(epoch, torch.cat([*batches]))
+        augmented = _split(drawn, [len(batch) for batch in batches])
+        mixed = [{}] * len(batches) if partners is None else self._mixed(epoch, batches, partners)
+        return [
+            Plan(self.policy.settings, values=self.values, **one, **mix)
+            for one, mix in zip(augmented, mixed, strict=True)
+        ]
+
+    def _augmented(self, epoch: int, index: Tensor) -> dict[str, Tensor | None]:
+        """Return what a plan says of the images ``index`` int64 ``[R]``, before they are mixed."""
         words = draws.philox(self.seed, epoch, index, draws.CROP)
         setting, share = self.policy.draw(self.seed, epoch, index)
         size = self.height, self.width
-        drawn = {
+        return {
             "index": index,
             "crop": (draws.choose(words[:, :2], 2 * self.pad + 1) - self.pad).int(),
             "flip": (words[:, 2] < 2**31) & self.flip,
             "setting": setting,
             "share": share,
-            "erase": erased(self.seed, epoch, index, *size) if self.erasing else None,
+            "erase": erasing_boxes(self.seed, epoch, index, *size) if self.erasing else None,
         }
-        rows = _split(drawn, [len(batch) for batch in batches])
-        mixed = [{}] * len(rows) if partners is None else self._mix(epoch, batches, partners)
-        return [
-            Plan(self.policy.settings, values=self.values, **row, **mix)
-            for row, mix in zip(rows, mixed, strict=True)
-        ]
 
-    def _mix(
+    def _mixed(
         self, epoch: int, batches: Sequence[Tensor], partners: Sequence[Tensor]
     ) -> list[dict[str, Any]]:
-        """Return the plans' entries for CutMix or MixUp."""
+        """Return what the plans say of CutMix or MixUp."""
         counts = [len(partner) for partner in partners]
-        own = [index[:count] for index, count in zip(batches, counts, strict=True)]
+        images = [index[:count] for index, count in zip(batches, counts, strict=True)]
         if self.box == "batch":
-            own = [index[:1].expand_as(index) for index in own]
-        by, drawn = torch.cat(own), {"partner": torch.cat([*partners])}
+            images = [index[:1].expand_as(index) for index in images]
+        index, drawn = torch.cat(images), {"partner": torch.cat([*partners])}
         if self.mixing == "mixup":
-            words = draws.philox(self.seed, epoch, by, draws.BOX)
+            words = draws.philox(self.seed, epoch, index, draws.BOX)
             return _split({**drawn, "weight": draws.uniform(words[:, 0]).float()}, counts)
-        box = boxes(self.seed, epoch, by, self.height, self.width)
-        weight = kept_share(box, self.height, self.width)
+        box = cutmix_boxes(self.seed, epoch, index, self.height, self.width)
+        weight = kept_fraction(box, self.height, self.width)
         return _split({**drawn, "box": box, "weight": weight}, counts)
 
 

@@ -4,58 +4,75 @@ from dataclasses import dataclass
 
 import torch
 
-from .settings import Canvas, Row, row
+from .settings import ImageContext, Setting, make_setting
 
 SIGNED = frozenset(
     {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
     | {"Brightness", "Color", "Contrast", "Sharpness"}
 )
-BASIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")
-OTHER = ("Posterize", "Solarize", "AutoContrast", "Equalize")
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")  # of PIL.ImageEnhance
+IMAGE_OPS = ("Posterize", "Solarize", "AutoContrast", "Equalize")  # of PIL.ImageOps
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """The upper ends, reached at the last of ``bins`` equally spaced magnitudes."""
+class MagnitudeRanges:
+    """The largest magnitudes of a policy: the last of ``num_bins`` equally spaced ones.
 
-    bins: int
+    Attributes:
+        num_bins: number of magnitudes per operation; the first does nothing.
+        shear: factor of ShearX and ShearY.
+        rotate: degrees.
+        enhance: distance of the factor from 1.
+        posterize: (b, d): bin i keeps b - round(i / (num_bins - 1) * d) bits.
+        translate_pixels: of TranslateX and TranslateY, in pixels, plus
+        translate_fraction: of the image's side.
+    """
+
+    num_bins: int
     shear: float
-    rotate: float  # degrees
-    enhance: float  # the factor's distance from 1
-    bits: tuple[int, int]  # Posterize keeps first - round(i / (bins - 1) * second)
-    pixels: float = 0.0  # TranslateX/Y, plus
-    share: float = 0.0  # of the side
+    rotate: float
+    enhance: float
+    posterize: tuple[int, int]
+    translate_pixels: float = 0.0
+    translate_fraction: float = 0.0
 
-    def magnitudes(self, name: str, on: Canvas) -> list[float]:
+    def magnitudes(self, name: str, context: ImageContext) -> list[float]:
         """Return an operation's magnitudes, unsigned; [0] where it has none."""
         if name == "Posterize":
-            steps = torch.arange(self.bins) / ((self.bins - 1) / self.bits[1])
-            return (self.bits[0] - steps.round()).tolist()
+            bits, dropped = self.posterize
+            steps = torch.arange(self.num_bins) / ((self.num_bins - 1) / dropped)
+            return (bits - steps.round()).tolist()
         if name == "Solarize":
-            return torch.linspace(255.0, 0.0, self.bins).tolist()
-        ends = dict.fromkeys(ENHANCE, self.enhance) | {"Rotate": self.rotate}
-        ends |= {"ShearX": self.shear, "ShearY": self.shear}
-        ends |= {"TranslateX": self._shift(on.width), "TranslateY": self._shift(on.height)}
-        return torch.linspace(0.0, ends[name], self.bins).tolist() if name in ends else [0.0]
+            return torch.linspace(255.0, 0.0, self.num_bins).tolist()
+        largest = dict.fromkeys(ENHANCE, self.enhance) | {"Rotate": self.rotate}
+        largest |= {"ShearX": self.shear, "ShearY": self.shear}
+        largest["TranslateX"] = self._translation(context.width)
+        largest["TranslateY"] = self._translation(context.height)
+        if name not in largest:
+            return [0.0]
+        return torch.linspace(0.0, largest[name], self.num_bins).tolist()
 
-    def _shift(self, side: int) -> float:
-        return self.pixels + self.share * side
+    def _translation(self, side: int) -> float:
+        return self.translate_pixels + self.translate_fraction * side
 
     @staticmethod
-    def signs(name: str) -> int:
-        """Return how many signs an operation has."""
+    def num_signs(name: str) -> int:
+        """Return 2 for an operation whose magnitude may be negative, else 1."""
         return 2 if name in SIGNED else 1
 
-    def rows(self, name: str, bins: slice, on: Canvas) -> list[Row]:
-        """Return an operation's rows: for each magnitude the positive, then the negative one."""
-        found = self.magnitudes(name, on)
-        signs = (1.0, -1.0)[: self.signs(name)]
-        kept = found[bins] if len(found) > 1 else found
-        return [row(name, sign * magnitude, on) for magnitude in kept for sign in signs]
+    def settings(self, name: str, bins: slice, context: ImageContext) -> list[Setting]:
+        """Return an operation's settings: for each magnitude the positive, then the negative one.
+
+        ``bins`` selects magnitudes of operations that have any.
+        """
+        magnitudes = self.magnitudes(name, context)
+        selected = magnitudes[bins] if len(magnitudes) > 1 else magnitudes
+        signs = (1.0, -1.0)[: self.num_signs(name)]
+        return [make_setting(name, sign * m, context) for m in selected for sign in signs]
 
 
-AUTOAUGMENT = Ranges(10, 0.3, 30.0, 0.9, (8, 4), share=150.0 / 331.0)
-RANDAUGMENT = Ranges(31, 0.3, 30.0, 0.9, (8, 4), share=150.0 / 331.0)
-TRIVIALAUGMENT = Ranges(31, 0.99, 135.0, 0.99, (8, 6), pixels=32.0)
-AUGMIX = Ranges(10, 0.3, 30.0, 0.9, (4, 4), share=1.0 / 3.0)
+AUTOAUGMENT = MagnitudeRanges(10, 0.3, 30.0, 0.9, (8, 4), translate_fraction=150.0 / 331.0)
+RANDAUGMENT = MagnitudeRanges(31, 0.3, 30.0, 0.9, (8, 4), translate_fraction=150.0 / 331.0)
+TRIVIALAUGMENT = MagnitudeRanges(31, 0.99, 135.0, 0.99, (8, 6), translate_pixels=32.0)
+AUGMIX = MagnitudeRanges(10, 0.3, 30.0, 0.9, (4, 4), translate_fraction=1.0 / 3.0)

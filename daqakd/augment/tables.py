@@ -3,9 +3,9 @@
 A sub-policy is two operations with their probability and magnitude index of ten, ``-`` for none.
 """
 
-Operation = tuple[str, float, int | None]
+SubPolicyOperation = tuple[str, float, int | None]  # name, probability, magnitude's index
 
-NAMES = {
+ABBREVIATIONS = {
     "AC": "AutoContrast",
     "Bri": "Brightness",
     "Col": "Color",
@@ -50,11 +50,11 @@ Sol .7 2, TrY .6 7; ShY .8 4, Inv .8 -; ShX .7 9, TrY .8 3; ShY .8 5, AC .7 -; S
 TABLES = {"cifar": CIFAR10, "imagenet": IMAGENET, "svhn": SVHN}
 
 
-def _operation(text: str) -> Operation:
+def _operation(text: str) -> SubPolicyOperation:
     name, probability, magnitude = text.split()
-    return NAMES[name], float(probability), None if magnitude == "-" else int(magnitude)
+    return ABBREVIATIONS[name], float(probability), None if magnitude == "-" else int(magnitude)
 
 
-def sub_policies(text: str) -> list[tuple[Operation, ...]]:
-    """Read a table into ``[(name, probability, magnitude index or None), ...]`` pairs."""
+def sub_policies(text: str) -> list[tuple[SubPolicyOperation, ...]]:
+    """Return the pairs of operations that a table lists, as torchvision's ``policies`` has them."""
     return [tuple(map(_operation, pair.split(","))) for pair in text.split(";")]

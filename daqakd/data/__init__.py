@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -13,6 +12,7 @@ from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from .dataset import Dataset, Images, class_ranks, make
 from .find import NAMES, find
 from .preparing import prepare
+from .resize import rgb_pixels
 
 
 def load(
@@ -65,10 +65,7 @@ def _gather(dataset: Any, size: int | None) -> Images:
                     f" {tuple(image.shape)}; remove the normalising transform"
                 )
             image = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
-        image = image.convert("RGB")
-        if size is not None:
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        pixels.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+        pixels.append(torch.from_numpy(rgb_pixels(image, size)))
         labels.append(int(label))
     if len({p.shape for p in pixels}) != 1:
         raise InputError("dataset: images differ in size; pass size= to resize them")

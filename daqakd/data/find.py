@@ -1,4 +1,4 @@
-"""Finds a data set by name or path; nothing is decoded yet."""
+"""Finds a data set by name or path, without decoding images."""
 
 from pathlib import Path
 
@@ -7,22 +7,23 @@ from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD
 from .digits import read_digits
 from .folder import find_tree
 from .named import NAMED_STATISTICS, find_named
-from .prepared import FACTS, PROGRESS, open_prepared
-from .source import Found, Source
+from .prepared import METADATA_FILE, PROGRESS_FILE, open_prepared
+from .source import DatasetSource, Source
 
 NAMES = ["cifar10", "cifar100", "digits", "tiny-imagenet"]
 
 Splits = tuple[list[str], Source, Source]
 
 
-def find(name_or_path: str | Path, size: int | None) -> Found:
-    """Return a data set's splits before they are read; arguments and errors as for ``load``."""
+def find(name_or_path: str | Path, size: int | None) -> DatasetSource:
+    """Return a data set before its images are read; arguments and errors as for ``load``."""
     name, path = str(name_or_path), Path(name_or_path)
-    if name not in NAMES and (path / FACTS).is_file():
+    if name not in NAMES and (path / METADATA_FILE).is_file():
         return open_prepared(path, size)
     classes, train, test = _splits(name, path, size)
     mean, std = NAMED_STATISTICS.get(name, (IMAGENET_MEAN, IMAGENET_STD))
-    return Found(path.resolve().name, classes, train, test, mean, std, flip=name != "digits")
+    flip = name != "digits"
+    return DatasetSource(path.resolve().name, classes, train, test, mean, std, flip)
 
 
 def _splits(name: str, path: Path, size: int | None) -> Splits:
@@ -30,7 +31,7 @@ def _splits(name: str, path: Path, size: int | None) -> Splits:
         return read_digits(size)
     if name in NAMED_STATISTICS:
         return find_named(name, size)
-    if (path / PROGRESS).is_file():
+    if (path / PROGRESS_FILE).is_file():
         raise InputError(
             f"{path}: daqakd data prepare has not finished there; run the same command again, it"
             " continues"

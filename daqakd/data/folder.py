@@ -19,14 +19,15 @@ from torch import Tensor
 
 from .._errors import InputError
 from .dataset import Images
+from .resize import rgb_pixels
 
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-TASK = 32  # files a thread decodes at a time: handing over single small ones costs more
+FILES_PER_TASK = 32  # decoded by a thread at a time: handing over single small ones costs more
 
 
 def read_image(path: Path, size: int | None) -> np.ndarray:
-    """Return RGB pixels ``uint8 [3, H, W]``, resized (bilinear) to ``size`` where given."""
+    """Return RGB pixels ``uint8 [3, H, W]``, resized to ``size`` where given."""
     try:
         with Image.open(path) as image:
             rgb = image.convert("RGB")
@@ -34,13 +35,11 @@ def read_image(path: Path, size: int | None) -> np.ndarray:
         raise InputError(
             f"{path}: not a readable image ({error}); remove it or replace it, then run again"
         ) from error
-    if size is not None and rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb).transpose(2, 0, 1)
+    return rgb_pixels(rgb, size)
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles:
     """Image files of one split, decoded when asked for; see :class:`Source`.
 
     Images that differ in size or are not square are an error while ``size`` is None.
@@ -81,24 +80,24 @@ class Files:
         """
         self.shape()
         threads = workers or os.cpu_count() or 1
-        tasks = range(start, len(self.paths), TASK)
-        ahead: deque[Future[list[np.ndarray]]] = deque()
-        pool = ThreadPoolExecutor(threads)
+        pending: deque[Future[list[np.ndarray]]] = deque()
+        executor = ThreadPoolExecutor(threads)
         try:
-            for first in tasks:
-                ahead.append(pool.submit(self._decode, self.paths[first : first + TASK]))
-                if len(ahead) > 2 * threads:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
+            for first in range(start, len(self.paths), FILES_PER_TASK):
+                paths = self.paths[first : first + FILES_PER_TASK]
+                pending.append(executor.submit(self._decode, paths))
+                if len(pending) > 2 * threads:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            executor.shutdown(cancel_futures=True)
 
     def read(self) -> Images:
         """Decode every image into memory."""
         pixels = np.empty((len(self.paths), *self.shape()), np.uint8)
-        for place, image in zip(pixels, self.images(), strict=True):
-            place[:] = image
+        for target, image in zip(pixels, self.images(), strict=True):
+            target[:] = image
         return Images(torch.from_numpy(pixels), self.labels)
 
     def identity(self) -> str:
@@ -110,61 +109,72 @@ class Files:
         return digest.hexdigest()
 
 
-def _annotated(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
-    """List a flat folder whose annotation file names the classes."""
-    places = {name: label for label, name in enumerate(classes)}
+def _annotated_files(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
+    """List a flat folder whose annotation file names each image's class."""
+    label_of = {name: label for label, name in enumerate(classes)}
     paths, labels = [], []
     for line in (folder / ANNOTATIONS).read_text().splitlines():
         file, name = line.split("\t")[:2]
-        if name not in places:
+        if name not in label_of:
             raise InputError(f"{folder / ANNOTATIONS}: class {name!r} has no folder in train/")
         paths.append(folder / "images" / file)
-        labels.append(places[name])
+        labels.append(label_of[name])
     return paths, labels
 
 
-def _list(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
-    if (folder / ANNOTATIONS).is_file():
-        return _annotated(folder, classes)
+def _class_files(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
+    """List a folder with one folder per class."""
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not found:
+        files = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not files:
             raise InputError(f"{folder / name}: class folder without images; add some or remove it")
-        paths += found
-        labels += [label] * len(found)
+        paths += files
+        labels += [label] * len(files)
     return paths, labels
 
 
-def _files(folder: Path, classes: list[str], size: int | None) -> Files:
-    paths, labels = _list(folder, classes)
-    return Files(folder, paths, torch.tensor(labels), size)
+def _is_annotated(folder: Path) -> bool:
+    return (folder / ANNOTATIONS).is_file()
 
 
-def find_tree(root: Path, size: int | None) -> tuple[list[str], Files, Files]:
-    """List a tree: class names (sorted folder names), training files, test files.
+def _split(folder: Path, classes: list[str], size: int | None) -> ImageFiles:
+    list_files = _annotated_files if _is_annotated(folder) else _class_files
+    paths, labels = list_files(folder, classes)
+    return ImageFiles(folder, paths, torch.tensor(labels), size)
 
-    Raises:
-        InputError: a split or a class is missing or empty.
-    """
+
+def _class_names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir())
+
+
+def _split_folders(root: Path) -> tuple[Path, Path]:
+    """Return the folders of training and test images; an annotated one is preferred for test."""
     train = root / "train"
     tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
-    tests = [t for t in tests if (t / ANNOTATIONS).is_file()] or tests
     if not train.is_dir() or not tests:
         seen = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise InputError(
             f"{root}: expected train/<class>/* and test/<class>/* or val/<class>/*, found {seen}"
         )
-    classes = sorted(p.name for p in train.iterdir() if p.is_dir())
-    annotated = (tests[0] / ANNOTATIONS).is_file()
-    others = sorted(p.name for p in tests[0].iterdir() if p.is_dir())
+    return train, next(filter(_is_annotated, tests), tests[0])
+
+
+def find_tree(root: Path, size: int | None) -> tuple[list[str], ImageFiles, ImageFiles]:
+    """List a tree: class names (sorted folder names), training files, test files.
+
+    Raises:
+        InputError: a split or a class is missing or empty.
+    """
+    train, test = _split_folders(root)
+    classes = _class_names(train)
     if len(classes) < 2:
         raise InputError(f"{train}: expected at least two class folders, found {len(classes)}")
-    if classes != others and not annotated:
-        odd = sorted(set(classes) ^ set(others))
+    differing = sorted(set(classes) ^ set(_class_names(test)))
+    if differing and not _is_annotated(test):
         raise InputError(
-            f"{tests[0]}: its classes differ from {train}'s: {', '.join(odd[:6])};"
+            f"{test}: its classes differ from {train}'s: {', '.join(differing[:6])};"
             " both need the same class folders"
         )
-    return classes, _files(train, classes, size), _files(tests[0], classes, size)
+    return classes, _split(train, classes, size), _split(test, classes, size)

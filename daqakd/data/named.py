@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from .._errors import InputError
 from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD
 from .dataset import Images
 from .folder import find_tree
+from .resize import rgb_stack
 from .source import Source
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -66,10 +66,4 @@ def _cifar(name: str, root: Path, train: bool) -> Any:
 
 
 def _images(dataset: Any, size: int | None) -> Images:
-    pixels: Tensor = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
-    if size is not None and size != pixels.shape[-1]:
-        resized = nn.functional.interpolate(
-            pixels.float(), size=size, mode="bilinear", antialias=True
-        )
-        pixels = resized.round().to(torch.uint8)
-    return Images(pixels, torch.tensor(dataset.targets))
+    return Images(rgb_stack(dataset.data, size), torch.tensor(dataset.targets))

@@ -17,44 +17,53 @@ from .. import _console
 from .._errors import InputError
 from .._files import write_bytes, write_json
 from .find import find
-from .prepared import FACTS, FORMAT, PROGRESS, SPLITS, labels_path, pixels_path, read_facts
-from .source import Found, Source
+from .prepared import (
+    FORMAT,
+    METADATA_FILE,
+    PROGRESS_FILE,
+    SPLITS,
+    labels_path,
+    pixels_path,
+    read_metadata,
+)
+from .source import DatasetSource, Source
 
-SECONDS_BETWEEN_NOTES = 5.0
+SECONDS_BETWEEN_SAVES = 5.0
 BLOCK = 2**24  # bytes read at a time when written pixels are hashed again
 
 
 @dataclass
 class _Writer:
-    """The directory being filled, and what a kill would leave of it."""
+    """Fills a directory; after a kill the next writer of the same images continues there."""
 
     out: Path
-    found: Found
+    dataset: DatasetSource
     identity: str
     workers: int | None
     watch: Callable[..., Any]
 
     def __post_init__(self) -> None:
-        noted = _read_json(self.out / PROGRESS)
-        same = noted.get("identity") == self.identity
-        self.done: dict[str, int] = noted["done"] if same else dict.fromkeys(SPLITS, 0)
-        self.noted_at = time.monotonic()
+        saved = _read_json(self.out / PROGRESS_FILE)
+        same = saved.get("identity") == self.identity
+        self.done: dict[str, int] = saved["done"] if same else dict.fromkeys(SPLITS, 0)
+        self.saved_at = time.monotonic()
 
-    def note(self) -> None:
-        """Note how many images of each split are safely on the disk."""
-        write_json(self.out / PROGRESS, {"identity": self.identity, "done": self.done})
-        self.noted_at = time.monotonic()
+    def save_progress(self) -> None:
+        """Save how many images of each split are safely on the disk."""
+        write_json(self.out / PROGRESS_FILE, {"identity": self.identity, "done": self.done})
+        self.saved_at = time.monotonic()
 
     def write(self) -> None:
-        """Write all files, the facts last."""
-        splits: dict[str, Source] = {"train": self.found.train, "test": self.found.test}
+        """Write all files, the metadata last."""
+        splits: dict[str, Source] = {"train": self.dataset.train, "test": self.dataset.test}
         self._check_space(splits)
-        self.note()
+        self.save_progress()
         hashes = {name: self._pixels(name, split) for name, split in splits.items()}
         for name, split in splits.items():
             write_bytes(labels_path(self.out, name), _npy(split.labels.numpy()))
-        held = {n: {"images": len(s.labels), "sha256": hashes[n]} for n, s in splits.items()}
-        write_json(self.out / FACTS, {**_facts(self.found, self.identity), "splits": held})
+        written = {n: {"images": len(s.labels), "sha256": hashes[n]} for n, s in splits.items()}
+        metadata = {**_metadata(self.dataset, self.identity), "splits": written}
+        write_json(self.out / METADATA_FILE, metadata)
 
     def _check_space(self, splits: dict[str, Source]) -> None:
         left = {name: len(split.labels) - self.done[name] for name, split in splits.items()}
@@ -78,7 +87,7 @@ class _Writer:
                 digest.update(content)
                 file.write(content)
                 self.done[name] += 1
-                if time.monotonic() - self.noted_at > SECONDS_BETWEEN_NOTES:
+                if time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES:
                     self._flush(file)
             self._flush(file)
         return digest.hexdigest()
@@ -86,10 +95,10 @@ class _Writer:
     def _flush(self, file: BinaryIO) -> None:
         file.flush()
         os.fsync(file.fileno())
-        self.note()
+        self.save_progress()
 
     def _begin(self, file: BinaryIO, name: str, shape: tuple[int, ...]) -> Any:
-        """Write the header, keep the noted images and hash them; the file ends after them."""
+        """Write the header, keep and hash the images that are safe, and cut the file after them."""
         digest, start, each = hashlib.sha256(), _header(file, shape), int(np.prod(shape[1:]))
         written = max(os.fstat(file.fileno()).st_size - start, 0) // each
         self.done[name] = min(self.done[name], written)
@@ -104,8 +113,8 @@ class _Writer:
 
 def _header(file: BinaryIO, shape: tuple[int, ...]) -> int:
     """Write NumPy's header of a uint8 array; return where the pixels start."""
-    facts = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, facts)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
     return file.tell()
 
 
@@ -115,15 +124,15 @@ def _npy(array: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def _facts(found: Found, identity: str) -> dict[str, Any]:
+def _metadata(dataset: DatasetSource, identity: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "name": found.name,
-        "classes": list(found.classes),
-        "size": found.train.shape()[-1],
-        "mean": found.mean,
-        "std": found.std,
-        "flip": found.flip,
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "size": dataset.train.shape()[-1],
+        "mean": dataset.mean,
+        "std": dataset.std,
+        "flip": dataset.flip,
         "identity": identity,
     }
 
@@ -132,20 +141,29 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _identity(found: Found) -> str:
-    parts = (found.classes, found.train.identity(), found.test.identity())
+def _identity(dataset: DatasetSource) -> str:
+    parts = (dataset.classes, dataset.train.identity(), dataset.test.identity())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _is_finished(out: Path, identity: str) -> bool:
-    """Say whether ``out`` is prepared from the same images; anything foreign there is an error."""
-    if (out / FACTS).exists():
-        if read_facts(out).get("identity") == identity:
+    """Return whether ``out`` is prepared from the same images; other content is an error."""
+    if (out / METADATA_FILE).exists():
+        if read_metadata(out).get("identity") == identity:
             return True
         raise InputError(f"out: {out} was prepared from other images or sizes; use another --out")
-    if out.exists() and not (out / PROGRESS).is_file() and any(out.iterdir()):
+    if out.exists() and not (out / PROGRESS_FILE).is_file() and any(out.iterdir()):
         raise InputError(f"out: {out} is not empty; name a new directory")
     return False
+
+
+def _check(out: Path, size: int | None, workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise InputError(f"workers: expected at least 1 thread, got {workers}")
+    if size is not None and size < 1:
+        raise InputError(f"size: expected at least 1 pixel, got {size}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out: {out} is a file; name a new directory")
 
 
 def prepare(
@@ -177,23 +195,18 @@ def prepare(
         InputError: as for :func:`load` (a broken file is named); ``out`` holds something else; the
             disk is too small.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers: expected at least 1 thread, got {workers}")
-    if size is not None and size < 1:
-        raise InputError(f"size: expected at least 1 pixel, got {size}")
-    place = Path(out)
-    if place.exists() and not place.is_dir():
-        raise InputError(f"out: {place} is a file; name a new directory")
-    found = find(name_or_path, size)
-    identity = _identity(found)
+    root = Path(out)
+    _check(root, size, workers)
+    dataset = find(name_or_path, size)
+    identity = _identity(dataset)
     try:
-        if not _is_finished(place, identity):
-            place.mkdir(parents=True, exist_ok=True)
+        if not _is_finished(root, identity):
+            root.mkdir(parents=True, exist_ok=True)
             watch = _console.quiet if quiet else _console.track
-            _Writer(place, found, identity, workers, watch).write()
-        (place / PROGRESS).unlink(missing_ok=True)
+            _Writer(root, dataset, identity, workers, watch).write()
+        (root / PROGRESS_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
-            f"out: {place} cannot be written ({error}); once it can, the same command continues"
+            f"out: {root} cannot be written ({error}); once it can, the same command continues"
         ) from error
-    return place
+    return root

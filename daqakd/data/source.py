@@ -1,4 +1,4 @@
-"""Where images come from: image files that are decoded when asked for, or pixels already there."""
+"""Where images come from: files that are decoded when they are asked for, or pixels in memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,8 +34,12 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A data set before its images are read, with what is usual for it."""
+class DatasetSource:
+    """A data set before its images are read.
+
+    ``mean`` and ``std`` per channel are the usual ones for it, of inputs in [0, 1]; ``flip`` says
+    whether a mirrored image keeps its meaning.
+    """
 
     name: str
     classes: list[str]

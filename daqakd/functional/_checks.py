@@ -8,9 +8,10 @@ from torch import Tensor
 from .._errors import InputError, unknown
 from .._ops import STE_CODES
 
-Semantics = Literal["pil", "torchvision"]
-SEMANTICS = get_args(Semantics)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+Semantics = Literal["pil", "torchvision"]  # whose pixels an image operation reproduces
+SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
 
 
 def floating(name: str, x: Tensor) -> None:
@@ -67,8 +68,14 @@ def images(name: str, pixels: Tensor) -> None:
         )
 
 
+def check_semantics(semantics: str) -> Semantics:
+    """Return ``semantics`` if it is one of ``SEMANTICS``, else raise InputError."""
+    for known in SEMANTICS:
+        if semantics == known:
+            return known
+    raise unknown("semantics", semantics, list(SEMANTICS))
+
+
 def is_pil(semantics: str) -> bool:
     """Return whether Pillow's arithmetic is wanted, else torchvision's."""
-    if semantics not in SEMANTICS:
-        raise unknown("semantics", semantics, list(SEMANTICS))
-    return semantics == "pil"
+    return check_semantics(semantics) == "pil"

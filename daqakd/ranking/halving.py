@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .._files import write_json
-from ..augment.compositions import describe, drawn
+from ..augment.compositions import describe, random_compositions
 from ..data import Dataset
 from .checkpoint import Checkpoint
 from .config import SearchConfig, resolve
@@ -130,7 +130,7 @@ def search(
     """
     clock = Clock()
     config, dataset = resolve(SearchConfig, config, dataset, options)
-    criterion, names = config.criterion, drawn(config.compositions, config.seed)
+    criterion, names = config.criterion, random_compositions(config.compositions, config.seed)
     count = count_images(dataset, config.images)
     ends = rungs(config.compositions, least_images(dataset), count)
     job = make_job(teacher, dataset, config, round_images=ends)

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from daqakd.augment import ranges
 from daqakd.augment.policies import POLICIES, policy
-from daqakd.augment.settings import Canvas, row, table
+from daqakd.augment.settings import ImageContext, make_setting, stack_settings
 from daqakd.functional import augment
 
 from ..helpers.cases import each_backend, require
 from ..helpers.pictures import from_pil, pictures, to_pil
 from ..helpers.plans import every_row
 
-NAMES = ("Identity", *ranges.BASIC, *ranges.ENHANCE, *ranges.OTHER, "Invert")
+NAMES = ("Identity", *ranges.GEOMETRIC, *ranges.ENHANCE, *ranges.IMAGE_OPS, "Invert")
 GEOMETRY_LIMIT = 3e-5  # of the pixels, where coordinates of a side of 224 tie
 RANGES = {
     "trivialaugment": ranges.TRIVIALAUGMENT,
@@ -30,9 +30,11 @@ KERNELS = {
 }
 
 
-def signed_magnitudes(name: str, tables: str, on: Canvas) -> list[float]:
-    found = RANGES[tables].magnitudes(name, on)
-    return [sign * m for m in found for sign in (1.0, -1.0)[: ranges.Ranges.signs(name)]]
+def signed_magnitudes(name: str, tables: str, context: ImageContext) -> list[float]:
+    found = RANGES[tables].magnitudes(name, context)
+    return [
+        sign * m for m in found for sign in (1.0, -1.0)[: ranges.MagnitudeRanges.num_signs(name)]
+    ]
 
 
 def expected(images: Tensor, name: str, magnitude: float, kernels: str) -> Tensor:
@@ -49,11 +51,13 @@ def expected(images: Tensor, name: str, magnitude: float, kernels: str) -> Tenso
 
 
 def differing(images: Tensor, name: str, tables: str, kernels: str, backend: str) -> float:
-    """Return the share of pixels that differ over all magnitudes."""
+    """Return the fraction of pixels that differ over all magnitudes."""
     semantics, bilinear = KERNELS[kernels]
-    on = Canvas(*images.shape[-2:], semantics, bilinear)
-    found = signed_magnitudes(name, tables, on)
-    plan = every_row(table([row(name, magnitude, on) for magnitude in found]), len(images))
+    context = ImageContext(*images.shape[-2:], semantics, bilinear)
+    found = signed_magnitudes(name, tables, context)
+    plan = every_row(
+        stack_settings([make_setting(name, magnitude, context) for magnitude in found]), len(images)
+    )
     results = augment(images, plan, dtype=torch.uint8, backend=backend).split(len(images))
     wrong = [
         (result != expected(images, name, magnitude, kernels)).sum()
@@ -98,7 +102,7 @@ def test_operation_at_other_sizes(name, kernels, source, side, tables, backend):
 def test_operation_at_224(name, kernels, backend):
     require("augment", backend, torch.uint8)
     wrong = differing(pictures("adversarial", 224), name, "trivialaugment", kernels, backend)
-    assert wrong <= (GEOMETRY_LIMIT if name in ranges.BASIC else 0)
+    assert wrong <= (GEOMETRY_LIMIT if name in ranges.GEOMETRIC else 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (3, 3), (24, 40), (17, 9)], ids=str)
@@ -114,9 +118,11 @@ def test_odd_sizes(kernels, size):
 @pytest.mark.parametrize("size", [(32, 32), (33, 33), (20, 32), (224, 224)], ids=str)
 def test_right_angles(degrees, kernels, size):
     """Pillow transposes at right angles (bin 20 of TrivialAugment's is 90 degrees)."""
-    assert 90.0 in ranges.TRIVIALAUGMENT.magnitudes("Rotate", Canvas(32, 32))
+    assert 90.0 in ranges.TRIVIALAUGMENT.magnitudes("Rotate", ImageContext(32, 32))
     images = torch.randint(0, 256, (3, 3, *size)).byte()
-    setting = table([row("Rotate", degrees, Canvas(*size, KERNELS[kernels][0]))])
+    setting = stack_settings(
+        [make_setting("Rotate", degrees, ImageContext(*size, KERNELS[kernels][0]))]
+    )
     result = augment(images, every_row(setting, 3), dtype=torch.uint8)
     assert torch.equal(result, expected(images, "Rotate", degrees, kernels))
 
@@ -127,7 +133,9 @@ def test_autocontrast_divides_once_in_pil_and_twice_in_torchvision():
     images = torch.minimum(images, torch.arange(2, 256).byte().view(-1, 1, 1, 1))
     both = []
     for kernels in ("pil", "tensor"):
-        settings = table([row("AutoContrast", 0.0, Canvas(16, 16, KERNELS[kernels][0]))])
+        settings = stack_settings(
+            [make_setting("AutoContrast", 0.0, ImageContext(16, 16, KERNELS[kernels][0]))]
+        )
         both.append(augment(images, every_row(settings, 254), dtype=torch.uint8))
         assert torch.equal(both[-1], expected(images, "AutoContrast", 0.0, kernels))
     assert not torch.equal(*both)
@@ -137,9 +145,9 @@ def test_autocontrast_divides_once_in_pil_and_twice_in_torchvision():
 def test_solarize_at_its_thresholds(kernels):
     """Pillow compares in float64, torchvision in float32; equality inverts."""
     images = torch.arange(256).byte().view(1, 1, 16, 16).expand(1, 3, -1, -1)
-    on = Canvas(16, 16, KERNELS[kernels][0])
+    context = ImageContext(16, 16, KERNELS[kernels][0])
     for threshold in (0.0, 8.5, 93.5, 127.0, 170.00000001, 255.0):
-        settings = table([row("Solarize", threshold, on)])
+        settings = stack_settings([make_setting("Solarize", threshold, context)])
         result = augment(images, every_row(settings, 1), dtype=torch.uint8)
         assert torch.equal(result, expected(images, "Solarize", threshold, kernels))
 
@@ -149,8 +157,8 @@ def test_translations_are_cut_to_whole_pixels():
     images = pictures("adversarial", 32)
     for magnitude in (4.95, -4.95, 0.9, -0.9):
         for kernels in KERNELS:
-            on = Canvas(32, 32, *KERNELS[kernels])
-            settings = table([row("TranslateX", magnitude, on)])
+            context = ImageContext(32, 32, *KERNELS[kernels])
+            settings = stack_settings([make_setting("TranslateX", magnitude, context)])
             result = augment(images, every_row(settings, 8), dtype=torch.uint8)
             assert torch.equal(result, expected(images, "TranslateX", magnitude, kernels))
 

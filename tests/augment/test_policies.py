@@ -8,10 +8,10 @@ from torchvision.transforms import autoaugment
 
 from daqakd import InputError
 from daqakd.augment import draws
-from daqakd.augment.mixing import boxes, kept_share
+from daqakd.augment.mixing import cutmix_boxes, kept_fraction
 from daqakd.augment.plan import Planner
 from daqakd.augment.policies import POLICIES, policy
-from daqakd.augment.settings import Canvas, Row, row, table
+from daqakd.augment.settings import ImageContext, Setting, make_setting, stack_settings
 from daqakd.augment.tables import TABLES
 from daqakd.functional import augment
 
@@ -55,7 +55,7 @@ class Recorder:
         return self.apply(image, name, magnitude, **options)
 
     def take(self) -> tuple[list, Tensor | None]:
-        """Return and forget the last image's chains and shares."""
+        """Return and forget the last image's chains and weights."""
         chains, weights = self.chains, self.weights
         self.chains, self.weights, self.start = [], [], None
         if not weights:
@@ -63,18 +63,18 @@ class Recorder:
         return chains, torch.cat([weights[0][:, :1], weights[1] * weights[0][:, 1:]], 1)
 
 
-def replayed(images: Tensor, recorded: list, on: Canvas) -> Tensor:
-    """Follow recorded draws: one (chains, shares) per image."""
+def replayed(images: Tensor, recorded: list, context: ImageContext) -> Tensor:
+    """Follow recorded draws: one (chains, weights) per image."""
     chains = max(len(drawn) for drawn, _ in recorded)
     setting = torch.zeros(len(images), chains, 4, dtype=torch.int16)
-    rows: list[Row] = []
+    settings: list[Setting] = []
     for i, (drawn, _) in enumerate(recorded):
         for c, s in ((c, s) for c, chain in enumerate(drawn) for s in range(len(chain))):
-            rows.append(row(*drawn[c][s], on))
-            setting[i, c, s] = len(rows)
-    shares = [share for _, share in recorded]
-    share = None if shares[0] is None else torch.cat(shares)
-    plan = plan_of(table(rows), setting, torch.arange(len(images)), share)
+            settings.append(make_setting(*drawn[c][s], context))
+            setting[i, c, s] = len(settings)
+    drawn_weights = [weights for _, weights in recorded]
+    share = None if drawn_weights[0] is None else torch.cat(drawn_weights)
+    plan = plan_of(stack_settings(settings), setting, torch.arange(len(images)), share)
     return augment(images, plan, dtype=torch.uint8)
 
 
@@ -89,8 +89,8 @@ def test_recorded_draws_give_the_same_images(name, semantics, monkeypatch):
         expected.append(from_pil(model(to_pil(image))) if semantics == "pil" else model(image))
         recorded.append(watch.take())
     tensors = name == "augmix"  # torchvision's AugMix turns PIL images into tensors
-    on = Canvas(32, 32, "torchvision" if tensors else semantics, bilinear=tensors)
-    assert torch.equal(replayed(images, recorded, on), torch.stack(expected))
+    context = ImageContext(32, 32, "torchvision" if tensors else semantics, bilinear=tensors)
+    assert torch.equal(replayed(images, recorded, context), torch.stack(expected))
 
 
 def test_crops_and_mirrors_are_torchvisions(monkeypatch):
@@ -108,18 +108,18 @@ def test_crops_and_mirrors_are_torchvisions(monkeypatch):
         moved = crop(to_pil(image))
         mirrored.append(i % 3 == 0)
         expected.append(from_pil(transforms.functional.hflip(moved) if mirrored[-1] else moved))
-    plan = plan_of(table([]), torch.zeros(64, 1, 0).short(), torch.arange(64))
+    plan = plan_of(stack_settings([]), torch.zeros(64, 1, 0).short(), torch.arange(64))
     plan.crop.copy_(torch.tensor([(top - 4, left - 4) for top, left, _, _ in places]))
     plan.flip.copy_(torch.tensor(mirrored))
     assert torch.equal(augment(images, plan, dtype=torch.uint8), torch.stack(expected))
 
 
 def test_the_label_weight_is_the_area_outside_the_box():
-    box = boxes(0, 0, torch.arange(500), 24, 32)
+    box = cutmix_boxes(0, 0, torch.arange(500), 24, 32)
     outside = torch.ones(500, 24, 32)
     for image, (left, top, right, bottom) in zip(outside, box.tolist(), strict=True):
         image[top:bottom, left:right] = 0
-    assert torch.equal(kept_share(box, 24, 32), outside.mean((1, 2)))
+    assert torch.equal(kept_fraction(box, 24, 32), outside.mean((1, 2)))
 
 
 def test_tables_are_torchvisions():
@@ -140,10 +140,10 @@ def test_draws_are_the_same_for_one_slot_and_many():
 def test_policies_draw_each_image_alone(name):
     made = policy(name, 32, 32)
     index = torch.randperm(300)
-    setting, share = made.draw(1, 2, index)
-    again, shares = made.draw(1, 2, index[:7])
+    setting, weights = made.draw(1, 2, index)
+    again, some_weights = made.draw(1, 2, index[:7])
     assert torch.equal(setting[:7], again)
-    assert share is None or torch.equal(share[:7], shares)
+    assert weights is None or torch.equal(weights[:7], some_weights)
     assert setting.min() >= 0 if setting.numel() else True
 
 
@@ -153,7 +153,7 @@ def test_policies_draw_each_image_alone(name):
         (lambda: policy("trivialaugmentt", 32, 32), "Did you mean 'trivialaugment'"),
         (lambda: policy("cifar", 32, 32), "unknown policy"),
         (lambda: policy("nothing", 32, 32, "cv2"), "unknown semantics"),
-        (lambda: row("Blur", 0.0, Canvas(32, 32)), "unknown operation"),
+        (lambda: make_setting("Blur", 0.0, ImageContext(32, 32)), "unknown operation"),
     ],
     ids=["policy", "data", "semantics", "operation"],
 )

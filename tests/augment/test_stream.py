@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from daqakd import InputError, InputSpec, register_strategy, strategies
 from daqakd.augment import PAPER, Stream, draws, get_strategy
-from daqakd.augment.mixing import boxes
+from daqakd.augment.mixing import cutmix_boxes
 
 from ..helpers.small import small_images
 
@@ -101,7 +101,7 @@ def test_cutmix_partners_come_from_the_pool_and_boxes_match_labels():
         assert torch.equal(batch.partner_labels, IMAGES.labels[partners])
         own = same.images
         other = own.roll(-1, 0)
-        box = boxes(3, 0, batch.index, 16, 16)
+        box = cutmix_boxes(3, 0, batch.index, 16, 16)
         for i, (left, top, right, bottom) in enumerate(box.tolist()):
             wanted = own[i].clone()
             wanted[:, top:bottom, left:right] = other[i][:, top:bottom, left:right]
@@ -113,14 +113,14 @@ def test_cutmix_partners_come_from_the_pool_and_boxes_match_labels():
 
 
 def test_boxes_follow_the_law():
-    """The uncut share is uniform before clipping: a half side of 0 to 0.5, centres everywhere."""
-    box = boxes(0, 0, torch.arange(4000), 32, 32)
+    """The uncut fraction is uniform before clipping: half sides of 0 to 0.5, centres everywhere."""
+    box = cutmix_boxes(0, 0, torch.arange(4000), 32, 32)
     assert box.min() == 0
     assert box.max() == 32
     inner = (box[:, 0] > 0) & (box[:, 2] < 32)
     half = (box[inner, 2] - box[inner, 0]) / 2
     assert half.max() <= 16
-    one = boxes(0, 0, torch.zeros(5, dtype=torch.int64), 32, 32)
+    one = cutmix_boxes(0, 0, torch.zeros(5, dtype=torch.int64), 32, 32)
     assert (one == one[0]).all()
 
 

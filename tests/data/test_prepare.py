@@ -84,7 +84,7 @@ def test_numpy_reads_the_files(tmp_path):
 KILLED = """
 import itertools, os, signal, sys
 from daqakd.data import folder, preparing
-preparing.SECONDS_BETWEEN_NOTES = 0.0
+preparing.SECONDS_BETWEEN_SAVES = 0.0
 read, calls = folder.read_image, itertools.count(1)
 
 def fatal(path, size):
@@ -93,7 +93,7 @@ def fatal(path, size):
     return read(path, size)
 
 folder.read_image = fatal
-folder.TASK = 1
+folder.FILES_PER_TASK = 1
 preparing.prepare(sys.argv[1], sys.argv[2], size=8, workers=1)
 """
 

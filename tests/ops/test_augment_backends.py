@@ -17,7 +17,7 @@ from daqakd._ops import AUGMENT_KINDS
 from daqakd.augment import ranges
 from daqakd.augment.plan import Planner, normalised_values
 from daqakd.augment.policies import POLICIES, policy
-from daqakd.augment.settings import Canvas, table
+from daqakd.augment.settings import ImageContext, stack_settings
 from daqakd.functional import augment
 from daqakd.functional.augment import Plan, Settings
 
@@ -30,7 +30,7 @@ KERNELS = {
     "tensor": ("torchvision", False, ranges.TRIVIALAUGMENT),
     "bilinear": ("torchvision", True, ranges.AUGMIX),
 }
-NAMES = (*ranges.BASIC, *ranges.ENHANCE, *ranges.OTHER, "Invert")
+NAMES = (*ranges.GEOMETRIC, *ranges.ENHANCE, *ranges.IMAGE_OPS, "Invert")
 NORMALISED = normalised_values((0.49, 0.48, 0.44), (0.2, 0.3, 0.25))
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 each_kernel = pytest.mark.parametrize("kernels", KERNELS)
@@ -59,8 +59,9 @@ def runs_on(backend: str) -> None:
 def all_settings(kernels: str, height: int, width: int) -> Settings:
     """Return every operation at every magnitude and sign of the widest ranges."""
     semantics, bilinear, ranged = KERNELS[kernels]
-    on = Canvas(height, width, semantics, bilinear)
-    return table([r for name in NAMES for r in ranged.rows(name, slice(None), on)])
+    context = ImageContext(height, width, semantics, bilinear)
+    settings = [s for name in NAMES for s in ranged.settings(name, slice(None), context)]
+    return stack_settings(settings)
 
 
 def compare(pixels: Tensor, plan: Plan, backend: str, **options) -> None:

@@ -10,11 +10,18 @@ import torch
 import daqakd
 from daqakd import InputError
 from daqakd.augment import get_strategy
-from daqakd.augment.compositions import LAST, NAMES, PLAIN, describe, drawn, parse
+from daqakd.augment.compositions import (
+    MAX_MAGNITUDE,
+    NAMES,
+    WITHOUT_MAGNITUDE,
+    describe,
+    parse,
+    random_compositions,
+)
 from daqakd.augment.plan import Planner, normalised_values
 from daqakd.augment.policies import policy
 from daqakd.augment.ranges import TRIVIALAUGMENT
-from daqakd.augment.settings import Canvas, row, table
+from daqakd.augment.settings import ImageContext, make_setting, stack_settings
 from daqakd.cli.main import main
 from daqakd.functional import augment
 from daqakd.ranking.accumulator import Accumulator
@@ -29,7 +36,7 @@ from ..helpers.small import SmallNet, small_dataset, write_images
 def test_a_composition_is_its_operations_in_their_order():
     """Against the operations applied one by one at magnitudes computed here, either sign."""
     images = adversarial(32)
-    count, on = len(images), Canvas(32, 32)
+    count, on = len(images), ImageContext(32, 32)
     planner = Planner(
         policy("rotate@12+color@20", 32, 32),
         height=32,
@@ -49,9 +56,12 @@ def test_a_composition_is_its_operations_in_their_order():
         fits = set()
         for turn, colour in ((a, b) for a in (1, -1) for b in (1, -1)):
             chain = image[None]
-            for one in (row("Rotate", turn * 12 * 4.5, on), row("Color", colour * 20 * 0.033, on)):
+            for one in (
+                make_setting("Rotate", turn * 12 * 4.5, on),
+                make_setting("Color", colour * 20 * 0.033, on),
+            ):
                 setting = torch.ones(1, 1, 1, dtype=torch.int16)
-                again = plan_of(table([one]), setting, torch.arange(1), None)
+                again = plan_of(stack_settings([one]), setting, torch.arange(1), None)
                 chain = augment(chain, again, dtype=torch.uint8)
             if torch.equal(chain[0], pixels):
                 fits.add((turn, colour))
@@ -62,10 +72,12 @@ def test_a_composition_is_its_operations_in_their_order():
 
 def test_every_operation_and_magnitude_has_a_name():
     for name, own in NAMES.items():
-        text = name if name in PLAIN else f"{name}@{LAST}"
+        text = name if name in WITHOUT_MAGNITUDE else f"{name}@{MAX_MAGNITUDE}"
         assert get_strategy(text).policy == text
-        assert parse(text) == [(own, 0 if name in PLAIN else LAST)]
-        assert (len(TRIVIALAUGMENT.magnitudes(own, Canvas(32, 32))) == 1) == (name in PLAIN)
+        assert parse(text) == [(own, 0 if name in WITHOUT_MAGNITUDE else MAX_MAGNITUDE)]
+        assert (len(TRIVIALAUGMENT.magnitudes(own, ImageContext(32, 32))) == 1) == (
+            name in WITHOUT_MAGNITUDE
+        )
     assert get_strategy("rotate@12+color@20+cutmix").mixing == "cutmix"
     turn, plain = describe("rotate@12+equalize", 32, 32)
     assert turn == {"operation": "rotate", "magnitude": 12, "value": pytest.approx(54.0)}
@@ -98,15 +110,15 @@ def test_a_registered_name_cannot_read_as_a_magnitude():
 
 
 def test_drawn_compositions_differ_and_depend_on_the_seed_alone():
-    names = drawn(400, 3)
+    names = random_compositions(400, 3)
     assert len(set(names)) == 400
-    assert drawn(100, 3) == names[:100]
-    assert drawn(100, 4) != names[:100]
+    assert random_compositions(100, 3) == names[:100]
+    assert random_compositions(100, 4) != names[:100]
     pairs = [parse(name) for name in names]
     assert all(len(pair) == 2 for pair in pairs)
     assert {name for pair in pairs for name, _ in pair} == set(NAMES.values())
-    used = {m for pair in pairs for name, m in pair if name.lower() not in PLAIN}
-    assert used == set(range(1, LAST + 1)), "0 would do nothing"
+    used = {m for pair in pairs for name, m in pair if name.lower() not in WITHOUT_MAGNITUDE}
+    assert used == set(range(1, MAX_MAGNITUDE + 1)), "0 would do nothing"
 
 
 def test_rungs_double_where_the_images_allow_it():
@@ -138,7 +150,7 @@ def test_search_halves_and_its_finalists_rank_as_rank_does(taught):
     found = daqakd.search(*taught, compositions=9, seed=5)
     assert [r["compositions"] for r in found.rungs] == [9, 5, 3]
     assert [r["images"] for r in found.rungs] == [120, 240, 480]
-    assert sorted(t["name"] for t in found.trials) == sorted(drawn(9, 5))
+    assert sorted(t["name"] for t in found.trials) == sorted(random_compositions(9, 5))
     for number, step in enumerate(found.rungs, 1):
         own = [t for t in found.trials if t["rung"] == number]
         assert {t["images"] for t in own} == {step["images"]}
@@ -146,8 +158,8 @@ def test_search_halves_and_its_finalists_rank_as_rank_does(taught):
     whole = daqakd.rank(*taught, strategies=finalists, seed=5)
     assert [r.name for r in whole.results] == finalists
     assert [r.measures for r in whole.results] == [r.measures for r in found.ranking.results]
-    first = daqakd.rank(*taught, strategies=drawn(9, 5), seed=5, budget=1e-9)
-    assert first.num_images == 60
+    first = daqakd.rank(*taught, strategies=random_compositions(9, 5), seed=5, budget=1e-9)
+    assert first.images == 60
 
 
 def test_the_better_half_stays(taught):
