@@ -3,25 +3,44 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# further arguments of pytest: make test ARGS="tests/quant -q"
+ARGS ?=
+CSRC := $(foreach end,h cpp cuh cu,$(wildcard csrc/*.$(end) csrc/*/*.$(end)))
 
-.PHONY: demo test slow gpu lint clean
+.PHONY: help demo test slow gpu coverage lint format hooks clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(READY)  ## the main job on an embedded data set, under 3 minutes on 2 cores
 	$(BIN)/python -m daqakd.demo
 
-test: $(READY)  ## the ordinary tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## the ordinary tests; ARGS="tests/quant -q" goes to pytest, here and in coverage
+	$(BIN)/python -m pytest $(ARGS)
 
 slow: $(READY)  ## full products and long runs
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
 
 gpu: $(READY)  ## build, GPU tests, benchmarks in under 9 minutes; DRY=1 walks it without a GPU
 	$(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry)
 
-lint: $(READY)
+coverage: $(READY)  ## the ordinary tests with the lines they miss; HTML and XML under build/coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html --cov-report=xml $(ARGS)
+
+lint: $(READY)  ## ruff, clang-format, typos, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CSRC)
+	$(BIN)/typos
 	$(BIN)/mypy
+
+format: $(READY)  ## mend what ruff and clang-format can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CSRC)
+
+hooks: $(READY)  ## lint what every commit changes
+	$(BIN)/pre-commit install
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,5 +49,5 @@ $(READY): pyproject.toml setup.py constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,test,lint,build]' -c constraints.txt
 	touch $@
 
-clean:
+clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info

@@ -22,7 +22,8 @@ def separates(ranking: dict[str, object]) -> bool:
     rows = ranking["strategies"]
     assert isinstance(rows, list)
     intervals = [row["score_ci95"] for row in rows]
-    return max(low for low, _ in intervals) > min(high for _, high in intervals)
+    apart: bool = max(low for low, _ in intervals) > min(high for _, high in intervals)
+    return apart
 
 
 def demo(out: Path) -> int:

@@ -70,13 +70,15 @@ def pack(codes: Tensor, x: Tensor, bits: int) -> Tensor:
     ordered, per_byte = flat(like(codes, x, torch.uint8)), 8 // bits
     padded = torch.nn.functional.pad(ordered, (0, -ordered.numel() % per_byte))
     shifts = torch.arange(per_byte, device=codes.device, dtype=torch.uint8) * bits
-    return (padded.view(-1, per_byte) << shifts).sum(1, dtype=torch.uint8)
+    shifted: Tensor = padded.view(-1, per_byte) << shifts
+    return shifted.sum(1, dtype=torch.uint8)
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     """Undo :func:`pack`: the first ``count`` codes, ``uint8 [count]``."""
     shifts = torch.arange(8 // bits, device=packed.device, dtype=torch.uint8) * bits
-    return ((packed[:, None] >> shifts) & (2**bits - 1)).reshape(-1)[:count]
+    codes: Tensor = (packed[:, None] >> shifts) & (2**bits - 1)
+    return codes.reshape(-1)[:count]
 
 
 def unflat(values: Tensor, x: Tensor) -> Tensor:

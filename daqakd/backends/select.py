@@ -36,7 +36,8 @@ def can_run(op: str, backend: str, device: str, dtype: torch.dtype) -> str | Non
     """
     if backend == "reference":
         return None
-    return (native if backend == "native" else triton).can_run(op, device, dtype)
+    reason: str | None = (native if backend == "native" else triton).can_run(op, device, dtype)
+    return reason
 
 
 def forced_backend() -> str | None:

@@ -11,7 +11,8 @@ LEVELS = 2**BITS - 1
 
 def eager_activation(x: Tensor, form: str) -> Tensor:
     """Quantize by equation 11 of the paper."""
-    return rounded(torch.clamp(x, 0, 1) * LEVELS) / LEVELS
+    y: Tensor = rounded(torch.clamp(x, 0, 1) * LEVELS) / LEVELS
+    return y
 
 
 def native_op(x: Tensor, form: str) -> Tensor:
@@ -37,7 +38,8 @@ def eager_weight(w: Tensor, form: str) -> Tensor:
     t = torch.tanh(w)
     maximum = t.abs().max()
     maximum = maximum if form == "graph" else maximum.detach()
-    return 2 * (rounded((t / (2 * maximum) + 0.5) * LEVELS) / LEVELS) - 1
+    y: Tensor = 2 * (rounded((t / (2 * maximum) + 0.5) * LEVELS) / LEVELS) - 1
+    return y
 
 
 def our_weight(w: Tensor, form: str, backend: str | None = None) -> Tensor:

@@ -19,7 +19,7 @@ class Discretize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, unit: Tensor) -> Tensor:
         """Round to the levels, keeping the discretization error."""
-        q = torch.round(unit * LEVELS) / LEVELS
+        q: Tensor = torch.round(unit * LEVELS) / LEVELS
         ctx.save_for_backward(unit - q)
         return q
 
@@ -27,7 +27,8 @@ class Discretize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """Scale the gradient by the error."""
         (error,) = ctx.saved_tensors
-        return grad * (1 + DELTA * torch.sign(grad) * error)
+        scaled: Tensor = grad * (1 + DELTA * torch.sign(grad) * error)
+        return scaled
 
 
 def eager(x: Tensor, lower: Tensor, upper: Tensor, form: str) -> Tensor:

@@ -34,7 +34,7 @@ def liger(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
     from liger_kernel.transformers import LigerCrossEntropyLoss, LigerKLDIVLoss
 
     student, teacher = F.log_softmax(z / TEMPERATURE, 1), F.log_softmax(t / TEMPERATURE, 1)
-    divergence = LigerKLDIVLoss(reduction="batchmean", log_target=True)(student, teacher)
+    divergence: Tensor = LigerKLDIVLoss(reduction="batchmean", log_target=True)(student, teacher)
     hard: Tensor = LigerCrossEntropyLoss()(z.clone(), y)
     return hard + KD_WEIGHT * TEMPERATURE**2 * divergence
 

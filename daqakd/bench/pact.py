@@ -13,7 +13,8 @@ def eager(x: Tensor, alpha: Tensor, form: str) -> Tensor:
     """Quantize by the paper's equations; the grid is a constant, so dalpha is equation 3."""
     a = along(alpha, x, form).to(x.dtype)
     scale = LEVELS / a.detach()
-    return rounded(torch.minimum(torch.relu(x), a) * scale) / scale
+    y: Tensor = rounded(torch.minimum(torch.relu(x), a) * scale) / scale
+    return y
 
 
 def ours(x: Tensor, alpha: Tensor, form: str, backend: str | None = None) -> Tensor:

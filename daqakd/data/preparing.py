@@ -97,7 +97,7 @@ class _Writer:
         os.fsync(file.fileno())
         self.save_progress()
 
-    def _begin(self, file: BinaryIO, name: str, shape: tuple[int, ...]) -> Any:
+    def _begin(self, file: BinaryIO, name: str, shape: tuple[int, ...]) -> "hashlib._Hash":
         """Write the header, keep and hash the images that are safe, and cut the file after them."""
         digest, start, each = hashlib.sha256(), _header(file, shape), int(np.prod(shape[1:]))
         written = max(os.fstat(file.fileno()).st_size - start, 0) // each

@@ -22,7 +22,8 @@ class LSQActivation(ActivationQuantizer):
     @property
     def qmax(self) -> int:
         """The largest code."""
-        return 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+        qmax: int = 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+        return qmax
 
     def step_size(self) -> float | None:
         """Return the step."""

@@ -64,6 +64,7 @@ class Quantizer(nn.Module):
     """Base of all quantizers: bits, granularity, and a name for messages."""
 
     method = ""
+    __call__: Callable[..., Tensor]
 
     def __init__(self, bits: int) -> None:
         super().__init__()

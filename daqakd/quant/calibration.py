@@ -12,7 +12,7 @@ from .base import ActivationQuantizer
 from .weights import DoReFaWeight
 
 
-def _inputs(batch: Any) -> Tensor:
+def _inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
     """Return the images of a batch that may come with labels."""
     return batch[0] if isinstance(batch, Sequence) else batch
 

@@ -125,7 +125,8 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
         """Convolve."""
-        return self._conv_forward(x, weight, self.bias)
+        y: Tensor = self._conv_forward(x, weight, self.bias)
+        return y
 
 
 class QuantLinear(QuantLayer, nn.Linear):

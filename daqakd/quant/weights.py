@@ -111,11 +111,13 @@ class LSQWeight(WeightQuantizer):
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the codes above the lowest one."""
-        return (torch.round(self(w) / self._steps(w.dim())) + self.qmax + 1).to(torch.uint8)
+        codes: Tensor = torch.round(self(w) / self._steps(w.dim())) + self.qmax + 1
+        return codes.to(torch.uint8)
 
     def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
         """Return code times step."""
-        return (codes.float() - (self.qmax + 1)) * self._steps(codes.dim())
+        w: Tensor = (codes.float() - (self.qmax + 1)) * self._steps(codes.dim())
+        return w
 
 
 class DoReFaWeight(WeightQuantizer):
@@ -133,7 +135,8 @@ class DoReFaWeight(WeightQuantizer):
     def step_size(self) -> float:
         """Return the distance of two levels."""
         factor = 1.0 if self.rescale is None else self.rescale.item()
-        return 2 * factor / (2**self.bits - 1)
+        size: float = 2 * factor / (2**self.bits - 1)
+        return size
 
     def apply_op(self, w: Tensor) -> Tensor:
         """Quantize to [-1, 1]."""
@@ -178,7 +181,8 @@ class EWGSWeight(WeightQuantizer):
 
     def step_size(self) -> float:
         """Return the distance of two levels in units of the input."""
-        return (self.upper - self.lower).item() / (2**self.bits - 1)
+        size: float = (self.upper - self.lower).item() / (2**self.bits - 1)
+        return size
 
     def apply_op(self, w: Tensor) -> Tensor:
         """Quantize to [0, 1]."""

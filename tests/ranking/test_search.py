@@ -159,7 +159,7 @@ def test_search_halves_and_its_finalists_rank_as_rank_does(taught):
     assert [r.name for r in whole.results] == finalists
     assert [r.measures for r in whole.results] == [r.measures for r in found.ranking.results]
     first = daqakd.rank(*taught, strategies=random_compositions(9, 5), seed=5, budget=1e-9)
-    assert first.images == 60
+    assert first.num_images == 60
 
 
 def test_the_better_half_stays(taught):

@@ -52,7 +52,7 @@ def kernels(stem: str) -> ModuleType:
     return import_module(f"daqakd.kernels.{stem}")
 
 
-def launch(x: Tensor, launcher: Any, *arguments: Any) -> None:
+def launch(x: Tensor, launcher: Callable[..., None], *arguments: Any) -> None:
     """Call a launcher of ``daqakd.kernels`` on the device of ``x``."""
     if x.device.type != "cuda":
         return launcher(*arguments)
