@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..bench.run import IMAGES, SIZES
+from ..bench.run import NUM_IMAGES, SIZES
 from .groups import (
     Channels,
     Common,
@@ -171,7 +171,7 @@ class Bench:
     """
     size: tuple[int, ...] = SIZES
     """Elements of the input."""
-    images: int = IMAGES
+    images: int = NUM_IMAGES
     """Images of a batch, for step and augment."""
     dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
     """Dtypes of the input."""
