@@ -1,7 +1,7 @@
 """Augmentation against torchvision, image by image, on the same cores: images per second.
 
 ``python -m benchmarks.bench_augment --cores 2`` prints a row per policy and side, with a plan drawn
-within the time; ``daqakd bench --op augment`` has every contestant on its own.
+within the time; ``daqakd bench --op augment`` has more providers.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from daqakd._files import write_json
-from daqakd.bench.augment import Augment
+from daqakd.bench.augment import AugmentBenchmark
 from daqakd.bench.measure import compare
 from daqakd.train.environment import environment
 
@@ -20,16 +20,17 @@ OURS = ("reference", "triton", "native")
 HEADS = ("policy", "side", "torchvision", *OURS, "against torchvision")
 
 
-def rows(name: str, side: int, batch: int, turns: int, device: str) -> dict[str, Any]:
-    """Verify, then let the contestants take turns; return images per second, medians."""
-    op = Augment(side)
-    found = {k: v for k, v in op.contestants(device).items() if k in HEADS}
-    measured = compare(op.case(batch, torch.float32, name, device), found, turns)
-    wrong = [f"{row.contestant}: {row.note}" for row in measured if row.note]
+def measure(policy: str, side: int, batch: int, rounds: int, device: str) -> dict[str, Any]:
+    """Verify, then time the providers in interleaved rounds; return median images per second."""
+    benchmark = AugmentBenchmark(side)
+    providers = {k: v for k, v in benchmark.providers(device).items() if k in HEADS}
+    case = benchmark.case(batch, torch.float32, policy, device)
+    measured = compare(case, providers, rounds)
+    wrong = [f"{one.provider}: {one.note}" for one in measured if one.note]
     if wrong:
         raise SystemExit("; ".join(wrong))
-    speeds = {row.contestant: row.images_per_second for row in measured}
-    return {"policy": name, "side": side, "batch": batch, "images_per_second": speeds}
+    speeds = {one.provider: one.images_per_second for one in measured}
+    return {"policy": policy, "side": side, "batch": batch, "images_per_second": speeds}
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--side", type=int, nargs="+", default=[32, 64])
-    parser.add_argument("--policy", nargs="+", default=list(Augment().forms))
+    parser.add_argument("--policy", nargs="+", default=list(AugmentBenchmark().forms))
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -56,8 +57,8 @@ def main() -> None:
     print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
     found = []
     for side in options.side:
-        for name in options.policy:
-            found.append(rows(name, side, options.batch, options.turns, options.device))
+        for policy in options.policy:
+            found.append(measure(policy, side, options.batch, options.turns, options.device))
             print(f"| {' | '.join(cells(found[-1]))} |", flush=True)
     if options.out:
         write_json(options.out, {**environment(), "rows": found})

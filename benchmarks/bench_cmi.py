@@ -1,7 +1,7 @@
 """What ranking adds to a teacher's forward pass: ``python -m benchmarks.bench_cmi``.
 
-Every backend's sums are checked against the reference before they are timed; contestants take
-turns within one run. The exit code says whether the statistics stay below their share.
+Every backend's sums are checked against the reference before they are timed, in interleaved
+rounds. The exit code says whether the statistics stay below their limit.
 """
 
 import argparse
@@ -89,15 +89,15 @@ def updates(classes: int, device: str) -> dict[str, Run]:
     return found
 
 
-def medians(runs: dict[str, Run], turns: int) -> dict[str, float]:
-    """Return seconds per call; a turn is as many calls as take 10 ms."""
+def medians(runs: dict[str, Run], rounds: int) -> dict[str, float]:
+    """Return seconds per call; a round is as many calls as take 10 ms."""
     calls, times = {}, {name: [] for name in runs}
     for name, run in runs.items():
         run()
         begin = timer()
         run()
         calls[name] = max(1, int(0.01 / max(timer() - begin, 1e-6)))
-    for _ in range(turns):
+    for _ in range(rounds):
         for name, run in runs.items():
             begin = timer()
             for _ in range(calls[name]):
@@ -107,18 +107,18 @@ def medians(runs: dict[str, Run], turns: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def measure(classes: int, device: str, turns: int) -> dict[str, float]:
+def measure(classes: int, device: str, rounds: int) -> dict[str, float]:
     """Return seconds per batch of the teacher, of all statistics and of the update alone."""
     network, images = teacher_of(classes, device)
     runs: dict[str, Run] = {"teacher": lambda: network(images)}
     runs["statistics"] = all_statistics(classes, device, mixed=False)
     runs["statistics, cutmix"] = all_statistics(classes, device, mixed=True)
     runs |= {f"update, {name}": run for name, run in updates(classes, device).items()}
-    return medians(runs, turns)
+    return medians(runs, rounds)
 
 
 def main() -> int:
-    """Print a table, leave it in ``cmi.json``, and return 1 when a share is above its limit."""
+    """Print a table, leave it in ``cmi.json``, and return 1 when the limit is passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--turns", type=int, default=9)
@@ -131,9 +131,9 @@ def main() -> int:
         found = measure(classes, options.device, options.turns)
         worst = max(worst, *(found[n] / found["teacher"] for n in found if n[:4] == "stat"))
         for name, seconds in found.items():
-            share = seconds / found["teacher"]
-            rows.append({"classes": classes, "what": name, "seconds": seconds, "share": share})
-            print(f"| {classes} | {name} | {1e6 * seconds:.1f} | {share:.3%} |", flush=True)
+            ratio = seconds / found["teacher"]
+            rows.append({"classes": classes, "what": name, "seconds": seconds, "share": ratio})
+            print(f"| {classes} | {name} | {1e6 * seconds:.1f} | {ratio:.3%} |", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     record = {**environment(), "device": options.device, "turns": options.turns, "rows": rows}
     (options.out / "cmi.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -2,14 +2,14 @@
 
 from daqakd.bench.dorefa import DOREFA_ACTIVATION, DOREFA_WEIGHT
 
-from .conftest import each_row
+from .conftest import each_case
 
 
-@each_row(DOREFA_ACTIVATION)
-def test_activation(name, dtype, size, form, repeat, time_row):
-    time_row(DOREFA_ACTIVATION, name, dtype, size, form)
+@each_case(DOREFA_ACTIVATION)
+def test_activation(name, dtype, size, form, repeat, time_case):
+    time_case(DOREFA_ACTIVATION, name, dtype, size, form)
 
 
-@each_row(DOREFA_WEIGHT)
-def test_weight(name, dtype, size, form, repeat, time_row):
-    time_row(DOREFA_WEIGHT, name, dtype, size, form)
+@each_case(DOREFA_WEIGHT)
+def test_weight(name, dtype, size, form, repeat, time_case):
+    time_case(DOREFA_WEIGHT, name, dtype, size, form)

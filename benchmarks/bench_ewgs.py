@@ -2,9 +2,9 @@
 
 from daqakd.bench.ewgs import EWGS
 
-from .conftest import each_row
+from .conftest import each_case
 
 
-@each_row(EWGS)
-def test_forward_and_backward(name, dtype, size, form, repeat, time_row):
-    time_row(EWGS, name, dtype, size, form)
+@each_case(EWGS)
+def test_forward_and_backward(name, dtype, size, form, repeat, time_case):
+    time_case(EWGS, name, dtype, size, form)

@@ -2,9 +2,9 @@
 
 from daqakd.bench.kd_loss import KD_LOSS
 
-from .conftest import each_row
+from .conftest import each_case
 
 
-@each_row(KD_LOSS)
-def test_forward_and_backward(name, dtype, size, form, repeat, time_row):
-    time_row(KD_LOSS, name, dtype, size, form)
+@each_case(KD_LOSS)
+def test_forward_and_backward(name, dtype, size, form, repeat, time_case):
+    time_case(KD_LOSS, name, dtype, size, form)

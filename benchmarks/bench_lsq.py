@@ -2,9 +2,9 @@
 
 from daqakd.bench.lsq import LSQ
 
-from .conftest import each_row
+from .conftest import each_case
 
 
-@each_row(LSQ)
-def test_forward_and_backward(name, dtype, size, form, repeat, time_row):
-    time_row(LSQ, name, dtype, size, form)
+@each_case(LSQ)
+def test_forward_and_backward(name, dtype, size, form, repeat, time_case):
+    time_case(LSQ, name, dtype, size, form)

@@ -2,14 +2,14 @@
 
 from daqakd.bench.many import MANY, RESNET20
 
-from .conftest import each_row
+from .conftest import each_case
 
 
-@each_row(MANY)
-def test_alike(name, dtype, size, form, repeat, time_row):
-    time_row(MANY, name, dtype, size, form)
+@each_case(MANY)
+def test_equal_sizes(name, dtype, size, form, repeat, time_case):
+    time_case(MANY, name, dtype, size, form)
 
 
-@each_row(RESNET20, sizes=[0])
-def test_resnet20(name, dtype, size, form, repeat, time_row):
-    time_row(RESNET20, name, dtype, size, form)
+@each_case(RESNET20, sizes=[0])
+def test_resnet20(name, dtype, size, form, repeat, time_case):
+    time_case(RESNET20, name, dtype, size, form)

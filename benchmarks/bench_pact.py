@@ -2,9 +2,9 @@
 
 from daqakd.bench.pact import PACT
 
-from .conftest import each_row
+from .conftest import each_case
 
 
-@each_row(PACT)
-def test_forward_and_backward(name, dtype, size, form, repeat, time_row):
-    time_row(PACT, name, dtype, size, form)
+@each_case(PACT)
+def test_forward_and_backward(name, dtype, size, form, repeat, time_case):
+    time_case(PACT, name, dtype, size, form)

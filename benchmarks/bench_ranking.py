@@ -22,7 +22,7 @@ from torch import nn
 from daqakd import models
 from daqakd._files import write_json
 from daqakd.augment import PAPER
-from daqakd.bench.augment import photographs
+from daqakd.bench.augment import smooth_noise
 from daqakd.data import load, prepare
 from daqakd.data.named import NAMED_STATISTICS, data_root
 from daqakd.data.prepared import FORMAT, METADATA_FILE, labels_path, pixels_path
@@ -36,13 +36,13 @@ LIMIT = 10.0  # seconds for 50,000 images on a GPU
 TAUGHT = TrainConfig(epochs=2, batch_size=32, lr=3e-3)  # enough to be far above chance
 
 
-def made_up(root: Path, images: int) -> Path:
+def made_up(root: Path, num_images: int) -> Path:
     """Write a prepared data set of smooth noise whose tint tells the class."""
-    splits = {"train": images, "test": 10 * CLASSES}
+    splits = {"train": num_images, "test": 10 * CLASSES}
     for split, count in splits.items():
         labels = torch.arange(count) % CLASSES
         tint = (40 * torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(0))).int()
-        pixels = photographs(count, SIDE).int() + tint[labels, :, None, None]
+        pixels = smooth_noise(count, SIDE).int() + tint[labels, :, None, None]
         root.mkdir(parents=True, exist_ok=True)
         np.save(pixels_path(root, split), pixels.clamp(0, 255).to(torch.uint8).numpy())
         np.save(labels_path(root, split), labels.numpy())
@@ -65,7 +65,7 @@ def taught(root: Path, data: Path, device: str) -> Path:
 
 
 class Passes:
-    """The time that a network's own passes take, wherever they are called from."""
+    """Measures the forward passes of a network, wherever they are called from."""
 
     def __init__(self, network: nn.Module, device: str) -> None:
         self.on_gpu, self.marks = device == "cuda", list[Any]()
@@ -88,7 +88,7 @@ class Passes:
 
 
 def one_ranking(options: argparse.Namespace) -> None:
-    """Rank, and print what took how long since the process was asked for."""
+    """Rank, and print the seconds of start-up, ranking and forward passes."""
     file, dataset = read_model_file(options.teacher), load(options.data)
     dataset = dataset.with_inputs(**file.inputs)
     network = load_model(file, "resnet20", dataset.num_classes).to(options.device)
@@ -101,7 +101,7 @@ def one_ranking(options: argparse.Namespace) -> None:
 
 
 def timed(name: str, data: Path, teacher: Path, options: argparse.Namespace) -> dict[str, object]:
-    """Rank in a new process; return its wall time and its parts."""
+    """Rank in a new process; return its wall time and what that consists of."""
     asked = ["--data", data, "--teacher", teacher, "--device", options.device]
     asked += ["--teacher-dtype", options.teacher_dtype]
     some = [] if options.images is None else ["--images", options.images]

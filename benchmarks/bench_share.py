@@ -1,8 +1,8 @@
 """What augmentation adds to a training step: ``python -m benchmarks.bench_share``.
 
 An epoch of a strategy's batches, as the trainer gets them, and as many steps of a W2A2 ResNet-20
-with its teacher on a batch that is there already; they take turns. The exit code says whether every
-strategy stays below its share.
+with its teacher on a batch that is there already, in interleaved rounds. The exit code says whether
+every strategy stays below the limit.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import daqakd
 from daqakd import models
 from daqakd._files import write_json
 from daqakd.augment import PAPER, InputSpec, Stream, get_strategy
-from daqakd.bench.augment import photographs
+from daqakd.bench.augment import smooth_noise
 from daqakd.bench.roofline import timer
 from daqakd.data.named import NAMED_STATISTICS
 from daqakd.functional import kd_loss
@@ -28,9 +28,9 @@ LIMIT = 0.05  # of a step, on a GPU
 CLASSES, SIDE = 10, 32
 
 
-def streams(images: int, device: str) -> dict[str, Stream]:
+def streams(num_images: int, device: str) -> dict[str, Stream]:
     """Return the paper's strategies over images that are resident on the device."""
-    pixels, labels = photographs(images, SIDE).to(device), torch.arange(images) % CLASSES
+    pixels, labels = smooth_noise(num_images, SIDE).to(device), torch.arange(num_images) % CLASSES
     inputs = InputSpec(*NAMED_STATISTICS["cifar10"])
     return {
         name: Stream(pixels, labels, get_strategy(name), inputs=inputs, seed=0, device=device)
@@ -59,28 +59,28 @@ def training_step(batch: int, device: str) -> Callable[[], None]:
     return step
 
 
-def measure(steps: int, batch: int, turns: int, device: str) -> dict[str, float]:
+def measure(steps: int, batch: int, rounds: int, device: str) -> dict[str, float]:
     """Return the seconds of a step, and of a batch of each strategy: medians."""
     step = training_step(batch, device)
     runs: dict[str, Callable[[], object]] = {"step": lambda: [step() for _ in range(steps)]}
     for name, stream in streams(steps * batch, device).items():
         runs[name] = lambda stream=stream: [None for _ in stream.epoch(0, batch)]
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(turns + 1):
+    for number in range(rounds + 1):
         for name, run in runs.items():
             begin = timer()
             run()
-            if turn:  # the first one warms up
+            if number:  # the first one warms up
                 times[name].append((timer() - begin) / steps)
     return {name: statistics.median(found) for name, found in times.items()}
 
 
 def main() -> int:
-    """Print a table, leave it in ``share.json``, and return 1 when a share is above its limit."""
+    """Print a table, leave it in ``share.json``, and return 1 when the limit is passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=100, help="in a turn")
+    parser.add_argument("--steps", type=int, default=100, help="in a round")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()

@@ -1,11 +1,11 @@
 """A training step: ``pytest benchmarks/bench_step.py --benchmark-json=bench.json``."""
 
-from daqakd.bench.run import IMAGES
+from daqakd.bench.registry import NUM_IMAGES
 from daqakd.bench.step import STEP
 
-from .conftest import each_row
+from .conftest import each_case
 
 
-@each_row(STEP, sizes=(IMAGES,))
-def test_step(name, dtype, size, form, repeat, time_row):
-    time_row(STEP, name, dtype, size, form)
+@each_case(STEP, sizes=(NUM_IMAGES,))
+def test_step(name, dtype, size, form, repeat, time_case):
+    time_case(STEP, name, dtype, size, form)

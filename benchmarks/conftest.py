@@ -1,4 +1,4 @@
-"""Timing by pytest-benchmark of the cases and contestants that ``daqakd bench`` has, too."""
+"""Timing by pytest-benchmark of the cases and providers of ``daqakd bench``."""
 
 import os
 from functools import reduce
@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from daqakd._ops import BACKENDS
-from daqakd.bench.measure import problem, rotation
-from daqakd.bench.run import DTYPES, SIZES, Op
+from daqakd.bench.measure import Benchmark, problem, rotation
+from daqakd.bench.run import DTYPES, SIZES
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 REPEATS = int(os.environ.get("DAQAKD_BENCH_REPEATS", "3"))
 CHOSEN = [int(s) for s in os.environ.get("DAQAKD_BENCH_SIZES", "").split(",") if s] or SIZES
 
 
-def each_row(op: Op, sizes=CHOSEN):
-    """Parametrize a test by all forms, sizes, dtypes and contestants of ``op``."""
+def each_case(benchmark: Benchmark, sizes=CHOSEN):
+    """Parametrize a test by all forms, sizes, dtypes and providers of a benchmark."""
     factors = {
-        "form": op.forms,
+        "form": benchmark.forms,
         "size": sizes,
         "dtype": ["float32", "bfloat16"],
-        "name": list(op.contestants(DEVICE)),
+        "name": list(benchmark.providers(DEVICE)),
     }
     marks = [pytest.mark.parametrize(*factor) for factor in factors.items()]
     return lambda test: reduce(lambda marked, mark: mark(marked), marks, test)
@@ -38,25 +38,25 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(items):
-    """Let all contestants run before any runs again: slow drift then hits each alike."""
+    """Let all providers run before any runs again: slow drift then hits each alike."""
     items.sort(
         key=lambda item: item.callspec.params.get("repeat", 0) if hasattr(item, "callspec") else 0
     )
 
 
 @pytest.fixture
-def time_row(benchmark):
-    """Time a contestant on a case, after its result was accepted."""
+def time_case(benchmark):
+    """Time a provider on a case, after its result was accepted."""
 
-    def measure(op: Op, name: str, dtype: str, size: int, form: str) -> None:
-        case = op.case(size, DTYPES[dtype], form, DEVICE)
-        run = case.bind(op.contestants(DEVICE)[name])
+    def measure(of: Benchmark, name: str, dtype: str, size: int, form: str) -> None:
+        case = of.case(size, DTYPES[dtype], form, DEVICE)
+        run = case.bind(of.providers(DEVICE)[name])
         wrong = problem(case, run)
         if wrong is not None and name not in BACKENDS:
             pytest.skip(f"{name}: {wrong}")
         assert wrong is None, wrong
         inputs = rotation(case)
-        seconds = case.floor_seconds()
+        seconds = case.roofline_seconds()
         rounds = 5 if seconds is None or case.numel >= 2**22 else 50
         benchmark.pedantic(run, setup=lambda: (next(inputs), {}), rounds=rounds, warmup_rounds=2)
         benchmark.extra_info |= {

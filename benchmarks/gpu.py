@@ -28,9 +28,9 @@ from .stage import run
 BUDGET = 9 * 60  # seconds for everything
 SHOWN = ("augment", "share", "ranking", "cifar10")  # rows in the short table at the end
 FACTS = "clocks.sm,clocks.mem,temperature.gpu,power.draw"
-LEFT_OUT = ("op", "elements", "step_seconds", "note")  # of the tables
+HIDDEN = ("op", "elements", "step_seconds", "note")  # of the tables
 OURS = ("native", "triton", "reference", "recompute")
-QUICK = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # nothing is learnt from compiling
+DRY_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def output_of(*command: str) -> str:
@@ -55,13 +55,13 @@ def state() -> str:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows that a stage has left so far."""
+    """Return the rows that a stage has written so far."""
     files = sorted(folder.glob("*.json"))
     return [row for file in files for row in json.loads(file.read_text())["rows"]]
 
 
-def judged(found: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Say how many rows an op has; a wrong result of ours fails the stage."""
+def verified(found: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add how many rows a benchmark has; a wrong result of ours fails the stage."""
     refused = [f"{row['contestant']}: {row['note']}" for row in rows if row["note"]]
     wrong = any(note.startswith(OURS) for note in refused)
     rates = [row["images_per_second"] for row in rows if row["contestant"] == "native"]
@@ -71,7 +71,7 @@ def judged(found: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found | {"code": found["code"] or int(wrong), "says": says}
 
 
-def shown(value: Any) -> str:
+def cell(value: Any) -> str:
     """Return a cell."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -80,11 +80,11 @@ def shown(value: Any) -> str:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Return rows as Markdown."""
-    heads = [key for key in rows[0] if key not in LEFT_OUT]
+    heads = [key for key in rows[0] if key not in HIDDEN]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
         note = f" {row['note']}" if row.get("note") else ""
-        lines.append(f"| {' | '.join(shown(row[head]) for head in heads)} |{note}")
+        lines.append(f"| {' | '.join(cell(row[head]) for head in heads)} |{note}")
     return lines
 
 
@@ -116,28 +116,28 @@ def importable_kernels() -> Iterator[None]:
             link.unlink()
 
 
-def walk(out: Path, parts: Path, dry: bool) -> dict[str, Any]:
-    """Run all stages, keeping what there is after each and every few seconds."""
-    log, end, plan = out / "gpu.log", time.monotonic(), stages(parts, dry)
+def run_all(out: Path, scratch: Path, dry: bool) -> dict[str, Any]:
+    """Run all stages; write the report after each, and every few seconds meanwhile."""
+    log, end, plan = out / "gpu.log", time.monotonic(), stages(scratch, dry)
     assert sum(stage.seconds for stage in plan.values()) <= BUDGET
     log.write_text("")
     report: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M"), "device": device_name()}
     report |= {"stages": {}, "rows": {}}
 
     def save() -> None:
-        report["rows"] = {name: rows_of(parts / name) for name in plan}
+        report["rows"] = {name: rows_of(scratch / name) for name in plan}
         write_json(out / "gpu.json", report)
         write_text(out / "gpu.md", page(report))
 
     for name, stage in plan.items():
         end += stage.seconds  # what a stage does not need is left to the next
-        if stage.lacks:
-            found: dict[str, Any] = {"code": 0, "seconds": 0, "says": f"skipped: {stage.lacks}"}
+        if stage.missing:
+            found: dict[str, Any] = {"code": 0, "seconds": 0, "says": f"skipped: {stage.missing}"}
         else:
             left = end - time.monotonic()
-            print(f"{name}: {stage.says}, in at most {left:.0f} s", flush=True)
+            print(f"{name}: {stage.purpose}, in at most {left:.0f} s", flush=True)
             found = run(stage, log, end, save)
-            found = judged(found, rows_of(parts / name)) if name in OPS else found
+            found = verified(found, rows_of(scratch / name)) if name in OPS else found
         report["stages"][name] = {**found, "gpu": state()}
         save()
         print(f"{name}: exit {found['code']} after {found['seconds']:.0f} s: {found['says'][:150]}")
@@ -154,10 +154,10 @@ def main() -> int:
         print("no GPU that torch sees; `make gpu DRY=1` walks the script without one")
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    os.environ |= QUICK if options.dry else {}
+    os.environ |= DRY_ENVIRONMENT if options.dry else {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the stage, too
-    with tempfile.TemporaryDirectory() as parts, importable_kernels():
-        report = walk(options.out.resolve(), Path(parts), options.dry)
+    with tempfile.TemporaryDirectory() as scratch, importable_kernels():
+        report = run_all(options.out.resolve(), Path(scratch), options.dry)
     print(f"\n{page(report, SHOWN)}\nmore is in {options.out / 'gpu.md'} and gpu.json, gpu.log")
     return int(any(one["code"] for one in report["stages"].values()))
 

@@ -10,19 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STOPPED = 124
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_CALLBACKS = 2.0
 SECONDS_BETWEEN_LINES = 20.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a command is for, and its share of the budget; ``lacks`` says why it cannot run."""
+    """A command of a long run.
 
-    says: str
+    Args:
+        purpose: what the command does, as a sentence without a subject.
+        command: arguments of the process.
+        seconds: the part of the budget that it may take.
+        environment: variables besides the caller's.
+        missing: why it cannot run, None where it can.
+    """
+
+    purpose: str
     command: list[str]
     seconds: float
     environment: dict[str, str] = field(default_factory=dict)
-    lacks: str | None = None
+    missing: str | None = None
 
 
 def last_line(log: Path, start: int = 0) -> str:
@@ -38,23 +46,23 @@ def end_group(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def follow(child: subprocess.Popen, log: Path, end: float, look: Callable[[], None]) -> int:
+def wait_for(child: subprocess.Popen, log: Path, end: float, callback: Callable[[], None]) -> int:
     """Wait for a command until ``end``, showing that it is alive; return its exit code."""
     shown = time.monotonic()
     while time.monotonic() < end:
         with suppress(subprocess.TimeoutExpired):
-            return child.wait(max(0.0, min(SECONDS_BETWEEN_LOOKS, end - time.monotonic())))
-        look()
+            return child.wait(max(0.0, min(SECONDS_BETWEEN_CALLBACKS, end - time.monotonic())))
+        callback()
         if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
             print(f"  ... {last_line(log)[:100]}", flush=True)
     return STOPPED
 
 
-def run(stage: Stage, log: Path, end: float, look: Callable[[], None]) -> dict[str, object]:
+def run(stage: Stage, log: Path, end: float, callback: Callable[[], None]) -> dict[str, object]:
     """Run a stage until ``end`` at the latest; return its exit code, duration and last line.
 
-    ``look`` is called every now and then.
+    ``callback`` is called every two seconds.
     """
     begin = time.monotonic()
     with log.open("ab") as file:
@@ -69,7 +77,7 @@ def run(stage: Stage, log: Path, end: float, look: Callable[[], None]) -> dict[s
             process_group=0,
         )
         try:
-            code = follow(child, log, end, look)
+            code = wait_for(child, log, end, callback)
         finally:
             end_group(child)
     seconds = time.monotonic() - begin

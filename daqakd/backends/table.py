@@ -51,5 +51,5 @@ def order_for(op: str, x: Tensor) -> tuple[str, ...]:
 
 
 def together_below(weight: Tensor) -> int:
-    """Return how many elements a weight must stay below for its device's weight bank."""
+    """Return how many elements a weight must stay below to be quantized together with others."""
     return TOGETHER_BELOW.get(weight.device.type, (0, NOT_MEASURED))[0]

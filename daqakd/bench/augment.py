@@ -1,11 +1,11 @@
-"""A batch of augmented images by everybody, from bytes to normalised values."""
+"""A batch of augmented images, from bytes to normalised values, against torchvision per image."""
 
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,16 +17,16 @@ from ..augment.stream import CROP_FRACTION
 from ..backends import can_run
 from ..data.named import NAMED_STATISTICS
 from ..functional.augment import Plan, augment
-from .measure import Case, Contestant, Inputs
+from .measure import Case, Inputs, Provider
+from .roofline import Traffic
 
 MEAN, STD = NAMED_STATISTICS["cifar10"]
 EPOCH = 0
-Share = tuple[int, float, float]  # of a batch: images, least and largest value
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """A batch to augment, who draws for it, and what was drawn."""
+class Batch:
+    """A batch to augment, its planner, and a plan that was drawn before."""
 
     policy: str
     pixels: Tensor  # uint8 [B, 3, H, W]
@@ -35,45 +35,53 @@ class Work:
     dtype: torch.dtype
 
 
-def photographs(count: int, side: int) -> Tensor:
-    """Return smooth noise, whose histograms are like those of photographs: uint8."""
+class Extent(NamedTuple):
+    """What is known of the images that a worker has made: it keeps their pixels."""
+
+    num_images: int
+    lowest: float
+    highest: float
+
+
+def smooth_noise(count: int, side: int) -> Tensor:
+    """Return smooth noise, whose histograms are like those of photographs: uint8 [N, 3, H, W]."""
     coarse = torch.randn(count, 3, side // 4, side // 4)
     smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
     return (smooth * 50 + 120).clamp(0, 255).to(torch.uint8)
 
 
-def draw_and_follow(work: Work, backend: str) -> Tensor:
-    """Augment as a training step does."""
-    plan = work.planner.plan(EPOCH, work.plan.index)
-    return augment(work.pixels, plan, dtype=work.dtype, backend=backend)
+def plan_and_augment(batch: Batch, backend: str) -> Tensor:
+    """Draw a plan and augment by it, as a training step does."""
+    plan = batch.planner.plan(EPOCH, batch.plan.index)
+    return augment(batch.pixels, plan, dtype=batch.dtype, backend=backend)
 
 
-def follow(work: Work, backend: str) -> Tensor:
-    """Augment by the plan that was drawn before: what the kernels take."""
-    return augment(work.pixels, work.plan, dtype=work.dtype, backend=backend)
+def augment_by_plan(batch: Batch, backend: str) -> Tensor:
+    """Augment by the plan that was drawn before: the time of the kernels."""
+    return augment(batch.pixels, batch.plan, dtype=batch.dtype, backend=backend)
 
 
-class Replayed:
-    """Draws and follows by replaying a CUDA graph, captured at a batch's first call."""
+class GraphReplay:
+    """``plan_and_augment`` by replaying a CUDA graph, captured at a batch's first call."""
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
-        self.graphs: WeakKeyDictionary[Work, tuple[Any, Tensor]] = WeakKeyDictionary()
+        self.graphs: WeakKeyDictionary[Batch, tuple[Any, Tensor]] = WeakKeyDictionary()
 
-    def __call__(self, work: Work) -> Tensor:
-        """Return the batch, in memory that the next replay overwrites."""
-        if work not in self.graphs:
-            self.graphs[work] = self._capture(work)
-        graph, images = self.graphs[work]
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the images, in memory that the next replay overwrites."""
+        if batch not in self.graphs:
+            self.graphs[batch] = self._capture(batch)
+        graph, images = self.graphs[batch]
         graph.replay()
         return images
 
-    def _capture(self, work: Work) -> tuple[Any, Tensor]:
-        draw_and_follow(work, self.backend)  # compiles, and fills what is cached
+    def _capture(self, batch: Batch) -> tuple[Any, Tensor]:
+        plan_and_augment(batch, self.backend)  # compiles, and fills what is cached
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            images = draw_and_follow(work, self.backend)
+            images = plan_and_augment(batch, self.backend)
         return graph, images
 
 
@@ -107,18 +115,18 @@ def _pipeline(name: str, side: int) -> Any:
 
 
 @cache
-def _pictures(count: int, side: int) -> list[Any]:
+def _pil_images(count: int, side: int) -> list[Any]:
     from PIL import Image
 
-    return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in photographs(count, side)]
+    return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in smooth_noise(count, side)]
 
 
-def _share(name: str, side: int, rows: range) -> Share:
+def _augment_rows(name: str, side: int, rows: range) -> Extent:
     """Augment some images in a worker, which has them already and keeps its result."""
     torch.set_num_threads(1)
-    pictures = _pictures(rows.stop, side)
+    pictures = _pil_images(rows.stop, side)
     images = torch.stack([_pipeline(name, side)(pictures[i]) for i in rows])
-    return len(images), float(images.min()), float(images.max())
+    return Extent(len(images), float(images.min()), float(images.max()))
 
 
 @cache
@@ -126,21 +134,21 @@ def _workers(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, multiprocessing.get_context("fork"))
 
 
-def per_image(work: Work) -> list[Share]:
+def torchvision_per_image(batch: Batch) -> list[Extent]:
     """Augment by torchvision, image by image, in as many processes as torch has threads."""
-    cores, (batch, _, side, _) = torch.get_num_threads(), work.pixels.shape
-    shares = [range(core, batch, cores) for core in range(min(cores, batch))]
-    return list(_workers(cores).map(partial(_share, work.policy, side), shares))
+    cores, (count, _, side, _) = torch.get_num_threads(), batch.pixels.shape
+    rows = [range(core, count, cores) for core in range(min(cores, count))]
+    return list(_workers(cores).map(partial(_augment_rows, batch.policy, side), rows))
 
 
 @dataclass(frozen=True)
-class Augment:
-    """Rows of augmenting a batch; a form is a policy, the size counts images.
+class AugmentBenchmark:
+    """Augmenting a batch; a form is a policy, the size counts images.
 
-    ``native`` and the like draw a plan and follow it, ``native-plan`` follows one drawn before,
-    ``native-graph`` replays both; a stream, which draws the plans of many batches at once, is
-    between the first two. torchvision draws by its own generator, so its pixels are not compared
-    here, and always makes float32.
+    ``native`` and the like draw a plan and augment by it, ``native-plan`` augments by one drawn
+    before, ``native-graph`` replays both; a stream, which draws the plans of many batches at once,
+    is between the first two. torchvision draws by its own generator, so its pixels are not
+    compared here, and always makes float32.
     """
 
     side: int = 32
@@ -151,49 +159,59 @@ class Augment:
         "autoaugment-cifar",
         "augmix",
     )
+    size_unit: Literal["images"] = "images"
+    traffic: ClassVar[Traffic] = Traffic(1, extra_bytes=1.0)
 
-    def contestants(self, device: str) -> dict[str, Contestant]:
-        """Return who can run on ``device``, torchvision on the CPU in any case."""
-        found: dict[str, Contestant] = {"torchvision": per_image}
+    def providers(self, device: str) -> dict[str, Provider]:
+        """Return the providers that can run on ``device``, torchvision on the CPU in any case."""
+        found: dict[str, Provider] = {"torchvision": torchvision_per_image}
         for backend in ("reference", "triton", "native"):
             if can_run("augment", backend, device, torch.uint8) is not None:
                 continue
-            found[backend] = partial(draw_and_follow, backend=backend)
-            found[f"{backend}-plan"] = partial(follow, backend=backend)
+            found[backend] = partial(plan_and_augment, backend=backend)
+            found[f"{backend}-plan"] = partial(augment_by_plan, backend=backend)
             if device == "cuda":
-                found[f"{backend}-graph"] = Replayed(backend)
+                found[f"{backend}-graph"] = GraphReplay(backend)
         return found
 
     def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
         """Return ``size`` images with a draw each: crop, mirror, policy, normalised values."""
+        return Case(
+            op="augment",
+            numel=3 * size * self.side**2,
+            dtype=dtype,
+            form=form,
+            device=device,
+            bind=lambda provider: provider,
+            make=partial(self._inputs, self._planner(form, device), form, size, dtype),
+            verify=verify,
+            num_images=size,
+            traffic=self.traffic,
+        )
+
+    def _planner(self, form: str, device: str) -> Planner:
         drawn = policy(form, self.side, self.side).to(device)
         values = normalised_values(MEAN, STD).to(device)
         room, sides = self.side // CROP_FRACTION, (self.side, self.side)
-        planner = Planner(drawn, *sides, room, True, False, None, "image", values, 0)
+        return Planner(drawn, *sides, room, True, False, None, "image", values, 0)
 
-        def make() -> Inputs:
-            pixels = photographs(size, self.side).to(device)
-            index = torch.randperm(size).to(device)
-            return (Work(form, pixels, planner, planner.plan(EPOCH, index), dtype),)
-
-        numel = 3 * size * self.side**2
-        return Case("augment", numel, dtype, form, device, _as_it_is, make, verify, size)
+    def _inputs(self, planner: Planner, form: str, size: int, dtype: torch.dtype) -> Inputs:
+        device = planner.values.device
+        pixels = smooth_noise(size, self.side).to(device)
+        plan = planner.plan(EPOCH, torch.randperm(size).to(device))
+        return (Batch(form, pixels, planner, plan, dtype),)
 
 
-def _as_it_is(contestant: Contestant) -> Contestant:
-    return contestant
-
-
-def verify(result: Tensor | list[Share], inputs: Inputs) -> str | None:
+def verify(result: Tensor | list[Extent], inputs: Inputs) -> str | None:
     """Return how many values of a batch differ from the reference's, or None."""
-    (work,) = inputs
+    (batch,) = inputs
     if isinstance(result, list):
-        low, high = float(work.planner.values.min()), float(work.planner.values.max())
+        low, high = float(batch.planner.values.min()), float(batch.planner.values.max())
         inside = all(low - 1e-5 <= least <= most <= high + 1e-5 for _, least, most in result)
-        whole = sum(count for count, _, _ in result) == len(work.pixels)
+        whole = sum(count for count, _, _ in result) == len(batch.pixels)
         return None if inside and whole else "its images are wrong"
-    different = int((result != follow(work, "reference")).sum())
+    different = int((result != augment_by_plan(batch, "reference")).sum())
     return f"{different} of {result.numel()} values differ" if different else None
 
 
-AUGMENT = Augment()
+AUGMENT = AugmentBenchmark()

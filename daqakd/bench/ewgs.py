@@ -1,4 +1,4 @@
-"""EWGS by everybody; PyTorch has no op for it."""
+"""EWGS; PyTorch has no op for it."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from ..functional import ewgs
-from .quantizer import BITS, Quantizer, Truth, over
+from .quantizer import BITS, Expected, QuantizerBenchmark, summed
+from .roofline import Traffic
 
 LEVELS = 2**BITS - 1
 DELTA = 0.1
-END_BAND = 2.0**-20  # float32 arithmetic may put a place this near an end on its other side
+EDGE_BAND = 2.0**-20  # float32 may move a position this near a clip edge to its other side
 
 
 class Discretize(torch.autograd.Function):
@@ -43,7 +44,7 @@ def ours(x: Tensor, lower: Tensor, upper: Tensor, form: str, backend: str | None
     return ewgs(x, lower, upper, bits=BITS, delta=DELTA, backend=backend)
 
 
-def truth(grad: Tensor, x: Tensor, lower: Tensor, upper: Tensor, form: str) -> Truth:
+def expected(grad: Tensor, x: Tensor, lower: Tensor, upper: Tensor, form: str) -> Expected:
     """Return the right results."""
     width = upper - lower
     unit = (x - lower) / width
@@ -51,10 +52,11 @@ def truth(grad: Tensor, x: Tensor, lower: Tensor, upper: Tensor, form: str) -> T
     y = torch.round(clipped * LEVELS) / LEVELS
     through = (grad + DELTA * grad.abs() * (clipped - y)) / width
     dx = torch.where((unit >= 0) & (unit <= 1), through, 0.0)
-    near_end = torch.minimum(unit.abs(), (unit - 1).abs()) <= END_BAND
-    at_ends = torch.where(near_end, through, 0.0)
-    sums = (over(dx * (clipped - 1), at_ends, form), over(-dx * clipped, at_ends, form))
-    return Truth(unit * LEVELS, (0, LEVELS), y, dx, 1 / LEVELS, sums)
+    near_edge = torch.minimum(unit.abs(), (unit - 1).abs()) <= EDGE_BAND
+    ambiguous = torch.where(near_edge, through, 0.0)
+    dlower = summed(dx * (clipped - 1), ambiguous, form)
+    dupper = summed(-dx * clipped, ambiguous, form)
+    return Expected(unit * LEVELS, (0, LEVELS), y, dx, 1 / LEVELS, (dlower, dupper))
 
 
-EWGS = Quantizer("ewgs", eager, ours, truth, (-1.0, 1.0))
+EWGS = QuantizerBenchmark("ewgs", eager, ours, expected, Traffic(5), initial=(-1.0, 1.0))

@@ -1,7 +1,8 @@
-"""The distillation loss by everybody, from both logits to the student's gradient."""
+"""The distillation loss, from both logits to the student's gradient."""
 
 from functools import partial
 from importlib.util import find_spec
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from ..backends import can_run
 from ..functional import kd_loss
-from .measure import Case, Contestant, Inputs
-from .quantizer import GRADIENT_UNITS, compiled
+from .measure import Case, Inputs, Provider
+from .quantizer import GRADIENT_EPS, compiled
+from .roofline import Traffic
 
 TEMPERATURE, KD_WEIGHT = 4.0, 2.0
 
@@ -35,8 +37,8 @@ def liger(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
 
     student, teacher = F.log_softmax(z / TEMPERATURE, 1), F.log_softmax(t / TEMPERATURE, 1)
     divergence: Tensor = LigerKLDIVLoss(reduction="batchmean", log_target=True)(student, teacher)
-    hard: Tensor = LigerCrossEntropyLoss()(z.clone(), y)
-    return hard + KD_WEIGHT * TEMPERATURE**2 * divergence
+    cross_entropy: Tensor = LigerCrossEntropyLoss()(z.clone(), y)
+    return cross_entropy + KD_WEIGHT * TEMPERATURE**2 * divergence
 
 
 def ours(
@@ -47,15 +49,17 @@ def ours(
     return loss
 
 
-class KDLoss:
-    """Rows of loss and gradient; a form is the number of classes."""
+class KDLossBenchmark:
+    """The loss and its gradient; a form is the number of classes."""
 
     op = "kd_loss"
     forms = ("10", "100", "1000", "32000")
+    size_unit: Literal["elements"] = "elements"
+    traffic = Traffic(3)
 
-    def contestants(self, device: str) -> dict[str, Contestant]:
-        """Return who can run on ``device``, ours last."""
-        found: dict[str, Contestant] = {"eager": eager, "eager-p": in_probabilities}
+    def providers(self, device: str) -> dict[str, Provider]:
+        """Return the providers that can run on ``device``, ours last."""
+        found: dict[str, Provider] = {"eager": eager, "eager-p": in_probabilities}
         found["compile"] = compiled(eager)
         if device == "cuda" and find_spec("liger_kernel"):
             found["liger"] = liger
@@ -69,20 +73,33 @@ class KDLoss:
         """Return loss and gradient of as many rows as fit into ``size`` elements, at least one."""
         classes = int(form)
         shape = max(1, size // classes), classes
+        return Case(
+            op=self.op,
+            numel=torch.Size(shape).numel(),
+            dtype=dtype,
+            form=form,
+            device=device,
+            bind=bind,
+            make=partial(make, shape, dtype, device),
+            verify=verify,
+            traffic=self.traffic,
+        )
 
-        def make() -> Inputs:
-            z, t = ((3 * torch.randn(shape, device=device)).to(dtype) for _ in range(2))
-            return z.requires_grad_(), t, torch.randint(classes, shape[:1], device=device)
 
-        def bind(loss_of: Contestant) -> Contestant:
-            def run(z: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-                loss = loss_of(z, t, y)
-                return loss, *torch.autograd.grad(loss, z)
+def make(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Inputs:
+    """Return student's and teacher's logits of ``shape`` and labels."""
+    z, t = ((3 * torch.randn(shape, device=device)).to(dtype) for _ in range(2))
+    return z.requires_grad_(), t, torch.randint(shape[1], shape[:1], device=device)
 
-            return run
 
-        numel = torch.Size(shape).numel()
-        return Case(self.op, numel, dtype, form, device, bind, make, verify)
+def bind(provider: Provider) -> Provider:
+    """Return a call that gives the loss and the student's gradient."""
+
+    def run(z: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        loss = provider(z, t, y)
+        return loss, *torch.autograd.grad(loss, z)
+
+    return run
 
 
 def verify(results: tuple[Tensor, Tensor], inputs: Inputs) -> str | None:
@@ -90,12 +107,12 @@ def verify(results: tuple[Tensor, Tensor], inputs: Inputs) -> str | None:
     z, t = (x.detach().double() for x in inputs[:2])
     loss = eager(z.requires_grad_(), t, inputs[2])
     (dz,) = torch.autograd.grad(loss, z)
-    unit = torch.finfo(results[1].dtype).eps
-    if not (results[0].double() - loss).abs() <= GRADIENT_UNITS * unit * loss:
+    eps = torch.finfo(results[1].dtype).eps
+    if not (results[0].double() - loss).abs() <= GRADIENT_EPS * eps * loss:
         return "its values are wrong"
     # the gradient is a difference of probabilities: errors are of the largest entry's size
-    near = (results[1].double() - dz).abs() <= GRADIENT_UNITS * unit * dz.abs().max()
-    return None if near.all() else "its input gradient is wrong"
+    right = (results[1].double() - dz).abs() <= GRADIENT_EPS * eps * dz.abs().max()
+    return None if right.all() else "its input gradient is wrong"
 
 
-KD_LOSS = KDLoss()
+KD_LOSS = KDLossBenchmark()

@@ -1,4 +1,4 @@
-"""LSQ by everybody: the same values; gradients at the ends differ by convention (see the docs)."""
+"""LSQ: the providers give the same values; gradients at the clip edges differ by convention."""
 
 from importlib.util import find_spec
 
@@ -6,18 +6,19 @@ import torch
 from torch import Tensor
 
 from ..functional import lsq
-from .quantizer import BITS, Quantizer, Truth, along, axis_of, rounded
+from .quantizer import BITS, Expected, QuantizerBenchmark, axis_of, broadcast, round_ste
+from .roofline import Traffic
 
 QMIN, QMAX = -(2 ** (BITS - 1)), 2 ** (BITS - 1) - 1
 
 
 def eager(x: Tensor, step: Tensor, form: str) -> Tensor:
     """Quantize by the chain of ATen ops that LSQ repositories write."""
-    s = along(step, x, form).to(x.dtype)
-    return rounded(torch.clamp(x / s, QMIN, QMAX)) * s
+    s = broadcast(step, form).to(x.dtype)
+    return round_ste(torch.clamp(x / s, QMIN, QMAX)) * s
 
 
-def native_op(x: Tensor, step: Tensor, form: str) -> Tensor:
+def torch_op(x: Tensor, step: Tensor, form: str) -> Tensor:
     """Quantize by PyTorch's own learnable op."""
     zero, axis = torch.zeros_like(step), axis_of(form)
     if axis is None:
@@ -30,7 +31,7 @@ def brevitas(x: Tensor, step: Tensor, form: str) -> Tensor:
     from brevitas.core.quant import IntQuant
 
     quantizer = IntQuant(narrow_range=False, signed=True, input_view_impl=torch.nn.Identity())
-    y: Tensor = quantizer(along(step, x, form), torch.tensor(0.0), torch.tensor(float(BITS)), x)
+    y: Tensor = quantizer(broadcast(step, form), torch.tensor(0.0), torch.tensor(float(BITS)), x)
     return y
 
 
@@ -39,14 +40,22 @@ def ours(x: Tensor, step: Tensor, form: str, backend: str | None = None) -> Tens
     return lsq(x, step, bits=BITS, signed=True, axis=axis_of(form), backend=backend)
 
 
-def truth(grad: Tensor, x: Tensor, step: Tensor, form: str) -> Truth:
+def expected(grad: Tensor, x: Tensor, step: Tensor, form: str) -> Expected:
     """Return the right results; the step's gradient is not among them."""
-    s = along(step, x, form)
+    s = broadcast(step, form)
     v = x / s
     y = torch.round(v.clamp(QMIN, QMAX)) * s
     dx = torch.where((v >= QMIN) & (v <= QMAX), grad, 0.0)
-    return Truth(v, (QMIN, QMAX), y, dx, s, beyond=1.0)
+    return Expected(v, (QMIN, QMAX), y, dx, s, free_levels=1.0)
 
 
-OTHERS = {"torch-op": native_op, **({"brevitas": brevitas} if find_spec("brevitas") else {})}
-LSQ = Quantizer("lsq", eager, ours, truth, (0.25,), ("tensor", "channel"), OTHERS)
+LSQ = QuantizerBenchmark(
+    "lsq",
+    eager,
+    ours,
+    expected,
+    Traffic(5),
+    initial=(0.25,),
+    forms=("tensor", "channel"),
+    others={"torch-op": torch_op, **({"brevitas": brevitas} if find_spec("brevitas") else {})},
+)

@@ -1,9 +1,9 @@
-"""The weights of a model: one call for all of them, by everybody."""
+"""The weights of a model: one call for all of them against one call for each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from ..models import build
 from .dorefa import DOREFA_WEIGHT
 from .ewgs import DELTA, EWGS
 from .lsq import LSQ
-from .measure import Case, Contestant, Inputs
-from .quantizer import BITS, Quantizer, compiled
+from .measure import Case, Inputs, Provider
+from .quantizer import BITS, QuantizerBenchmark, compiled
 
-ALIKE = 8  # tensors of one size
+NUM_EQUAL = 8  # tensors of one size
 
 
 def _lsq(x: Sequence[Tensor], step: Sequence[Tensor], backend: str) -> Sequence[Tensor]:
@@ -34,20 +34,27 @@ def _ewgs(
     return ewgs_many(x, lower, upper, bits=BITS, delta=DELTA, backend=backend)
 
 
-# form: the op on one tensor, its form there, the op on many
-OF_FORM: dict[str, tuple[Quantizer, str, Callable[..., Sequence[Tensor]]]] = {
-    "lsq": (LSQ, "tensor", _lsq),
-    "dorefa": (DOREFA_WEIGHT, "detached", _dorefa),
-    "ewgs": (EWGS, "tensor", _ewgs),
+class Method(NamedTuple):
+    """A weight quantizer, on one tensor and on many."""
+
+    single: QuantizerBenchmark
+    single_form: str
+    many: Callable[..., Sequence[Tensor]]
+
+
+METHODS = {
+    "lsq": Method(LSQ, "tensor", _lsq),
+    "dorefa": Method(DOREFA_WEIGHT, "detached", _dorefa),
+    "ewgs": Method(EWGS, "tensor", _ewgs),
 }
 
 
 class Consume(torch.autograd.Function):
-    """What uses the weights: hands every one its gradient, as the layers of a model do."""
+    """Stands for the layers of a model: gives every quantized weight its gradient."""
 
     @staticmethod
     def forward(ctx: Any, grads: Sequence[Tensor], *y: Tensor) -> Tensor:
-        """Return nothing of interest."""
+        """Return a zero to call backward on."""
         ctx.grads = grads
         return y[0].new_zeros(())
 
@@ -58,21 +65,23 @@ class Consume(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class Many:
-    """Rows of quantizing many weights, forward and backward; a form is a method.
+class ManyBenchmark:
+    """Quantizing many weights, forward and backward; a form is a method.
 
     Args:
-        op: the rows' name.
+        op: the benchmark's name.
         shapes: the weights' shapes, by size.
+        size_unit: what a size counts.
     """
 
     op: str
     shapes: Callable[[int], list[tuple[int, ...]]]
-    forms: tuple[str, ...] = tuple(OF_FORM)
+    size_unit: Literal["elements", "model"]
+    forms: tuple[str, ...] = tuple(METHODS)
 
-    def contestants(self, device: str) -> dict[str, Contestant]:
-        """Return who can run on ``device``: tensor by tensor, compiled, ours alone and together."""
-        found: dict[str, Contestant] = {"eager": _by_tensor("eager"), "compile": _compiled}
+    def providers(self, device: str) -> dict[str, Provider]:
+        """Return the providers that can run on ``device``; ``-single`` calls once per tensor."""
+        found: dict[str, Provider] = {"eager": _by_tensor("eager"), "compile": _compiled}
         for backend in ("triton", "native"):
             if can_run("lsq_many", backend, device, torch.float32) is None:
                 found[f"{backend}-single"] = _by_tensor("ours", backend=backend)
@@ -81,60 +90,74 @@ class Many:
 
     def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
         """Return forward and backward on normally distributed weights."""
-        quantizer, inner, _ = OF_FORM[form]
-        shapes, count = self.shapes(size), len(quantizer.starts)
-
-        def make() -> Inputs:
-            weights = [
-                (quantizer.spread * torch.randn(shape, device=device)).to(dtype).requires_grad_()
-                for shape in shapes
-            ]
-            parameters = [
-                [torch.full((1,), start, device=device, requires_grad=True) for _ in shapes]
-                for start in quantizer.starts
-            ]
-            grads = [torch.randn(shape, device=device).to(dtype) for shape in shapes]
-            return grads, weights, *parameters
-
-        def bind(contestant: Contestant) -> Contestant:
-            def run(grads: list[Tensor], *lists: list[Tensor]) -> tuple[Any, ...]:
-                y = contestant(form, *lists)
-                leaves = [leaf for one in lists for leaf in one]
-                return y, torch.autograd.grad(Consume.apply(grads, *y), leaves)
-
-            return run
-
-        def verify(results: tuple[Any, ...], inputs: Inputs) -> str | None:
-            y, found = results
-            rows = [found[k * len(shapes) : (k + 1) * len(shapes)] for k in range(count + 1)]
-            for i, one in enumerate(zip(*inputs, strict=True)):
-                wide = (t.detach().double() for t in one)
-                problem = quantizer.truth(*wide, inner).problem(y[i], *(row[i] for row in rows))
-                if problem is not None:
-                    return f"tensor {i}: {problem}"
-            return None
-
-        numel = sum(torch.Size(shape).numel() for shape in shapes)
-        return Case(self.op, numel, dtype, form, device, bind, make, verify)
+        shapes = self.shapes(size)
+        return Case(
+            op=self.op,
+            numel=sum(torch.Size(shape).numel() for shape in shapes),
+            dtype=dtype,
+            form=form,
+            device=device,
+            bind=partial(_bind, form),
+            make=partial(_inputs, shapes, dtype, form, device),
+            verify=partial(_verify, form),
+        )
 
 
-def _by_tensor(which: str, **options: str) -> Contestant:
+def _inputs(shapes: list[tuple[int, ...]], dtype: torch.dtype, form: str, device: str) -> Inputs:
+    """Return lists over the tensors: output gradients, weights, and each parameter."""
+    single = METHODS[form].single
+    weights = [
+        (single.std * torch.randn(shape, device=device)).to(dtype).requires_grad_()
+        for shape in shapes
+    ]
+    parameters = [
+        [torch.full((1,), value, device=device, requires_grad=True) for _ in shapes]
+        for value in single.initial
+    ]
+    grads = [torch.randn(shape, device=device).to(dtype) for shape in shapes]
+    return grads, weights, *parameters
+
+
+def _bind(form: str, provider: Provider) -> Provider:
+    def run(grads: list[Tensor], *lists: list[Tensor]) -> tuple[Any, ...]:
+        y = provider(form, *lists)
+        leaves = [leaf for one in lists for leaf in one]
+        return y, torch.autograd.grad(Consume.apply(grads, *y), leaves)
+
+    return run
+
+
+def _verify(form: str, results: tuple[Any, ...], inputs: Inputs) -> str | None:
+    """Verify the results tensor by tensor."""
+    y, found = results
+    method, num_tensors = METHODS[form], len(y)
+    grads = [found[start : start + num_tensors] for start in range(0, len(found), num_tensors)]
+    for i, tensors in enumerate(zip(*inputs, strict=True)):
+        wide = (t.detach().double() for t in tensors)
+        wanted = method.single.expected(*wide, method.single_form)
+        problem = wanted.problem(y[i], *(grad[i] for grad in grads))
+        if problem is not None:
+            return f"tensor {i}: {problem}"
+    return None
+
+
+def _by_tensor(which: str, **options: str) -> Provider:
     def run(form: str, *lists: list[Tensor]) -> list[Tensor]:
-        quantizer, inner, _ = OF_FORM[form]
-        one = getattr(quantizer, which)
-        return [one(*tensors, inner, **options) for tensors in zip(*lists, strict=True)]
+        single, single_form, _ = METHODS[form]
+        quantize = getattr(single, which)
+        return [quantize(*tensors, single_form, **options) for tensors in zip(*lists, strict=True)]
 
     return run
 
 
 def _compiled(form: str, *lists: list[Tensor]) -> list[Tensor]:
-    quantizer, inner, _ = OF_FORM[form]
-    chain = compiled(quantizer.eager)
-    return [chain(*tensors, inner) for tensors in zip(*lists, strict=True)]
+    single, single_form, _ = METHODS[form]
+    chain = compiled(single.eager)
+    return [chain(*tensors, single_form) for tensors in zip(*lists, strict=True)]
 
 
 def _together(form: str, *lists: list[Tensor], backend: str) -> Sequence[Tensor]:
-    return OF_FORM[form][2](*lists, backend=backend)
+    return METHODS[form].many(*lists, backend=backend)
 
 
 def resnet20_shapes(_: int = 0) -> list[tuple[int, ...]]:
@@ -143,10 +166,10 @@ def resnet20_shapes(_: int = 0) -> list[tuple[int, ...]]:
     return [tuple(layer.weight.shape) for layer in layers]
 
 
-def alike(size: int) -> list[tuple[int, ...]]:
+def equal_shapes(size: int) -> list[tuple[int, ...]]:
     """Return the shapes of a few tensors of ``size`` elements."""
-    return [(size,)] * ALIKE
+    return [(size,)] * NUM_EQUAL
 
 
-RESNET20 = Many("resnet20", resnet20_shapes)
-MANY = Many("many", alike)
+RESNET20 = ManyBenchmark("resnet20", resnet20_shapes, "model")
+MANY = ManyBenchmark("many", equal_shapes, "elements")

@@ -1,29 +1,41 @@
-"""How a row is measured: verified first, contestants in turn, inputs rotated beyond the cache."""
+"""How a provider is measured: results verified first, rounds interleaved, inputs beyond the cache.
+
+As in Triton's performance reports, a provider is one implementation among those compared.
+"""
 
 import itertools
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 
-from . import roofline as floor
+from .roofline import Traffic, timer
 
-BEYOND_CACHE = 2**28  # bytes of inputs that a row goes round
-TURN_SECONDS = 0.01  # a turn is as many calls as this takes
+ROTATION_BYTES = 2**28  # inputs that the calls rotate through: more than any cache holds
+ROUND_SECONDS = 0.01  # a round is as many calls as this takes
 
 Inputs = tuple[Any, ...]
-Contestant = Callable[..., Any]
+Provider = Callable[..., Any]
+RECORD_KEYS = {"provider": "contestant", "of_roofline": "of_floor"}  # as bench.json names them
 
 
 @dataclass(frozen=True)
 class Case:
-    """One workload: who is to compute what, on which inputs, and what a right result is.
+    """One workload: its inputs, how a provider runs on them, and what a right result is.
 
-    ``form`` tells apart what sizes and dtypes do not, such as the granularity. ``bind`` turns a
-    contestant into a call on the inputs that ``make`` makes; ``verify`` returns what is wrong with
-    a result, or None. ``images`` counts them where a call works on images.
+    Args:
+        op: name of the benchmark.
+        numel: elements of the input.
+        dtype: of the input.
+        form: what sizes and dtypes do not tell apart, such as the granularity.
+        device: ``"cpu"`` or ``"cuda"``.
+        bind: turns a provider into a call on the inputs that ``make`` returns.
+        make: returns new inputs.
+        verify: returns what is wrong with a result for these inputs, or None.
+        num_images: images of a call, where it works on images.
+        traffic: what the op has to read and write; None for work that is not bound by memory.
     """
 
     op: str
@@ -31,46 +43,66 @@ class Case:
     dtype: torch.dtype
     form: str
     device: str
-    bind: Callable[[Contestant], Contestant]
+    bind: Callable[[Provider], Provider]
     make: Callable[[], Inputs]
     verify: Callable[[Any, Inputs], str | None]
-    images: int | None = None
+    num_images: int | None = None
+    traffic: Traffic | None = None
 
-    def floor_seconds(self) -> float | None:
-        """Return the time in which the device copies as many bytes as the op has to move.
-
-        None for work that is not bound by memory.
-        """
-        if self.op not in floor.BYTES:
+    def roofline_seconds(self) -> float | None:
+        """Return the least time that the traffic takes, None where memory is no bound."""
+        if self.traffic is None:
             return None
-        return floor.floor_seconds(self.op, self.numel, self.dtype, self.device)
+        return self.traffic.seconds(self.numel, self.dtype, self.device)
+
+
+class Benchmark(Protocol):
+    """What can be measured: cases by size, dtype and form, and the providers on a device."""
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """What there is besides sizes and dtypes, such as the granularity."""
+
+    @property
+    def size_unit(self) -> Literal["elements", "images", "model"]:
+        """What a size counts; ``"model"`` where a model fixes it."""
+
+    def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
+        """Return a workload."""
+
+    def providers(self, device: str) -> dict[str, Provider]:
+        """Return the providers that can run on ``device``, by name."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one contestant took for one case, or why it was not timed."""
+class Measurement:
+    """The time of one provider on one case, or the reason why it was not timed."""
 
     op: str
     elements: int
     dtype: str
     form: str
-    contestant: str
+    provider: str
     seconds: float | None
-    of_floor: float | None
+    of_roofline: float | None
     images_per_second: float | None = None
-    spread: float | None = None  # from the fastest to the slowest turn, as a share of the median
+    spread: float | None = None  # slowest minus fastest round, as a fraction of the median
     note: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Return a row of ``bench.json``."""
+        return {RECORD_KEYS.get(key, key): value for key, value in asdict(self).items()}
 
 
 def rotation(case: Case) -> Iterator[Inputs]:
-    """Go round inputs that together are larger than the cache, at most 8."""
+    """Cycle through inputs, at most 8, that together are larger than the cache."""
     size = 2 * case.numel * case.dtype.itemsize
-    copies = max(1, min(8, BEYOND_CACHE // max(1, size)))
+    copies = max(1, min(8, ROTATION_BYTES // max(1, size)))
     return itertools.cycle([case.make() for _ in range(copies)])
 
 
-def problem(case: Case, run: Contestant) -> str | None:
-    """Return why a contestant cannot be timed: it fails, or its result is wrong."""
+def problem(case: Case, run: Provider) -> str | None:
+    """Return why a provider cannot be timed: it raises, or its result is wrong."""
     inputs = case.make()
     try:
         return case.verify(run(*inputs), inputs)
@@ -78,36 +110,50 @@ def problem(case: Case, run: Contestant) -> str | None:
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def turn(run: Contestant, inputs: Iterator[Inputs], calls: int) -> float:
+def time_round(run: Provider, inputs: Iterator[Inputs], calls: int) -> float:
     """Return the seconds of one call, the mean of ``calls``."""
-    begin = floor.timer()
+    begin = timer()
     for _ in range(calls):
         run(*next(inputs))
-    return (floor.timer() - begin) / calls
+    return (timer() - begin) / calls
 
 
-def compare(case: Case, contestants: Mapping[str, Contestant], turns: int = 9) -> list[Row]:
-    """Time who gives the right result, one turn each in turn; return medians in the given order."""
-    runs = {name: case.bind(contestant) for name, contestant in contestants.items()}
+def _calls_per_round(run: Provider, inputs: Iterator[Inputs]) -> int:
+    return max(1, int(ROUND_SECONDS / min(time_round(run, inputs, 1) for _ in range(3))))
+
+
+def compare(case: Case, providers: Mapping[str, Provider], rounds: int = 9) -> list[Measurement]:
+    """Time the providers whose result is right, in interleaved rounds.
+
+    Returns:
+        The medians in the order of ``providers``; a refused one has a note instead of a time.
+    """
+    runs = {name: case.bind(provider) for name, provider in providers.items()}
     notes = {name: problem(case, run) for name, run in runs.items()}
+    accepted = {name: run for name, run in runs.items() if notes[name] is None}
     inputs = rotation(case)
-    calls = {
-        name: max(1, int(TURN_SECONDS / min(turn(run, inputs, 1) for _ in range(3))))
-        for name, run in runs.items()
-        if notes[name] is None
-    }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(turns):
-        for name, count in calls.items():
-            times[name].append(turn(runs[name], inputs, count))
-    return [_row(case, name, times.get(name), note) for name, note in notes.items()]
+    calls = {name: _calls_per_round(run, inputs) for name, run in accepted.items()}
+    times: dict[str, list[float]] = {name: [] for name in accepted}
+    for _ in range(rounds):
+        for name, run in accepted.items():
+            times[name].append(time_round(run, inputs, calls[name]))
+    return [_measurement(case, name, times.get(name), note) for name, note in notes.items()]
 
 
-def _row(case: Case, name: str, times: list[float] | None, note: str | None) -> Row:
+def _measurement(
+    case: Case, provider: str, times: list[float] | None, note: str | None
+) -> Measurement:
     median = statistics.median(times) if times else None
-    least = case.floor_seconds()
-    share = least / median if median and least else None
-    rate = case.images / median if median and case.images else None
-    spread = (max(times) - min(times)) / median if times and median else None
-    dtype = str(case.dtype).removeprefix("torch.")
-    return Row(case.op, case.numel, dtype, case.form, name, median, share, rate, spread, note or "")
+    least = case.roofline_seconds()
+    return Measurement(
+        op=case.op,
+        elements=case.numel,
+        dtype=str(case.dtype).removeprefix("torch."),
+        form=case.form,
+        provider=provider,
+        seconds=median,
+        of_roofline=least / median if median and least else None,
+        images_per_second=case.num_images / median if median and case.num_images else None,
+        spread=(max(times) - min(times)) / median if times and median else None,
+        note=note or "",
+    )

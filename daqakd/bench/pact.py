@@ -1,19 +1,20 @@
-"""PACT by everybody; PyTorch has no op whose alpha gets the paper's gradient."""
+"""PACT; PyTorch has no op whose alpha gets the paper's gradient."""
 
 import torch
 from torch import Tensor
 
 from ..functional import pact
-from .quantizer import BITS, Quantizer, Truth, along, axis_of, over, rounded
+from .quantizer import BITS, Expected, QuantizerBenchmark, axis_of, broadcast, round_ste, summed
+from .roofline import Traffic
 
 LEVELS = 2**BITS - 1
 
 
 def eager(x: Tensor, alpha: Tensor, form: str) -> Tensor:
     """Quantize by the paper's equations; the grid is a constant, so dalpha is equation 3."""
-    a = along(alpha, x, form).to(x.dtype)
+    a = broadcast(alpha, form).to(x.dtype)
     scale = LEVELS / a.detach()
-    y: Tensor = rounded(torch.minimum(torch.relu(x), a) * scale) / scale
+    y: Tensor = round_ste(torch.minimum(torch.relu(x), a) * scale) / scale
     return y
 
 
@@ -22,14 +23,22 @@ def ours(x: Tensor, alpha: Tensor, form: str, backend: str | None = None) -> Ten
     return pact(x, alpha, bits=BITS, axis=axis_of(form), backend=backend)
 
 
-def truth(grad: Tensor, x: Tensor, alpha: Tensor, form: str) -> Truth:
+def expected(grad: Tensor, x: Tensor, alpha: Tensor, form: str) -> Expected:
     """Return the right results."""
-    a = along(alpha, x, form)
+    a = broadcast(alpha, form)
     v = x * (LEVELS / a)
     y = torch.round(v.clamp(0, LEVELS)) * (a / LEVELS)
     dx = torch.where((x > 0) & (x < a), grad, 0.0)
-    sums = over(torch.where(x >= a, grad, 0.0), torch.where(x == a, grad, 0.0), form)
-    return Truth(v, (0, LEVELS), y, dx, a / LEVELS, (sums,))
+    dalpha = summed(torch.where(x >= a, grad, 0.0), torch.where(x == a, grad, 0.0), form)
+    return Expected(v, (0, LEVELS), y, dx, a / LEVELS, (dalpha,))
 
 
-PACT = Quantizer("pact", eager, ours, truth, (1.0,), ("tensor", "channel"))
+PACT = QuantizerBenchmark(
+    "pact",
+    eager,
+    ours,
+    expected,
+    Traffic(4, extra_bytes=0.5),
+    initial=(1.0,),
+    forms=("tensor", "channel"),
+)

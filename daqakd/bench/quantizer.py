@@ -1,98 +1,113 @@
-"""What the contestants of all quantizers share: who takes part, on what, and what is right."""
+"""What the quantizers' benchmarks have in common: cases, providers, verification."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..backends import can_run
-from .measure import Case, Contestant, Inputs
+from .measure import Case, Inputs, Provider
+from .roofline import Traffic
 
 BITS = 4
 CHANNELS = 64
-# errors allowed, in units of rounding of the result's dtype: of values, and of gradients
-VALUE_UNITS, GRADIENT_UNITS = 2, 8
+# errors allowed, in units of the result dtype's eps: of values, and of gradients
+VALUE_EPS, GRADIENT_EPS = 2, 8
+
+
+class ParameterGradient(NamedTuple):
+    """A parameter's gradient in float64, which is a sum, and how exact it can be."""
+
+    value: Tensor
+    magnitude: Tensor  # the sum of the terms' magnitudes
+    ambiguous: Tensor  # the same over the terms that conventions at the clip edges treat apart
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Float64 results, and how far another rounding may lead away from them.
+class Expected:
+    """Float64 results, and how far rounding and conventions may lead away from them.
 
     Args:
-        v: place of every element in levels, before clipping.
-        ends: lowest and highest code.
+        position: every element in units of levels, before clipping.
+        codes: lowest and highest code.
         y: values.
         dx: input gradient.
-        level: distance of two values.
-        sums: gradient of each parameter, the sum of its terms' magnitudes, and the sum of those
-            that conventions treat differently; empty when that holds for most.
-        slack: error allowed in ``dx``, in units of rounding.
-        beyond: levels outside the ends within which the conventions for ``dx`` differ.
+        spacing: distance of two neighbouring values.
+        parameters: gradient of each parameter; empty where conventions differ in most terms.
+        dx_error: error allowed in ``dx``, in units of eps.
+        free_levels: levels outside the codes within which the conventions for ``dx`` differ.
     """
 
-    v: Tensor
-    ends: tuple[float, float]
+    position: Tensor
+    codes: tuple[float, float]
     y: Tensor
     dx: Tensor
-    level: Tensor | float
-    sums: tuple[tuple[Tensor, Tensor, Tensor], ...] = ()
-    slack: Tensor | float = 0.0
-    beyond: float = 0.0
+    spacing: Tensor | float
+    parameters: tuple[ParameterGradient, ...] = ()
+    dx_error: Tensor | float = 0.0
+    free_levels: float = 0.0
 
-    def near(self, unit: float) -> Tensor:
-        """Return which elements a rounding may carry over a tie or an end."""
-        low, high = self.ends
-        band = VALUE_UNITS * unit * max(-low, high)
-        tie = (self.v - torch.floor(self.v) - 0.5).abs() <= band
-        outside = torch.maximum(low - self.v, self.v - high)
+    def _outside(self) -> Tensor:
+        """Return how many levels each element lies outside the codes, negative within."""
+        return torch.maximum(self.codes[0] - self.position, self.position - self.codes[1])
+
+    def _ambiguous(self, eps: float) -> Tensor:
+        """Return which elements a rounding error may carry over a tie or a clip edge."""
+        band = VALUE_EPS * eps * max(-self.codes[0], self.codes[1])
+        tie = (self.position - torch.floor(self.position) - 0.5).abs() <= band
+        outside = self._outside()
         return (tie & (outside < 0.5 + band)) | ((outside >= -band) & (outside <= band))
 
     def problem(self, y: Tensor, dx: Tensor, *parameters: Tensor) -> str | None:
-        """Return what is wrong with a contestant's results, or None."""
-        unit, tiny = torch.finfo(y.dtype).eps, torch.finfo(y.dtype).smallest_normal
-        near = self.near(unit)
-        allowed = VALUE_UNITS * unit * self.y.abs().clamp(min=1.0) + near * self.level
+        """Return what is wrong with a provider's results, or None."""
+        eps, tiny = torch.finfo(y.dtype).eps, torch.finfo(y.dtype).smallest_normal
+        ambiguous, outside = self._ambiguous(eps), self._outside()
+        allowed = VALUE_EPS * eps * self.y.abs().clamp(min=1.0) + ambiguous * self.spacing
         if not ((y - self.y).abs() <= allowed).all():
             return "its values are wrong"
-        outside = torch.maximum(self.ends[0] - self.v, self.v - self.ends[1])
-        free = near | ((outside >= 0) & (outside <= self.beyond))
-        allowed = GRADIENT_UNITS * unit * (self.dx.abs() + self.slack + tiny)
+        free = ambiguous | ((outside >= 0) & (outside <= self.free_levels))
+        allowed = GRADIENT_EPS * eps * (self.dx.abs() + self.dx_error + tiny)
         if not (((dx - self.dx).abs() <= allowed) | free).all():
             return "its input gradient is wrong"
-        for got, (wanted, size, free) in zip(parameters, self.sums, strict=False):
-            if not ((got - wanted).abs() <= GRADIENT_UNITS * unit * size + free).all():
+        for found, wanted in zip(parameters, self.parameters, strict=False):
+            allowed = GRADIENT_EPS * eps * wanted.magnitude + wanted.ambiguous
+            if not ((found - wanted.value).abs() <= allowed).all():
                 return "its parameter gradients are wrong"
         return None
 
 
 @dataclass(frozen=True)
-class Quantizer:
-    """A quantizer's rows: ``case`` says what is measured, ``contestants`` who takes part.
+class QuantizerBenchmark:
+    """The forward and backward pass of a quantizer.
 
     Args:
-        op: name in ``floor.BYTES``, and stem of the op.
+        op: stem of the op.
         eager: ``(x, *parameters, form) -> y``, the chain of ATen ops that users write.
         ours: the same with ``backend=``.
-        truth: ``(grad, x, *parameters, form)``, float64, to the right results.
-        starts: starting value of each parameter.
+        expected: ``(grad, x, *parameters, form)``, float64, to the right results.
+        traffic: what the op has to read and write.
+        initial: value of each parameter.
         forms: what there is besides sizes and dtypes, such as the granularity.
-        others: further contestants by name.
-        spread: standard deviation of the inputs.
+        others: further providers by name.
+        std: standard deviation of the inputs.
     """
 
     op: str
-    eager: Contestant
-    ours: Contestant
-    truth: Callable[..., Truth]
-    starts: tuple[float, ...] = ()
+    eager: Provider
+    ours: Provider
+    expected: Callable[..., Expected]
+    traffic: Traffic
+    initial: tuple[float, ...] = ()
     forms: tuple[str, ...] = ("tensor",)
-    others: Mapping[str, Contestant] = field(default_factory=dict)
-    spread: float = 1.0
+    others: Mapping[str, Provider] = field(default_factory=dict)
+    std: float = 1.0
+    size_unit: Literal["elements"] = "elements"
 
-    def contestants(self, device: str) -> dict[str, Contestant]:
-        """Return who can run on ``device``, ours last."""
+    def providers(self, device: str) -> dict[str, Provider]:
+        """Return the providers that can run on ``device``, ours last."""
         found = {"eager": self.eager, "compile": compiled(self.eager), **self.others}
         for backend in ("reference", "triton", "native"):
             if can_run(self.op, backend, device, torch.float32) is None:
@@ -102,29 +117,36 @@ class Quantizer:
     def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
         """Return forward and backward on normally distributed values."""
         shape = shape_of(size, axis_of(form))
+        return Case(
+            op=self.op,
+            numel=torch.Size(shape).numel(),
+            dtype=dtype,
+            form=form,
+            device=device,
+            bind=partial(self._bind, form),
+            make=partial(self._inputs, shape, dtype, form, device),
+            verify=partial(self._verify, form),
+            traffic=self.traffic,
+        )
+
+    def _inputs(self, shape: tuple[int, ...], dtype: torch.dtype, form: str, device: str) -> Inputs:
+        x = (self.std * torch.randn(shape, device=device)).to(dtype).requires_grad_()
         count = 1 if axis_of(form) is None else shape[1]
+        parameters = [
+            torch.full((count,), value, device=device, requires_grad=True) for value in self.initial
+        ]
+        return torch.randn(shape, device=device).to(dtype), x, *parameters
 
-        def make() -> Inputs:
-            x = (self.spread * torch.randn(shape, device=device)).to(dtype).requires_grad_()
-            parameters = [
-                torch.full((count,), start, device=device, requires_grad=True)
-                for start in self.starts
-            ]
-            return torch.randn(shape, device=device).to(dtype), x, *parameters
+    def _bind(self, form: str, provider: Provider) -> Provider:
+        def run(grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+            y = provider(*inputs, form)
+            return (y, *torch.autograd.grad(y, inputs, grad))
 
-        def bind(quantize: Contestant) -> Contestant:
-            def run(grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-                y = quantize(*inputs, form)
-                return (y, *torch.autograd.grad(y, inputs, grad))
+        return run
 
-            return run
-
-        def verify(results: tuple[Tensor, ...], inputs: Inputs) -> str | None:
-            wide = (t.detach().double() for t in inputs)
-            return self.truth(*wide, form).problem(*results)
-
-        numel = torch.Size(shape).numel()
-        return Case(self.op, numel, dtype, form, device, bind, make, verify)
+    def _verify(self, form: str, results: tuple[Tensor, ...], inputs: Inputs) -> str | None:
+        wide = (t.detach().double() for t in inputs)
+        return self.expected(*wide, form).problem(*results)
 
 
 def axis_of(form: str) -> int | None:
@@ -132,24 +154,24 @@ def axis_of(form: str) -> int | None:
     return 1 if form == "channel" else None
 
 
-def along(parameter: Tensor, x: Tensor, form: str) -> Tensor:
-    """Shape ``parameter`` to broadcast over ``x``."""
+def broadcast(parameter: Tensor, form: str) -> Tensor:
+    """Shape ``parameter`` to broadcast over images ``[B, C, H, W]``, or over anything."""
     return parameter.reshape(1, -1, 1, 1) if form == "channel" else parameter
 
 
-def over(terms: Tensor, at_ends: Tensor, form: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sum that a parameter's gradient is, and two that say how exact it can be."""
+def summed(terms: Tensor, ambiguous: Tensor, form: str) -> ParameterGradient:
+    """Return the gradient whose terms these are; ``ambiguous`` has its terms at the clip edges."""
     dims = (0, 2, 3) if form == "channel" else tuple(range(terms.dim()))
-    return terms.sum(dims), terms.abs().sum(dims), at_ends.abs().sum(dims)
+    return ParameterGradient(terms.sum(dims), terms.abs().sum(dims), ambiguous.abs().sum(dims))
 
 
-def rounded(v: Tensor) -> Tensor:
-    """Round with the straight-through gradient, as everybody writes it."""
+def round_ste(v: Tensor) -> Tensor:
+    """Round with the straight-through gradient, in the form that repositories write."""
     return (torch.round(v) - v).detach() + v
 
 
 @cache
-def compiled(chain: Contestant) -> Contestant:
+def compiled(chain: Provider) -> Provider:
     """Return the chain by torch.compile, in float32 inside, as a careful user writes it."""
 
     def careful(x: Tensor, *rest: object) -> Tensor:

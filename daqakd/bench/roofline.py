@@ -1,23 +1,34 @@
-"""The floor of an op: the bytes it has to move, at the speed this device copies memory."""
+"""The roofline of a memory-bound op: its bytes at the speed this device copies memory."""
 
 import math
 import time
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 
-# Tensors of the dtype read or written, and bytes per element besides: of a mask written and read
-# again, of pixels. Parameters and partial sums are not counted. DoReFa's maximum needs a read of
-# its own.
-BYTES = {
-    "lsq": (5, 0.0),
-    "pact": (4, 0.5),
-    "dorefa_activation": (4, 0.25),
-    "dorefa_weight": (6, 0.0),
-    "ewgs": (5, 0.0),
-    "kd_loss": (3, 0.0),
-    "augment": (1, 1.0),
-}
+
+@dataclass(frozen=True)
+class Traffic:
+    """What an op has to read and write per element, backward included.
+
+    Parameters and partial sums are not counted.
+
+    Args:
+        tensors: tensors of the op's dtype, counted once per read and once per write.
+        extra_bytes: bytes per element besides: of a mask written and read again, of pixels.
+    """
+
+    tensors: int
+    extra_bytes: float = 0.0
+
+    def bytes(self, numel: int, dtype: torch.dtype) -> int:
+        """Return the bytes for ``numel`` elements."""
+        return math.ceil((self.tensors * dtype.itemsize + self.extra_bytes) * numel)
+
+    def seconds(self, numel: int, dtype: torch.dtype, device: str) -> float:
+        """Return the time in which ``device`` copies as many bytes."""
+        return self.bytes(numel, dtype) / copy_speed(device)
 
 
 def synchronize(device: str) -> None:
@@ -31,12 +42,6 @@ def timer() -> float:
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def bytes_moved(op: str, numel: int, dtype: torch.dtype) -> int:
-    """Return the bytes that ``op``, backward included, has to read and write."""
-    passes, mask = BYTES[op]
-    return math.ceil((passes * dtype.itemsize + mask) * numel)
 
 
 @cache
@@ -55,8 +60,3 @@ def copy_speed(device: str) -> float:
         synchronize(device)
         times.append(time.perf_counter() - start)
     return 2 * size / min(times)
-
-
-def floor_seconds(op: str, numel: int, dtype: torch.dtype, device: str) -> float:
-    """Return the time in which ``device`` would copy as many bytes as ``op`` has to move."""
-    return bytes_moved(op, numel, dtype) / copy_speed(device)

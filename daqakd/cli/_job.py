@@ -13,13 +13,15 @@ from .._files import write_json
 from ..augment import InputSpec, get_strategy
 from ..data import Dataset, load
 from ..models import find as find_model
+from ..quant import LayerSpec
 from ..train.environment import environment
 from ..train.options_file import keep_options
 from ..train.store import ModelFile, load_model
-from ._options import Data, Device, InputOptions, OptionalInt, OptionalName, flat
+from ._options import RECIPE, Data, Device, InputOptions, OptionalInt, OptionalName, flat
 
 DEFAULT_MODEL = "resnet20"
 HOLDOUT = 0.1
+NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(RECIPE)
 NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget"}
 
 
@@ -85,7 +87,7 @@ def load_teacher(options: JobOptions, file: ModelFile, dataset: Dataset) -> nn.M
 
 def _kept(values: dict[str, Any]) -> dict[str, Any]:
     """Return the options that ``config.toml`` keeps, as it keeps them."""
-    kept = {k: v for k, v in values.items() if k not in NOT_KEPT}
+    kept = {k: v for k, v in values.items() if k not in NOT_KEPT and k not in NOT_SHOWN}
     if "strategies" in kept:
         kept["strategies"] = kept["strategies"] or ()  # the paper's are an empty list there
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
@@ -95,7 +97,9 @@ def begin(options: JobOptions, command: str, file: ModelFile | None = None) -> N
     """Open the run directory: check the options, keep them, write down the environment."""
     options.check(file)
     defaults = {f.name: f.default for f in fields(options) if f.default is not MISSING}
-    path = options.out / "config.toml"
-    keep_options(path, command, _kept(flat(vars(options))), _kept(flat(defaults)))
+    before, values = _kept(flat(defaults)), _kept(flat(vars(options)))
+    # TOML has no None, and a missing option is one of an older version, at its default
+    values |= {k: "None" for k, v in before.items() if v is not None and values[k] is None}
+    keep_options(options.out / "config.toml", command, values, before)
     if not (options.out / "env.json").exists():
         write_json(options.out / "env.json", environment())

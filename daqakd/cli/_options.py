@@ -14,12 +14,16 @@ import tyro
 from .._errors import InputError
 from ..augment import InputSpec, ResizedCrop
 from ..functional._checks import Semantics
+from ..quant import LayerSpec
 from ..ranking import RankConfig, SearchConfig
 from ..train import TrainConfig
 from ..train.store import ModelFile
 
 METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 METAVARS |= {tuple[str, ...]: "NAME [NAME ...]"}
+ALIASES = {"weight_bits": "-w", "act_bits": "-a"}
+# the fields of LayerSpec that the command line shows and model files keep
+RECIPE = ("weight_bits", "act_bits", "method", "per_channel", "first_last")
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -36,11 +40,17 @@ OptionalChannels = Annotated[tuple[float, float, float] | None, optional("R G B"
 CROP_OPTIONS = {"size": "input_size", "scale": "crop_scale", "jitter": "jitter"}
 
 
-def _shown_as(hint: Any) -> Any:
+def _shown(name: str, hint: Any, default: Any, hidden: bool) -> Any:
+    """Return the annotation that shows a field: its short name, and no "None" for a value."""
+    marks: list[Any] = [tyro.conf.Suppress] if hidden else []
     inner = [one for one in get_args(hint) if one is not type(None)]
-    if get_origin(hint) is not UnionType or len(inner) == len(get_args(hint)):
-        return hint
-    return Annotated[hint, optional(METAVARS[inner[0]])]
+    if get_origin(hint) is UnionType and len(inner) < len(get_args(hint)):
+        hint_of_default = "" if default is None else None
+        metavar = METAVARS[inner[0]]
+        marks.append(tyro.conf.arg(metavar=metavar, help_behavior_hint=hint_of_default))
+    if name in ALIASES:
+        marks.append(tyro.conf.arg(aliases=[ALIASES[name]]))
+    return Annotated[hint, *marks] if marks else hint
 
 
 def group(config: type, *hidden: str) -> Any:
@@ -48,8 +58,7 @@ def group(config: type, *hidden: str) -> Any:
     hints = get_type_hints(config)
     shown: list[tuple[str, Any, Any]] = []
     for f in fields(config):
-        hint = hints[f.name]
-        kind = Annotated[hint, tyro.conf.Suppress] if f.name in hidden else _shown_as(hint)
+        kind = _shown(f.name, hints[f.name], f.default, f.name in hidden)
         shown.append((f.name, kind, field(default=f.default)))
     made = make_dataclass(config.__name__, shown, bases=(config,), frozen=True, kw_only=True)
     return Annotated[made, tyro.conf.OmitArgPrefixes]
@@ -59,10 +68,12 @@ if TYPE_CHECKING:
     RankGroup = RankConfig
     SearchGroup = SearchConfig
     TrainGroup = TrainConfig
+    LayerGroup = LayerSpec
 else:
     RankGroup = group(RankConfig, "seed", "workers")
     SearchGroup = group(SearchConfig, "seed", "workers")
     TrainGroup = group(TrainConfig, "seed", "workers")
+    LayerGroup = group(LayerSpec, *(f.name for f in fields(LayerSpec) if f.name not in RECIPE))
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,22 +140,6 @@ def changed(pipeline: ResizedCrop, changes: dict[str, Any]) -> ResizedCrop:
     except InputError as error:
         name, _, rest = str(error).partition(":")
         raise InputError(f"{CROP_OPTIONS.get(name, name)}:{rest}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizationOptions:
-    """Options of the low-bit student."""
-
-    weight_bits: Annotated[int, tyro.conf.arg(aliases=["-w"])] = 2
-    """Bits of the weights, 1 to 8."""
-    act_bits: Annotated[int, tyro.conf.arg(aliases=["-a"])] = 2
-    """Bits of the activations, 1 to 8."""
-    method: str = "lsq"
-    """Quantizer: lsq, pact, dorefa or ewgs."""
-    per_channel: bool = False
-    """One LSQ step per output channel of the weights."""
-    first_last: Literal["8bit", "fp", "same"] = "8bit"
-    """First and last layer: 8 bits, full precision, or as the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)

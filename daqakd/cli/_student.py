@@ -1,11 +1,10 @@
 """Options of the commands that rank and train, and their steps, whose files are made once."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from torch import nn
 
 from .. import _console
@@ -17,7 +16,7 @@ from ..ranking import RankConfig, Ranking, rank
 from ..train import TrainConfig, distill, teach
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
 from ._job import HOLDOUT, JobOptions, check_strategy, device_of, load_teacher
-from ._options import QuantizationOptions, RankGroup, TrainGroup
+from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup
 
 PACKED = "student.packed"
 TEACHER_DECAY = 5e-4
@@ -49,7 +48,7 @@ class StudentOptions(RankOptions):
     holdout: float = HOLDOUT
     """Fraction of the training images kept for validation."""
     training: TrainGroup = TrainGroup()
-    quantization: Annotated[QuantizationOptions, tyro.conf.OmitArgPrefixes] = QuantizationOptions()
+    quantization: LayerGroup = LayerGroup()
 
     @property
     def train_config(self) -> TrainConfig:
@@ -60,7 +59,7 @@ class StudentOptions(RankOptions):
         """Check the student's options too."""
         super().check(file)
         check_strategy(self.strategy)
-        quantize(nn.Identity(), **asdict(self.quantization))
+        self.quantization.check()
         self.train_config.check()
 
 
@@ -110,7 +109,7 @@ def train_into(options: StudentOptions, file: ModelFile, dataset: Dataset) -> Pa
         pack_into(options.out)
         return path
     teacher = load_teacher(options, file, dataset)
-    recipe = asdict(options.quantization)
+    recipe = {name: getattr(options.quantization, name) for name in RECIPE}
     student = quantize(teacher, **recipe)
     strategy = choose_strategy(options, teacher, dataset)
     result = distill(

@@ -2,24 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..bench.run import IMAGES, SIZES, bench_into
+from ..bench.registry import BENCHMARKS, NUM_IMAGES, SIZES
+from ..bench.run import bench_into
 from ._job import device_of
 from ._options import Device
 
-Op = Literal[
-    "lsq",
-    "pact",
-    "dorefa_activation",
-    "dorefa_weight",
-    "ewgs",
-    "kd_loss",
-    "many",
-    "resnet20",
-    "step",
-    "augment",
-]
+if TYPE_CHECKING:
+    Op = str
+else:
+    Op = Literal[tuple(BENCHMARKS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +27,7 @@ class Options:
     """
     size: tuple[int, ...] = SIZES
     """Elements of the input."""
-    images: int = IMAGES
+    images: int = NUM_IMAGES
     """Images of a batch, for step and augment."""
     dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
     """Dtypes of the input."""

@@ -1,4 +1,4 @@
-"""Models by name, or from anybody's function."""
+"""Models by name, or from a function of the user's own."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -32,7 +32,7 @@ BUILDERS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def _imported(name: str) -> Callable[..., nn.Module]:
+def _import_builder(name: str) -> Callable[..., nn.Module]:
     """Return the function that ``package.module:function`` names."""
     module, _, attribute = name.partition(":")
     try:
@@ -43,8 +43,8 @@ def _imported(name: str) -> Callable[..., nn.Module]:
         ) from error
     if not callable(function):
         raise InputError(f"model {name!r}: {attribute} is not callable")
-    built: Callable[..., nn.Module] = function
-    return built
+    builder: Callable[..., nn.Module] = function
+    return builder
 
 
 def find(name: str) -> Callable[[int], nn.Module]:
@@ -56,7 +56,7 @@ def find(name: str) -> Callable[[int], nn.Module]:
         InputError: there is no such model.
     """
     if ":" in name:
-        function = _imported(name)
+        function = _import_builder(name)
         return lambda classes: function(num_classes=classes)
     if name not in BUILDERS:
         raise unknown("model", name, list(BUILDERS))

@@ -19,14 +19,14 @@ class Shortcut(nn.Module):
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions with BatchNorm and a shortcut."""
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        same = stride == 1 and inputs == width
-        self.shortcut = nn.Identity() if same else Shortcut((width - inputs) // 2)
+        same = stride == 1 and in_channels == width
+        self.shortcut = nn.Identity() if same else Shortcut((width - in_channels) // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output after its ReLU."""
@@ -34,8 +34,8 @@ class BasicBlock(nn.Module):
         return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-def _stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(inputs, width, stride)
+def _stage(in_channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+    first = BasicBlock(in_channels, width, stride)
     return nn.Sequential(first, *(BasicBlock(width, width, 1) for _ in range(blocks - 1)))
 
 

@@ -10,11 +10,11 @@ WIDTHS = (64, 128, 256, 512, 512)
 POOLED_GROUPS = 3  # the first groups end in 2 x 2 max pooling
 
 
-def _group(inputs: int, width: int, convolutions: int) -> nn.Sequential:
+def _group(in_channels: int, width: int, convolutions: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number in range(convolutions):
         layers += [
-            nn.Conv2d(inputs if number == 0 else width, width, 3, padding=1),
+            nn.Conv2d(in_channels if number == 0 else width, width, 3, padding=1),
             nn.BatchNorm2d(width),
             nn.ReLU(),
         ]
@@ -33,9 +33,9 @@ class VGG(nn.Module):
 
     def __init__(self, convolutions: Sequence[int], num_classes: int) -> None:
         super().__init__()
-        ends = pairwise((3, *WIDTHS))
+        channels = pairwise((3, *WIDTHS))
         self.groups = nn.ModuleList(
-            _group(a, b, count) for (a, b), count in zip(ends, convolutions, strict=True)
+            _group(*pair, count) for pair, count in zip(channels, convolutions, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
         self.classifier = nn.Linear(WIDTHS[-1], num_classes)

@@ -2,11 +2,13 @@
 
 from .calibration import calibrate
 from .convert import dequantize, quantize
-from .groups import param_groups
+from .layer_summary import summary
 from .layers import QuantConv2d, QuantLinear
-from .overview import summary
+from .optimizer_groups import param_groups
+from .spec import LayerSpec
 
 __all__ = [
+    "LayerSpec",
     "QuantConv2d",
     "QuantLinear",
     "calibrate",

@@ -81,8 +81,8 @@ class DoReFaActivation(ActivationQuantizer):
         levels = 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
         return 1 / levels if self.is_calibrated else None
 
-    def sharing_key(self) -> object:
-        """Return the grid: there are no parameters."""
+    def cache_key(self) -> object:
+        """Return the grid, the same for all quantizers of these bits and this signedness."""
         return self.method, self.bits, self.is_signed
 
     def quantize(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What all quantizer modules share: bits, granularity, calibration phases, statistics."""
+"""Bases of the quantizer modules: bits, granularity, calibration phases, statistics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Statistics:
-    """Means over the calibration batches, and over the ranks, of what a quantizer starts from."""
+    """Means over the calibration batches and the ranks, which starting values are computed from."""
 
     def __init__(self, measures: tuple[str, ...]) -> None:
         self.measures = measures
@@ -125,8 +125,8 @@ class ActivationQuantizer(Quantizer):
         """Fake-quantize with the current parameters."""
         raise NotImplementedError
 
-    def sharing_key(self) -> object:
-        """Return what an equal quantizer also returns; parameters belong to this one alone."""
+    def cache_key(self) -> object:
+        """Return a key that is equal for quantizers that give the same values."""
         return id(self)
 
     def forward(self, x: Tensor) -> Tensor:

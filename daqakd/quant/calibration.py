@@ -18,7 +18,7 @@ def _inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def _normalise_by_batch(student: nn.Module, images: list[Tensor]) -> list[_BatchNorm]:
-    """Let BatchNorm after DoReFa weights use batch statistics without noting them; return which.
+    """Let BatchNorm use batch statistics, unrecorded, if there are DoReFa weights; return which.
 
     Those weights lie in [-1, 1] whatever their magnitude was: by the running statistics of the
     full-precision model, activations and starting values would grow from layer to layer.

@@ -6,14 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 
-from .bank import Banked, recording_hooks
+from .activation_cache import ActivationCache
 from .base import ActivationQuantizer
-from .sharing import SharedInputs
+from .weight_cache import CachedWeight, recording_hooks
 from .weights import WeightQuantizer
+
+OWN = {  # attributes that the layer it replaces does not have
+    "act_quantizer",
+    "weight_quantizer",
+    "output_scale",
+    "macs",
+    "cached_weight",
+    "activation_cache",
+}
 
 
 class QuantLayer(nn.Module):
-    """Shared part: quantizers, the EWGS output scale, what ``calibrate`` notes.
+    """Base of QuantConv2d and QuantLinear: quantizers, EWGS output scale, operation count.
 
     Subclasses are made by :meth:`adopt`, which keeps the parameters, buffers and hooks of the
     layer they replace, so that its ``state_dict`` keys stay valid.
@@ -26,8 +35,8 @@ class QuantLayer(nn.Module):
     weight_quantizer: WeightQuantizer | None
     output_scale: Tensor | None
     macs: Tensor
-    banked: Banked | None = None  # these two only during a forward pass of the whole model
-    shared: SharedInputs | None = None
+    cached_weight: CachedWeight | None = None  # both set during a forward pass of the model only
+    activation_cache: ActivationCache | None = None
 
     @classmethod
     def adopt(
@@ -62,20 +71,20 @@ class QuantLayer(nn.Module):
         """Return the weights the layer computes with."""
         if self.weight_quantizer is None:
             return self.weight
-        if not torch.compiler.is_compiling() and self.banked is not None:
-            value = self.banked.take(self.weight_sources())
+        if not torch.compiler.is_compiling() and self.cached_weight is not None:
+            value = self.cached_weight.get(self.weight_sources())
             if value is not None:
                 return self.weight_quantizer.finish(value)
         return self.weight_quantizer(self.weight)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Return the activations the layer computes with."""
-        quantizer = self.act_quantizer
+        quantizer, cache = self.act_quantizer, self.activation_cache
         if quantizer is None:
             return x
-        if torch.compiler.is_compiling() or self.shared is None or quantizer.phase is not None:
+        if torch.compiler.is_compiling() or cache is None or quantizer.phase is not None:
             return quantizer(x)
-        return quantizer(x) if recording_hooks() else self.shared.quantize(quantizer, x)
+        return quantizer(x) if recording_hooks() else cache.quantize(quantizer, x)
 
     def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply the layer's operation with the given weights, bias included."""
@@ -85,11 +94,11 @@ class QuantLayer(nn.Module):
         """Quantize input and weights, apply the layer, scale the output."""
         out = self.linear_map(self.quantized_input(x), self.quantized_weight())
         if self.calibrating:
-            self._note(x, out)
+            self._record(x, out)
         return out if self.output_scale is None else out * self.output_scale.abs().to(out.dtype)
 
-    def _note(self, x: Tensor, out: Tensor) -> None:
-        """Record the operations of one sample; start the EWGS output scale."""
+    def _record(self, x: Tensor, out: Tensor) -> None:
+        """Count the multiply-adds of one sample; start the EWGS output scale."""
         per_output = self.weight[0].numel()
         self.macs.fill_(out[:1].numel() * per_output)
         if self.output_scale is not None:
@@ -99,18 +108,10 @@ class QuantLayer(nn.Module):
     def to_plain(self) -> nn.Module:
         """Return the full-precision layer type holding the quantized weights."""
         layer = self.plain.__new__(self.plain)
-        hidden = (
-            "act_quantizer",
-            "weight_quantizer",
-            "output_scale",
-            "macs",
-            "banked",
-            "shared",
-        )
         state: dict[str, Any] = dict(self.__dict__)
         for store in ("_parameters", "_buffers", "_modules"):
-            state[store] = {k: v for k, v in state[store].items() if k not in hidden}
-        layer.__dict__ = {k: v for k, v in state.items() if k not in hidden}
+            state[store] = {k: v for k, v in state[store].items() if k not in OWN}
+        layer.__dict__ = {k: v for k, v in state.items() if k not in OWN}
         scale = 1.0 if self.output_scale is None else self.output_scale.detach().abs()
         layer.weight = nn.Parameter(self.quantized_weight().detach() * scale)
         if self.bias is not None:

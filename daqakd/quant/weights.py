@@ -1,6 +1,6 @@
 """Weight quantizers: their parameters start from the weights they are given.
 
-Each also says its values as integer codes, and makes the same values from the codes, bit for bit.
+Each also gives its values as integer codes, and the same values from the codes, bit for bit.
 """
 
 import math
@@ -16,14 +16,14 @@ from .base import Quantizer
 
 
 class WeightQuantizer(Quantizer):
-    """Base of weight quantizers: values to codes of ``bits`` bits and back.
+    """Base of weight quantizers: fake quantization, and values to codes of ``bits`` bits and back.
 
-    ``forward`` is an op and what the module does with its result; the op also comes as
-    ``quantize_many``, for the weights of several layers at once.
+    ``forward`` is :meth:`apply_op`, then :meth:`finish`. ``quantize_many`` is ``apply_op`` on the
+    weights of several layers at once.
     """
 
     def apply_op(self, w: Tensor) -> Tensor:
-        """Return what the method's op makes of ``w``."""
+        """Return the result of the method's op on ``w``."""
         raise NotImplementedError
 
     @staticmethod
@@ -32,14 +32,14 @@ class WeightQuantizer(Quantizer):
         raise NotImplementedError
 
     def finish(self, y: Tensor) -> Tensor:
-        """Return the weights to compute with, from what the op gave."""
+        """Return the weights to compute with, from the op's result."""
         return y
 
     def forward(self, w: Tensor) -> Tensor:
         """Return the fake-quantized weights."""
         return self.finish(self.apply_op(w))
 
-    def shared_settings(self) -> object:
+    def common_settings(self) -> object:
         """Return what the quantizers of one ``quantize_many`` call must have in common."""
         return None
 
@@ -199,7 +199,7 @@ class EWGSWeight(WeightQuantizer):
         """Map to [-1, 1]."""
         return 2 * (y - 0.5)
 
-    def shared_settings(self) -> object:
+    def common_settings(self) -> object:
         """Return delta."""
         return self.delta
 

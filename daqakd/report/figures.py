@@ -1,4 +1,4 @@
-"""The pictures of the report, as PNG bytes."""
+"""The figures of the report, as PNG bytes."""
 
 import io
 import math
@@ -28,27 +28,29 @@ def _png(figure: Any) -> bytes:
     return content.getvalue()
 
 
+def _plot_role(left: Any, right: Any, role: str, rows: list[dict[str, str]], colour: str) -> None:
+    """Draw the loss into ``left``, the accuracies into ``right``."""
+    epochs = [int(row["epoch"]) for row in rows]
+    left.plot(epochs, [float(r["loss"]) for r in rows], color=colour, label=role, marker=".")
+    percents = [100 * float(row["accuracy"]) for row in rows]
+    right.plot(epochs, percents, color=colour, label=f"{role}, augmented training", linestyle=":")
+    measured = [row for row in rows if row["heldout_accuracy"]]
+    if measured:
+        epochs = [int(row["epoch"]) for row in measured]
+        percents = [100 * float(row["heldout_accuracy"]) for row in measured]
+        right.plot(epochs, percents, color=colour, label=f"{role}, held out", marker=".")
+
+
 def curves(metrics: dict[str, list[dict[str, str]]]) -> bytes:
-    """Return loss on the left, training and held-out accuracy on the right, over epochs."""
+    """Return loss on the left, training and held-out accuracy on the right, over epochs.
+
+    ``metrics`` has the rows of the metrics files of the ``teacher`` and the ``student``.
+    """
     figure = _figure(11, 3.6)
     left, right = figure.subplots(1, 2)
     for role, colour in (("teacher", "tab:gray"), ("student", "tab:blue")):
-        rows = metrics[role]
-        epochs = [int(r["epoch"]) for r in rows]
-        if not rows:
-            continue
-        left.plot(epochs, [float(r["loss"]) for r in rows], color=colour, label=role, marker=".")
-        shares = [100 * float(r["accuracy"]) for r in rows]
-        right.plot(epochs, shares, color=colour, label=f"{role}, augmented training", linestyle=":")
-        held = [
-            (e, 100 * float(r["heldout_accuracy"]))
-            for e, r in zip(epochs, rows, strict=True)
-            if r["heldout_accuracy"]
-        ]
-        if held:
-            right.plot(
-                *zip(*held, strict=True), color=colour, label=f"{role}, held out", marker="."
-            )
+        if metrics[role]:
+            _plot_role(left, right, role, metrics[role], colour)
     left.set(xlabel="epoch", ylabel="loss", yscale="log")
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     for axes in (left, right):
@@ -89,6 +91,25 @@ def quantized_layers(student: nn.Module) -> list[tuple[str, QuantLayer]]:
     ]
 
 
+def _plot_weights(axes: Any, name: str, layer: QuantLayer) -> None:
+    """Draw the distribution of a layer's weights before and after quantization."""
+    before, after = layer.weight.flatten(), layer.quantized_weight().flatten()
+    low, high = min(before.min(), after.min()).item(), max(before.max(), after.max()).item()
+    axes.hist(before.numpy(), bins=60, range=(low, high), density=True, color="tab:gray", alpha=0.6)
+    values, counts = after.unique(return_counts=True)
+    fractions = (counts / len(after)).numpy()
+    twin = axes.twinx()
+    if len(values) <= 16:
+        twin.vlines(values.numpy(), 0, fractions, color="tab:orange", linewidth=2)
+    else:
+        twin.plot(values.numpy(), fractions, color="tab:orange", linewidth=1)
+    twin.set_ylim(0)
+    for side in (axes, twin):
+        side.set_yticks([])
+    axes.tick_params(labelsize=6)
+    axes.set_title(f"{name}, {layer.weight_quantizer.bits} bit", fontsize=7)  # type: ignore[union-attr]
+
+
 @torch.no_grad()
 def weights(student: nn.Module) -> bytes:
     """Return one small histogram per layer: weights before, and levels after quantization."""
@@ -99,21 +120,5 @@ def weights(student: nn.Module) -> bytes:
     for axes in grid[len(layers) :]:
         axes.set_visible(False)
     for axes, (name, layer) in zip(grid, layers, strict=False):
-        before, after = layer.weight.flatten(), layer.quantized_weight().flatten()
-        low, high = min(before.min(), after.min()).item(), max(before.max(), after.max()).item()
-        axes.hist(
-            before.numpy(), bins=60, range=(low, high), density=True, color="tab:gray", alpha=0.6
-        )
-        levels, counts = after.unique(return_counts=True)
-        twin = axes.twinx()
-        shares = counts / len(after)
-        if len(levels) <= 16:
-            twin.vlines(levels.numpy(), 0, shares.numpy(), color="tab:orange", linewidth=2)
-        else:
-            twin.plot(levels.numpy(), shares.numpy(), color="tab:orange", linewidth=1)
-        twin.set_ylim(0)
-        for side in (axes, twin):
-            side.set_yticks([])
-        axes.tick_params(labelsize=6)
-        axes.set_title(f"{name}, {layer.weight_quantizer.bits} bit", fontsize=7)  # type: ignore[union-attr]
+        _plot_weights(axes, name, layer)
     return _png(figure)

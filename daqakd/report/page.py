@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from .._errors import InputError
 from .._files import write_text
 from ..quant import summary
@@ -20,10 +22,10 @@ def _style() -> str:
     return files(__package__).joinpath("style.css").read_text()
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]], best: int | None = None) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(h)}</th>" for h in heads) + "</tr>"]
-    for place, row in enumerate(rows):
-        mark = ' class="best"' if place == best else ""
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], best: int | None = None) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(h)}</th>" for h in header) + "</tr>"]
+    for number, row in enumerate(rows):
+        mark = ' class="best"' if number == best else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>")
     return f"<table>{''.join(lines)}</table>"
 
@@ -33,8 +35,8 @@ def _picture(content: bytes, description: str) -> str:
     return f'<p><img alt="{escape(description)}" src="data:image/png;base64,{data}"></p>'
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
+def _percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{accuracy:.2%}"
 
 
 def _facts(run: RunRecord) -> str:
@@ -45,32 +47,39 @@ def _facts(run: RunRecord) -> str:
         "strategy": run.strategy or "-",
     }
     if run.student is not None:
-        described = summary(run.student)
-        items["packed weights"] = f"{described.bytes / 1024:.0f} KiB"
-        items["of full precision"] = f"{_full_bytes(run) / 1024:.0f} KiB"
+        items["packed weights"] = f"{summary(run.student).bytes / 1024:.0f} KiB"
+        items["of full precision"] = f"{_full_bytes(run.student) / 1024:.0f} KiB"
     cells = "".join(f"<div><b>{escape(v)}</b>{escape(k)}</div>" for k, v in items.items())
     return f'<div class="facts">{cells}</div>'
 
 
-def _full_bytes(run: RunRecord) -> int:
-    assert run.student is not None
-    return sum(4 * p.numel() for n, p in run.student.named_parameters() if n.endswith("weight"))
+def _full_bytes(student: nn.Module) -> int:
+    """Return the bytes of all weights in float32."""
+    return sum(4 * p.numel() for n, p in student.named_parameters() if n.endswith("weight"))
+
+
+RANKING_HEADER = ["strategy", "score", "95 % interval", "CMI", "PAC", "CE", "accuracy", "entropy"]
+RANKING_HEADER += ["teacher std", "images", "seconds"]
+
+
+def _ranking_row(row: dict[str, Any], tied: bool) -> list[str]:
+    """Return the cells of one strategy of ``ranking.json``."""
+    low, high = row["score_ci95"]
+    return [
+        f"{row['name']}{' (tied)' if tied else ''}",
+        f"{row['score']:.4f}",
+        f"[{low:.4f}, {high:.4f}]",
+        *(f"{row[key]:.4f}" for key in ("cmi", "pac", "cross_entropy")),
+        _percent(row["accuracy"]),
+        f"{row['entropy']:.4f}",
+        "-" if row["teacher_std"] is None else f"{row['teacher_std']:.5f}",
+        f"{row['images']:,}",
+        f"{row['seconds']:.1f}",
+    ]
 
 
 def _ranking(ranking: dict[str, Any]) -> str:
-    heads = ["strategy", "score", "95 % interval", "CMI", "PAC", "CE", "accuracy", "entropy"]
-    heads += ["teacher std", "images", "seconds"]
-    rows = []
-    for r in ranking["strategies"]:
-        low, high = r["score_ci95"]
-        tie = " (tied)" if r["name"] in ranking["tied"] else ""
-        rows.append(
-            [f"{r['name']}{tie}", f"{r['score']:.4f}", f"[{low:.4f}, {high:.4f}]"]
-            + [f"{r[k]:.4f}" for k in ("cmi", "pac", "cross_entropy")]
-            + [_percent(r["accuracy"]), f"{r['entropy']:.4f}"]
-            + ["-" if r["teacher_std"] is None else f"{r['teacher_std']:.5f}"]
-            + [f"{r['images']:,}", f"{r['seconds']:.1f}"]
-        )
+    rows = [_ranking_row(row, row["name"] in ranking["tied"]) for row in ranking["strategies"]]
     pipeline = ranking.get("pipeline")
     crops = f" in resized crops of {pipeline['size']} x {pipeline['size']}" if pipeline else ""
     note = (
@@ -78,9 +87,8 @@ def _ranking(ranking: dict[str, Any]) -> str:
         " jackknife intervals over 10 folds; tied: the paired difference may be 0"
     )
     picture = _picture(draw(ranking), "scores with intervals; CMI against PAC")
-    return (
-        f'<h2>Ranking</h2>{picture}{_table(heads, rows, best=0)}<p class="note">{escape(note)}</p>'
-    )
+    table = _table(RANKING_HEADER, rows, best=0)
+    return f'<h2>Ranking</h2>{picture}{table}<p class="note">{escape(note)}</p>'
 
 
 def _training(run: RunRecord) -> str:
@@ -90,47 +98,43 @@ def _training(run: RunRecord) -> str:
     return f"<h2>Training</h2>{picture}"
 
 
-def _layers(run: RunRecord) -> str:
-    if run.student is None:
-        return ""
-    described = summary(run.student)
-    heads = [
-        "layer",
-        "W bits",
-        "A bits",
-        "method",
-        "per",
-        "W step",
-        "A step",
-        "MACs",
-        "bytes",
-        "BitOps",
+LAYERS_HEADER = ["layer", "W bits", "A bits", "method", "per", "W step", "A step", "MACs", "bytes"]
+LAYERS_HEADER += ["BitOps"]
+
+
+def _layer_row(layer: dict[str, Any]) -> list[Any]:
+    """Return the cells of one layer of a :class:`~daqakd.quant.layer_summary.Summary`."""
+    return [
+        *(layer[key] for key in ("name", "weight_bits", "act_bits", "method", "granularity")),
+        *("-" if layer[k] is None else f"{layer[k]:.3g}" for k in ("weight_step", "act_step")),
+        *("-" if layer[k] is None else f"{layer[k]:,}" for k in ("macs", "bytes", "bit_ops")),
     ]
-    rows = [
-        [r["name"], r["weight_bits"], r["act_bits"], r["method"], r["granularity"]]
-        + ["-" if r[k] is None else f"{r[k]:.3g}" for k in ("weight_step", "act_step")]
-        + ["-" if r[k] is None else f"{r[k]:,}" for k in ("macs", "bytes", "bit_ops")]
-        for r in described.records()
-    ]
-    total = ["total", "", "", "", "", "", ""]
-    total += [f"{described.macs:,}", f"{described.bytes:,}", f"{described.bit_ops:,}"]
+
+
+def _layers(student: nn.Module) -> str:
+    found = summary(student)
+    total = ["total", *[""] * 6, f"{found.macs:,}", f"{found.bytes:,}", f"{found.bit_ops:,}"]
+    table = _table(LAYERS_HEADER, [*map(_layer_row, found.records()), total])
     notes = "".join(
-        f"<li>{escape(r['name'])}: {escape(r['note'])}</li>"
-        for r in described.records()
-        if r["note"]
+        f"<li>{escape(layer.name)}: {escape(layer.note)}</li>"
+        for layer in found.layers
+        if layer.note
     )
+    return f"<h2>Layers</h2>{table}<ul>{notes}</ul>"
+
+
+def _weights(student: nn.Module) -> str:
     picture = ""
-    if figures.quantized_layers(run.student):
-        picture = _picture(figures.weights(run.student), "weights before and after quantization")
+    if figures.quantized_layers(student):
+        picture = _picture(figures.weights(student), "weights before and after quantization")
     return (
-        f"<h2>Layers</h2>{_table(heads, [*rows, total])}<ul>{notes}</ul>"
         f"<h2>Weights</h2>{picture}<p class='note'>grey: weights before quantization (density);"
-        " orange: share of the weights at each level after it</p>"
+        " orange: fraction of the weights at each level after it</p>"
     )
 
 
 def _comparison(runs: list[RunRecord]) -> str:
-    """Score against accuracy, where runs of several strategies and a ranking are given."""
+    """Plot score against accuracy, where runs of several strategies and a ranking are given."""
     scores = {
         row["name"]: row["score"]
         for run in runs
@@ -168,7 +172,8 @@ def _origin(run: RunRecord) -> str:
 
 def _run(run: RunRecord) -> str:
     ranking = "" if run.ranking is None else _ranking(run.ranking)
-    return f"{_facts(run)}{ranking}{_training(run)}{_layers(run)}{_origin(run)}"
+    student = "" if run.student is None else _layers(run.student) + _weights(run.student)
+    return f"{_facts(run)}{ranking}{_training(run)}{student}{_origin(run)}"
 
 
 def report(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:

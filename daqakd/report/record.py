@@ -1,4 +1,4 @@
-"""What a run directory holds, read back for the report."""
+"""The files of a run directory, read back for the report."""
 
 import csv
 import json
@@ -15,7 +15,18 @@ from ..train.store import load_model, read_model_file
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run: its files as Python values; None or empty where a file is missing."""
+    """The files of one run as Python values; None or empty where a file is missing.
+
+    Args:
+        folder: the run directory.
+        config: ``config.toml``, by command.
+        environment: ``env.json``.
+        ranking: ``ranking.json``.
+        evaluation: ``eval.json``.
+        metrics: rows of the metrics files of ``teacher`` and ``student``.
+        student: the quantized model.
+        facts: metadata of the student's file.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -43,6 +54,14 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def _student(folder: Path) -> tuple[nn.Module | None, dict[str, str]]:
+    """Return the student and the metadata of its file."""
+    if not (folder / "student.safetensors").exists():
+        return None, {}
+    file = read_model_file(folder, "student")
+    return load_model(file, None, len(json.loads(file.facts["classes"]))), file.facts
+
+
 def read_run(folder: Path) -> RunRecord:
     """Read a run directory.
 
@@ -51,11 +70,7 @@ def read_run(folder: Path) -> RunRecord:
     """
     config = read_options(folder / "config.toml")
     ranking = _json(folder / "ranking.json")
-    student, facts = None, {}
-    if (folder / "student.safetensors").exists():
-        file = read_model_file(folder, "student")
-        classes = len(json.loads(file.facts["classes"]))
-        student, facts = load_model(file, None, classes), file.facts
+    student, facts = _student(folder)
     metrics = {
         "teacher": _rows(folder / "teacher_metrics.csv"),
         "student": _rows(folder / "metrics.csv"),
@@ -63,12 +78,12 @@ def read_run(folder: Path) -> RunRecord:
     if ranking is None and not any(metrics.values()):
         raise InputError(f"{folder}: holds no ranking and no training yet; nothing to report")
     return RunRecord(
-        folder,
-        config,
-        _json(folder / "env.json") or {},
-        ranking,
-        _json(folder / "eval.json") or {},
-        metrics,
-        student,
-        facts,
+        folder=folder,
+        config=config,
+        environment=_json(folder / "env.json") or {},
+        ranking=ranking,
+        evaluation=_json(folder / "eval.json") or {},
+        metrics=metrics,
+        student=student,
+        facts=facts,
     )

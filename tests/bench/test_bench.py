@@ -7,17 +7,22 @@ from typing import get_args
 import pytest
 import torch
 
-from daqakd import options
-from daqakd.bench import measure
-from daqakd.bench import roofline as floor
+from daqakd.bench import measure, roofline
 from daqakd.bench import run as bench
 from daqakd.bench.many import resnet20_shapes
-from daqakd.bench.quantizer import Quantizer, shape_of
+from daqakd.bench.quantizer import QuantizerBenchmark, shape_of
+from daqakd.bench.registry import BENCHMARKS, find
+from daqakd.cli import bench as command
 from daqakd.cli.main import main
 
-QUANTIZERS = {name: op for name, op in bench.OPS.items() if isinstance(op, Quantizer)}
+ALL = {name: find(name) for name in BENCHMARKS}
+QUANTIZERS = {name: op for name, op in ALL.items() if isinstance(op, QuantizerBenchmark)}
 ROWS = [(name, form) for name, op in QUANTIZERS.items() for form in op.forms]
-LSQ = bench.OPS["lsq"]
+LSQ = ALL["lsq"]
+COLUMNS = ["op", "elements", "dtype", "form", "contestant", "us", "x compile", "of floor"]
+COLUMNS += ["images/s"]
+KEYS = ["op", "elements", "dtype", "form", "contestant", "seconds", "of_floor"]
+KEYS += ["images_per_second", "spread", "note"]
 
 
 def failing(*inputs):
@@ -26,9 +31,9 @@ def failing(*inputs):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(measure, "TURN_SECONDS", 0.0)
-    monkeypatch.setattr(measure, "BEYOND_CACHE", 2**14)
-    monkeypatch.setattr(floor, "copy_speed", lambda device: 1e9)
+    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(measure, "ROTATION_BYTES", 2**14)
+    monkeypatch.setattr(roofline, "copy_speed", lambda device: 1e9)
 
 
 def spoiled(place):
@@ -58,56 +63,56 @@ def test_only_right_results_are_timed(dtype, name, form):
         "failing": lambda run: failing,
     }
     if dtype == "float32" and name != "lsq":  # LSQ's step gradient differs by convention
-        runs |= {f"parameter {i}": spoiled(2 + i) for i, _ in enumerate(op.starts)}
+        runs |= {f"parameter {i}": spoiled(2 + i) for i, _ in enumerate(op.initial)}
     case = replace(case, bind=lambda spoil, bind=case.bind: spoil(bind(op.ours)))
-    rows = {row.contestant: row for row in measure.compare(case, runs, turns=2)}
+    rows = {row.provider: row for row in measure.compare(case, runs, rounds=2)}
     assert list(rows) == list(runs)
     assert rows["ours"].seconds > 0
-    assert rows["ours"].of_floor == case.floor_seconds() / rows["ours"].seconds
+    assert rows["ours"].of_roofline == case.roofline_seconds() / rows["ours"].seconds
     notes = ["", "its values are wrong", "its input gradient is wrong", "RuntimeError: not here"]
     notes += (len(runs) - len(notes)) * ["its parameter gradients are wrong"]
     assert [row.note for row in rows.values()] == notes
     assert all(rows[name].seconds is None for name in runs if name != "ours")
 
 
-@pytest.mark.parametrize(("name", "form"), ROWS)
-def test_everybody_is_right(name, form):
-    op = QUANTIZERS[name]
-    case = op.case(1024, torch.float32, form, "cpu")
-    found = op.contestants("cpu")
+@pytest.mark.parametrize(("op", "form"), ROWS)
+def test_every_provider_is_right(op, form):
+    benchmark = QUANTIZERS[op]
+    case = benchmark.case(1024, torch.float32, form, "cpu")
+    found = benchmark.providers("cpu")
     assert {"eager", "compile", "reference"} <= found.keys()
-    for who, contestant in found.items():
-        if who != "compile":  # seconds each; it is verified whenever it is timed
-            assert measure.problem(case, case.bind(contestant)) is None, who
+    for name, provider in found.items():
+        if name != "compile":  # seconds each; it is verified whenever it is timed
+            assert measure.problem(case, case.bind(provider)) is None, name
 
 
 @pytest.mark.parametrize("form", ["10", "1000"])
 def test_a_loss_is_timed_when_it_and_its_gradient_are_right(form):
-    op = bench.OPS["kd_loss"]
-    ours, case = op.contestants("cpu")["reference"], op.case(2000, torch.bfloat16, form, "cpu")
+    op = ALL["kd_loss"]
+    ours, case = op.providers("cpu")["reference"], op.case(2000, torch.bfloat16, form, "cpu")
     assert case.numel == 2000
     case = replace(case, bind=lambda spoil, bind=case.bind: spoil(bind(ours)))
     runs = {"ours": lambda run: run, "values": spoiled(0), "input gradient": spoiled(1)}
-    notes = [row.note for row in measure.compare(case, runs, turns=1)]
+    notes = [row.note for row in measure.compare(case, runs, rounds=1)]
     assert notes == ["", "its values are wrong", "its input gradient is wrong"]
 
 
 @pytest.mark.parametrize("form", ["10", "1000"])
-def test_everybody_has_the_same_loss(form):
-    op = bench.OPS["kd_loss"]
+def test_every_provider_has_the_same_loss(form):
+    op = ALL["kd_loss"]
     case = op.case(2000, torch.float32, form, "cpu")
-    for who, contestant in op.contestants("cpu").items():
-        if who != "compile":
-            assert measure.problem(case, case.bind(contestant)) is None, who
+    for name, provider in op.providers("cpu").items():
+        if name != "compile":
+            assert measure.problem(case, case.bind(provider)) is None, name
 
 
-@pytest.mark.parametrize("form", bench.OPS["many"].forms)
+@pytest.mark.parametrize("form", ALL["many"].forms)
 def test_many_weights_are_checked_one_by_one(form):
-    op = bench.OPS["many"]
+    op = ALL["many"]
     case = op.case(128, torch.float32, form, "cpu")
-    found = op.contestants("cpu")
-    for who in found.keys() - {"compile"}:
-        assert measure.problem(case, case.bind(found[who])) is None, who
+    found = op.providers("cpu")
+    for name in found.keys() - {"compile"}:
+        assert measure.problem(case, case.bind(found[name])) is None, name
     run = case.bind(found["eager"])
 
     def wrong(*inputs):
@@ -119,47 +124,47 @@ def test_many_weights_are_checked_one_by_one(form):
 
 def test_the_weights_of_resnet20():
     assert sum(torch.Size(shape).numel() for shape in resnet20_shapes()) == 268336
-    assert bench.OPS["resnet20"].case(0, torch.float32, "lsq", "cpu").numel == 268336
+    assert ALL["resnet20"].case(0, torch.float32, "lsq", "cpu").numel == 268336
 
 
 def test_a_step_is_timed_when_its_loss_is_right():
-    case = bench.OPS["step"].case(4, torch.float32, "lsq", "cpu")
-    found = bench.OPS["step"].contestants("cpu")
+    case = ALL["step"].case(4, torch.float32, "lsq", "cpu")
+    found = ALL["step"].providers("cpu")
 
     def off(*inputs):
         net, loss = found["reference"](*inputs)
         return net, 1.01 * loss
 
-    rows = measure.compare(case, {**found, "off": off}, turns=1)
+    rows = measure.compare(case, {**found, "off": off}, rounds=1)
     assert [row.note for row in rows] == [*[""] * len(found), "its loss is wrong"]
-    assert all(row.of_floor is None for row in rows)
+    assert all(row.of_roofline is None for row in rows)
 
 
-@pytest.mark.parametrize("form", bench.OPS["augment"].forms)
+@pytest.mark.parametrize("form", ALL["augment"].forms)
 def test_a_batch_is_timed_when_its_pixels_are_right(form):
-    op = bench.OPS["augment"]
-    case, found = op.case(4, torch.float32, form, "cpu"), op.contestants("cpu")
+    op = ALL["augment"]
+    case, found = op.case(4, torch.float32, form, "cpu"), op.providers("cpu")
 
-    def off(work):
-        images = found["reference"](work).clone()
+    def off(batch):
+        images = found["reference"](batch).clone()
         images[3, 2, -1, -1] += 1
         return images
 
-    rows = measure.compare(case, {**found, "off": off}, turns=1)
+    rows = measure.compare(case, {**found, "off": off}, rounds=1)
     wanted = [*[""] * len(found), "1 of 12288 values differ"]
     assert [row.note for row in rows] == wanted
-    assert rows[0].contestant == "torchvision"
+    assert rows[0].provider == "torchvision"
     assert rows[0].images_per_second == 4 / rows[0].seconds
-    assert rows[-2].of_floor == 12288 * (1 + 4) / 1e9 / rows[-2].seconds
+    assert rows[-2].of_roofline == 12288 * (1 + 4) / 1e9 / rows[-2].seconds
 
 
-@pytest.mark.parametrize("share", [(3, 0.0, 0.5), (4, -9.0, 0.5), (4, 0.0, float("nan"))], ids=str)
-def test_images_that_torchvision_cannot_have_made(share):
-    case = bench.OPS["augment"].case(4, torch.float32, "nothing", "cpu")
-    assert measure.problem(case, lambda work: [share]) == "its images are wrong"
+@pytest.mark.parametrize("extent", [(3, 0.0, 0.5), (4, -9.0, 0.5), (4, 0.0, float("nan"))], ids=str)
+def test_images_that_torchvision_cannot_have_made(extent):
+    case = ALL["augment"].case(4, torch.float32, "nothing", "cpu")
+    assert measure.problem(case, lambda batch: [extent]) == "its images are wrong"
 
 
-def test_what_is_measured_is_kept_when_the_rest_fails(tmp_path, monkeypatch):
+def test_measurements_are_kept_when_the_rest_fails(tmp_path, monkeypatch):
     case = type(LSQ).case
 
     def stopped(op, size, dtype, form, device):
@@ -168,28 +173,28 @@ def test_what_is_measured_is_kept_when_the_rest_fails(tmp_path, monkeypatch):
         return case(op, size, dtype, form, device)
 
     monkeypatch.setattr(type(LSQ), "case", stopped)
-    monkeypatch.setattr(type(LSQ), "contestants", lambda op, device: {"eager": LSQ.eager})
+    monkeypatch.setattr(type(LSQ), "providers", lambda op, device: {"eager": LSQ.eager})
     with pytest.raises(KeyboardInterrupt):
         bench.bench_into(tmp_path, ("lsq",), (64,), ("float32",), "cpu", 1)
     record = json.loads((tmp_path / "bench.json").read_text())
     assert [row["form"] for row in record["rows"]] == ["tensor"]
 
 
-def test_contestants_take_turns():
+def test_rounds_are_interleaved():
     order = []
     case = LSQ.case(64, torch.float32, "tensor", "cpu")
     case = replace(case, verify=lambda results, inputs: None)
     runs = {name: lambda *_, name=name: order.append(name) or torch.zeros(()) for name in "ab"}
-    case = replace(case, bind=lambda contestant: contestant)
-    measure.compare(case, runs, turns=3)
+    case = replace(case, bind=lambda provider: provider)
+    measure.compare(case, runs, rounds=3)
     assert order[-6:] == list("ababab")
 
 
-def test_the_floor_counts_every_tensor_once():
-    assert floor.bytes_moved("lsq", 10, torch.bfloat16) == 5 * 10 * 2
-    assert floor.bytes_moved("pact", 8, torch.float32) == 8 * (8.25 + 8.25)
-    assert floor.bytes_moved("dorefa_activation", 8, torch.float32) == 8 * (8.125 + 8.125)
-    assert floor.bytes_moved("dorefa_weight", 10, torch.float32) == 10 * (12 + 12)
+def test_the_roofline_counts_every_tensor_once():
+    assert ALL["lsq"].traffic.bytes(10, torch.bfloat16) == 5 * 10 * 2
+    assert ALL["pact"].traffic.bytes(8, torch.float32) == 8 * (8.25 + 8.25)
+    assert ALL["dorefa_activation"].traffic.bytes(8, torch.float32) == 8 * (8.125 + 8.125)
+    assert ALL["dorefa_weight"].traffic.bytes(10, torch.float32) == 10 * (12 + 12)
 
 
 @pytest.mark.parametrize("size", [64, 100, 1000, 65536])
@@ -200,15 +205,18 @@ def test_images_have_about_as_many_elements_as_asked(size):
 
 def test_bench_leaves_a_file_and_a_table(tmp_path, monkeypatch, capsys):
     runs = {"compile": LSQ.ours, "failing": failing}
-    monkeypatch.setattr(type(LSQ), "contestants", lambda op, device: runs)
+    monkeypatch.setattr(type(LSQ), "providers", lambda op, device: runs)
     arguments = ["--op", "lsq", "--size", "256", "--dtype", "float32", "--turns", "1"]
     assert main(["bench", "--out", str(tmp_path), "--device", "cpu", *arguments]) == 0
     shown = capsys.readouterr().out
-    assert "x compile" in shown
+    assert list(bench.COLUMNS) == COLUMNS
+    assert all(column in shown for column in COLUMNS)
     assert "(RuntimeError: not here)" in shown
     record = json.loads((tmp_path / "bench.json").read_text())
     assert record["copy_bytes_per_second"] == 1e9
     assert [row["form"] for row in record["rows"]] == ["tensor"] * 2 + ["channel"] * 2
+    assert list(record["rows"][0]) == KEYS
+    assert record["turns"] == 1
     assert record["packages"]["torch"]
 
 
@@ -226,4 +234,4 @@ def test_what_cannot_be_measured(option, message, tmp_path, capsys):
 
 
 def test_every_op_can_be_asked_for():
-    assert get_args(options.BenchOp) == tuple(bench.OPS)
+    assert get_args(command.Op) == tuple(BENCHMARKS)

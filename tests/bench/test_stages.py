@@ -1,4 +1,4 @@
-"""The GPU run, which nobody watches: limits, what a kill leaves, what is skipped and why."""
+"""The unattended GPU run: limits, what a kill leaves, what is skipped and why."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_a_stage_beyond_its_limit_is_ended_with_all_it_started(tmp_path):
 
 
 @pytest.mark.parametrize("dry", [True, False])
-def test_the_shares_fit_the_budget(dry, tmp_path):
+def test_the_stages_fit_the_budget(dry, tmp_path):
     plan = gpu_stages.stages(tmp_path, dry)
     assert sum(stage.seconds for stage in plan.values()) <= gpu.BUDGET
     assert {"build", "tests", "augment", "share", "ranking", "cifar10"} <= plan.keys()
@@ -65,22 +65,22 @@ def test_the_shares_fit_the_budget(dry, tmp_path):
 
 def test_real_images_are_ranked_where_they_are(tmp_path, monkeypatch):
     monkeypatch.delenv("DAQAKD_DATA", raising=False)
-    assert gpu_stages.real_images(tmp_path, dry=True).lacks == "DAQAKD_DATA is not set"
+    assert gpu_stages.real_images(tmp_path, dry=True).missing == "DAQAKD_DATA is not set"
     monkeypatch.setenv("DAQAKD_DATA", str(tmp_path))
-    assert "no cifar10/train" in gpu_stages.real_images(tmp_path, dry=True).lacks
+    assert "no cifar10/train" in gpu_stages.real_images(tmp_path, dry=True).missing
     (tmp_path / "cifar10/train").mkdir(parents=True)
-    assert gpu_stages.real_images(tmp_path, dry=True).lacks is None
+    assert gpu_stages.real_images(tmp_path, dry=True).missing is None
 
 
 def test_a_wrong_result_of_ours_fails_its_stage():
     found = {"code": 0, "says": ""}
     wrong = {"note": "its values are wrong", "images_per_second": None}
     ours, other = {"contestant": "native-plan", **wrong}, {"contestant": "liger", **wrong}
-    assert gpu.judged(found, [other])["code"] == 0
-    assert gpu.judged(found, [other, ours])["code"] == 1
-    assert gpu.judged(found | {"code": STOPPED}, [])["code"] == STOPPED
+    assert gpu.verified(found, [other])["code"] == 0
+    assert gpu.verified(found, [other, ours])["code"] == 1
+    assert gpu.verified(found | {"code": STOPPED}, [])["code"] == STOPPED
     rows = [{"contestant": "native", "note": "", "images_per_second": rate} for rate in (9e4, 2e5)]
-    assert gpu.judged(found, rows)["says"].startswith("native: at least 90,000 images/s; 2 rows")
+    assert gpu.verified(found, rows)["says"].startswith("native: at least 90,000 images/s; 2 rows")
 
 
 WALK = f"""
@@ -90,10 +90,10 @@ from benchmarks import gpu, stage
 rows = "import json, time, pathlib; p = pathlib.Path(%r) / 'first'; p.mkdir();"
 rows += "(p / 'a.json').write_text(json.dumps({{'rows': [{{'what': 1, 'note': 'said'}}]}}));"
 python = lambda code: stage.Stage("runs", [sys.executable, "-c", code], 30)
-stage.SECONDS_BETWEEN_LOOKS = 0.1
-gpu.stages = lambda parts, dry: {{
-    "first": python(rows % str(parts) + "raise SystemExit(1)"),
-    "skipped": stage.Stage("", [], 0, lacks="it is not there"),
+stage.SECONDS_BETWEEN_CALLBACKS = 0.1
+gpu.stages = lambda scratch, dry: {{
+    "first": python(rows % str(scratch) + "raise SystemExit(1)"),
+    "skipped": stage.Stage("", [], 0, missing="it is not there"),
     "second": python({ENDLESS.replace("60", "61.75")!r}),
 }}
 sys.argv = ["gpu", "--dry", "--out", sys.argv[1]]

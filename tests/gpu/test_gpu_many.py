@@ -9,7 +9,7 @@ from torch import Tensor
 import daqakd
 from daqakd.bench.many import resnet20_shapes
 from daqakd.models import build
-from daqakd.quant.bank import WeightBank
+from daqakd.quant.weight_cache import WeightCache
 
 from ..helpers import cases
 from ..ops import test_many
@@ -83,7 +83,7 @@ def test_launches_and_bits(stem, backend):
 @pytest.mark.gpu
 @each_backend
 @pytest.mark.parametrize("method", ["lsq", "pact", "ewgs"])
-def test_a_step_with_the_bank_in_a_graph(method, backend):
+def test_a_step_with_the_weight_cache_in_a_graph(method, backend):
     cases.require("lsq_many", backend, device="cuda")
     torch.manual_seed(0)
     x = torch.randn(8, 3, 32, 32, device="cuda")
@@ -92,7 +92,7 @@ def test_a_step_with_the_bank_in_a_graph(method, backend):
     )
     daqakd.calibrate(student, x).train()
     alone = copy.deepcopy(student)
-    WeightBank.detach(alone)
+    WeightCache.detach(alone)
     with daqakd.use_backend(backend):
         wanted = alone(x)
         side = torch.cuda.Stream()

@@ -1,4 +1,4 @@
-"""Models by name: exact parameter counts, shapes, and anybody's function."""
+"""Models by name: exact parameter counts, shapes, and functions of the user's own."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_any_side_gives_logits(name, side):
     assert build(name, 7).eval()(torch.randn(2, 3, side, side)).shape == (2, 7)
 
 
-def test_anybodys_function():
+def test_a_function_of_the_users_own():
     model = build("torchvision.models:shufflenet_v2_x0_5", 4).eval()
     assert model(torch.randn(1, 3, 64, 64)).shape == (1, 4)
 

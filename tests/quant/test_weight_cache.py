@@ -1,4 +1,4 @@
-"""The weight bank: one call for all weights, and nobody can tell from the results."""
+"""The weight cache: one call for all weights, with the results of one call each."""
 
 import copy
 import pickle
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 import daqakd
 from daqakd.backends import table
-from daqakd.quant.bank import WeightBank
+from daqakd.quant.weight_cache import WeightCache
 
 from ..helpers import cases
 from ..helpers.small import SmallNet
@@ -54,9 +54,9 @@ def student(method: str = "lsq", model: nn.Module | None = None, **options) -> n
     return made.train()
 
 
-def without_bank(model: nn.Module) -> nn.Module:
+def without_cache(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model)
-    WeightBank.detach(model)
+    WeightCache.detach(model)
     return model
 
 
@@ -87,7 +87,7 @@ def test_one_call_and_the_same_bits(method, per_channel):
     single = MANY[method].removesuffix("_many")
     assert calls.of[f"{MANY[method]}_forward"] == calls.of[f"{MANY[method]}_backward"] == 1
     assert calls.of[f"{single}_forward"] == calls.of[f"{single}_backward"] == 0
-    assert_same_step(model, without_bank(model))
+    assert_same_step(model, without_cache(model))
 
 
 def test_large_weights_stay_alone(monkeypatch):
@@ -96,7 +96,7 @@ def test_large_weights_stay_alone(monkeypatch):
     with Calls() as calls:
         step(model)
     assert calls.of["lsq_many_forward"] == calls.of["lsq_forward"] == 1  # conv2 is just too large
-    assert_same_step(model, without_bank(model))
+    assert_same_step(model, without_cache(model))
 
 
 def test_each_method_and_dtype_has_its_own_call():
@@ -119,14 +119,14 @@ def test_a_layer_called_alone_quantizes_alone():
 
 @pytest.mark.parametrize("quietly", [False, True])
 def test_weights_changed_by_the_layers_own_hooks(quietly):
-    """Pruning masks, norms and the like run after the bank; a change of ``.data`` is invisible."""
+    """Pruning masks, norms and the like run after the cache; a change of ``.data`` is invisible."""
     model = student()
 
     def halve(layer, args):
         with torch.no_grad():
             (layer.weight.data if quietly else layer.weight).mul_(0.5)
 
-    alone = without_bank(model)
+    alone = without_cache(model)
     for one in (model, alone):
         one.conv2.register_forward_pre_hook(halve)
     assert_same_step(model, alone)
@@ -140,7 +140,7 @@ def test_weights_changed_by_the_models_forward_pass():
             return super().forward(x)
 
     model = student(model=Changing())
-    alone = without_bank(model)
+    alone = without_cache(model)
     with torch.no_grad():
         assert torch.equal(model(images()), alone(images()))
 
@@ -155,7 +155,7 @@ def test_weights_replaced_within_the_forward_pass():
 
     model.bn1.register_forward_pre_hook(replace)
     found = model(images())
-    assert torch.equal(found, without_bank(model)(images()))
+    assert torch.equal(found, without_cache(model)(images()))
     found.sum().backward()
     assert other.grad is not None
 
@@ -163,7 +163,7 @@ def test_weights_replaced_within_the_forward_pass():
 def test_functional_call_uses_the_weights_it_is_given():
     model = student()
     other = {n: p.detach() * 1.5 for n, p in model.named_parameters()}
-    wanted = without_bank(model)
+    wanted = without_cache(model)
     wanted.load_state_dict(other, strict=False)
     found = torch.func.functional_call(model, other, images())
     assert torch.equal(found, wanted(images()))
@@ -174,11 +174,11 @@ def test_functional_call_uses_the_weights_it_is_given():
 def test_without_gradients(context):
     model = student()
     with context():
-        assert torch.equal(model(images()), without_bank(model)(images()))
-    assert_same_step(model, without_bank(model))
+        assert torch.equal(model(images()), without_cache(model)(images()))
+    assert_same_step(model, without_cache(model))
 
 
-def test_copies_and_saved_models_have_banks_of_their_own(tmp_path):
+def test_copies_and_saved_models_have_caches_of_their_own(tmp_path):
     model = student()
     model(images())
     torch.save(model, tmp_path / "whole.pt")
@@ -187,10 +187,10 @@ def test_copies_and_saved_models_have_banks_of_their_own(tmp_path):
         with Calls() as calls:
             step(twin)
         assert calls.of["lsq_many_forward"] == 1
-        assert_same_step(twin, without_bank(model))
+        assert_same_step(twin, without_cache(model))
         twin.conv1.weight.data.zero_()
         assert model.conv1.weight.any()
-    assert_same_step(model, without_bank(model))
+    assert_same_step(model, without_cache(model))
 
 
 def test_a_copied_part_leaves_the_model_behind():
@@ -202,7 +202,7 @@ def test_a_copy_made_within_a_forward_pass():
     model, copies = student(), []
     model.conv2.register_forward_pre_hook(lambda *_: copies.append(copy.deepcopy(model.conv1)))
     model(images())
-    assert copies[0].banked is None
+    assert copies[0].cached_weight is None
 
 
 class Twice(nn.Module):
@@ -225,7 +225,7 @@ def test_a_layer_used_twice_and_one_never(method):
     model.zero_grad()
     model(x).square().mean().backward()
     found = {n: p.grad for n, p in model.named_parameters()}
-    alone = without_bank(model)
+    alone = without_cache(model)
     alone.zero_grad()
     alone(x).square().mean().backward()
     assert found["never.weight"] is None
@@ -259,8 +259,8 @@ def test_checkpointing(method, reentrant):
     net, x = Checkpointed(reentrant, (True, False, True)), torch.randn(5, 6, requires_grad=True)
     model = daqakd.quantize(net, weight_bits=3, act_bits=4, method=method, first_last="same")
     daqakd.calibrate(model, x.detach())
-    alone = without_bank(model)
-    for _ in range(3):  # the first pass finds out which layers leave the bank
+    alone = without_cache(model)
+    for _ in range(3):  # the first pass finds out which layers are left out
         results = [step(one.train(), x)[1] for one in (model, alone)]
         assert None not in results[0].values()
         for name, grad in results[0].items():
@@ -284,7 +284,7 @@ def test_offloading_saved_tensors():
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo
 def test_compiled_whole_and_in_part():
     model = student(act_bits=3)
-    wanted = step(without_bank(model))
+    wanted = step(without_cache(model))
     torch._dynamo.reset()
     whole = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(step(whole)[0], wanted[0])
@@ -299,7 +299,7 @@ def test_a_failed_forward_pass_leaves_nothing_behind():
     model = student()
     with pytest.raises(RuntimeError):
         model(torch.randn(1, 5, 4, 4))
-    assert model.conv1.banked is model.conv1.shared is None
+    assert model.conv1.cached_weight is model.conv1.activation_cache is None
 
 
 def test_another_thread_does_not_take_this_ones_weights():
@@ -309,10 +309,10 @@ def test_another_thread_does_not_take_this_ones_weights():
 
     def look(*_):
         sources = model.conv1.weight_sources()
-        other = Thread(target=lambda: taken.append(model.conv1.banked.take(sources)))
+        other = Thread(target=lambda: taken.append(model.conv1.cached_weight.get(sources)))
         other.start()
         other.join()
-        taken.append(model.conv1.banked.take(sources))
+        taken.append(model.conv1.cached_weight.get(sources))
 
     model.bn1.register_forward_pre_hook(look)
     model(images())
@@ -320,7 +320,7 @@ def test_another_thread_does_not_take_this_ones_weights():
     assert taken[1] is not None
 
 
-def test_replicas_do_not_touch_the_bank():
+def test_replicas_do_not_touch_the_weight_cache():
     model = student()
     replica = model._replicate_for_data_parallel()
     assert replica._is_replica
@@ -329,7 +329,7 @@ def test_replicas_do_not_touch_the_bank():
     assert calls.of["lsq_many_forward"] == 0
 
 
-def test_dequantized_models_have_no_bank():
+def test_dequantized_models_have_no_weight_cache():
     plain = daqakd.dequantize(student())
     assert not plain._forward_pre_hooks
     assert not plain._forward_hooks

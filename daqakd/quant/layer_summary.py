@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from .convert import candidates
 from .layers import QuantLayer
+from .selection import candidates
 
 FULL_BITS = 32
 
@@ -108,7 +108,7 @@ def _quantized(name: str, layer: QuantLayer) -> LayerSummary:
     )
 
 
-def _whole(name: str, layer: Any, reason: str | None) -> LayerSummary:
+def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
     return LayerSummary(
         name=name,
         kind=type(layer).__name__,
@@ -128,12 +128,12 @@ def _whole(name: str, layer: Any, reason: str | None) -> LayerSummary:
 def summary(student: nn.Module) -> Summary:
     """Describe every Conv2d and Linear layer: bits, granularity, step, MACs, size, BitOps.
 
-    Layers that stay whole are listed with the reason. Reads parameters back from the device.
+    Layers in full precision are listed with the reason. Reads parameters back from the device.
     """
     layers = []
     for name, layer, reason in candidates(student):
         if isinstance(layer, QuantLayer):
             layers.append(_quantized(name, layer))
         else:
-            layers.append(_whole(name, layer, reason))
+            layers.append(_unquantized(name, layer, reason))
     return Summary(layers)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import daqakd
-from daqakd.quant.bank import WeightBank
-from daqakd.quant.sharing import SharedInputs
+from daqakd.quant.activation_cache import ActivationCache
+from daqakd.quant.weight_cache import WeightCache
 
-from .test_bank import Calls
+from .test_weight_cache import Calls
 
 
 class Attention(nn.Module):
@@ -50,7 +50,7 @@ def test_equal_grids_quantize_once(training):
         model(x)
     assert calls.of["dorefa_activation_forward"] == 2  # the three share one, the tail has its own
     alone = copy.deepcopy(model)
-    WeightBank.detach(alone)
+    WeightCache.detach(alone)
     found, wanted = outcome(model, x), outcome(alone, x)
     assert torch.equal(found[0], wanted[0])
     for a, b in zip(found[1], wanted[1], strict=True):
@@ -69,7 +69,7 @@ def test_parameters_of_their_own_quantize_apart_unless_tied(method):
         model(x)
     assert calls.of[name] == 2
     alone = copy.deepcopy(model)
-    WeightBank.detach(alone)
+    WeightCache.detach(alone)
     for a, b in zip(outcome(model, x)[1], outcome(alone, x)[1], strict=True):
         torch.testing.assert_close(a, b)
 
@@ -91,14 +91,14 @@ def test_an_input_changed_in_place_is_quantized_again():
         y = model(x)
     assert calls.of["dorefa_activation_forward"] == 3
     alone = copy.deepcopy(model)
-    WeightBank.detach(alone)
+    WeightCache.detach(alone)
     assert torch.equal(y, alone(x))
 
 
 def test_nothing_outlives_the_forward_pass():
     model = student("dorefa")
     model(torch.randn(5, 6))
-    assert all(layer.shared is None for layer in model.children())
+    assert all(layer.activation_cache is None for layer in model.children())
 
 
 class Mixed(Attention):
@@ -137,7 +137,7 @@ def test_a_checkpoint_repeats_what_its_first_pass_did():
     x = torch.rand(5, 6, requires_grad=True)
     found = outcome_of_used(model, x)
     alone = copy.deepcopy(model)
-    WeightBank.detach(alone)
+    WeightCache.detach(alone)
     assert all(map(torch.equal, found, outcome_of_used(alone, x)))
 
 
@@ -146,9 +146,9 @@ def outcome_of_used(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def test_an_address_used_again_is_another_input():
-    shared, quantizer = SharedInputs(), student("dorefa").query.act_quantizer
+    cache, quantizer = ActivationCache(), student("dorefa").query.act_quantizer
     x, gone = torch.rand(4), torch.rand(4)
-    shared.quantize(quantizer, gone)
-    (kept,) = shared.kept.values()
-    shared.kept[id(x), quantizer.sharing_key()] = kept
-    assert torch.equal(shared.quantize(quantizer, x), quantizer(x))
+    cache.quantize(quantizer, gone)
+    (entry,) = cache.entries.values()
+    cache.entries[id(x), quantizer.cache_key()] = entry
+    assert torch.equal(cache.quantize(quantizer, x), quantizer(x))

@@ -1,0 +1,42 @@
+"""``param_groups``: separate optimizer settings for quantizer parameters."""
+
+from typing import Any
+
+from torch import nn
+
+from .activations import PACTActivation
+from .base import Quantizer
+from .layers import QuantLayer
+
+
+def _group_of(student: nn.Module) -> dict[int, str]:
+    """Return the group of every quantizer parameter by id."""
+    groups: dict[int, str] = {}
+    for module in student.modules():
+        if isinstance(module, Quantizer):
+            groups |= {id(p): "quantizer" for p in module.parameters()}
+        if isinstance(module, QuantLayer) and module.output_scale is not None:
+            groups[id(module.output_scale)] = "quantizer"
+    alphas = [m.alpha for m in student.modules() if isinstance(m, PACTActivation)]
+    return groups | {id(alpha): "alpha" for alpha in alphas}
+
+
+def param_groups(
+    student: nn.Module, lr: float, weight_decay: float, quantizer_lr: float | None = None
+) -> list[dict[str, Any]]:
+    """Split the parameters for an optimizer: the model's, the quantizers', PACT's alphas.
+
+    Steps, ranges and output scales get no weight decay; PACT's alpha decays like the weights
+    ([PACT] section 3). ``quantizer_lr`` is the learning rate of both quantizer groups, None for
+    ``lr``. Empty groups are left out.
+    """
+    rate = lr if quantizer_lr is None else quantizer_lr
+    groups: dict[str, dict[str, Any]] = {
+        "model": {"params": [], "lr": lr, "weight_decay": weight_decay},
+        "quantizer": {"params": [], "lr": rate, "weight_decay": 0.0},
+        "alpha": {"params": [], "lr": rate, "weight_decay": weight_decay},
+    }
+    group_of = _group_of(student)
+    for parameter in student.parameters():
+        groups[group_of.get(id(parameter), "model")]["params"].append(parameter)
+    return [group | {"name": name} for name, group in groups.items() if group["params"]]

@@ -1,0 +1,120 @@
+"""``LayerSpec``: the options of ``quantize`` that say how a layer is quantized."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
+
+from torch import Tensor
+
+from .._errors import InputError, unknown
+from ..functional import _checks
+
+# method: that of the weights, that of the activations
+METHODS = {
+    "lsq": ("lsq", "lsq"),
+    "pact": ("dorefa", "pact"),
+    "dorefa": ("dorefa", "dorefa"),
+    "ewgs": ("ewgs", "ewgs"),
+}
+FirstLast = Literal["8bit", "fp", "same"]
+Rescale = Literal["auto", "off"]
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "method": tuple(METHODS),
+    "weight_method": (None, "dorefa", "ewgs", "lsq"),
+    "act_method": (None, "dorefa", "ewgs", "lsq", "pact"),
+    "first_last": ("8bit", "fp", "same"),
+    "rescale": ("auto", "off"),
+}
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether it is a finite number, or a tensor of one, which may change later."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "per_channel": (lambda value: isinstance(value, bool), "True or False"),
+    "pact_alpha": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "a number above 0, or None for the percentile of the calibration data",
+    ),
+    "delta": (_is_number, "a finite number"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """How the layers of a model are quantized; 2-bit LSQ by default.
+
+    Raises nothing when built; :meth:`check` finds what cannot be meant.
+    """
+
+    weight_bits: int | None = 2
+    """Bits of the weights, 1 to 8 (LSQ: 2 to 8); None leaves them in full precision."""
+    act_bits: int | None = 2
+    """Bits of the activations, 1 to 8; None leaves them in full precision."""
+    method: str = "lsq"
+    """Quantizer: lsq, pact (with DoReFa weights), dorefa or ewgs."""
+    weight_method: str | None = None
+    """Quantizer of the weights, lsq, dorefa or ewgs; None for the method's."""
+    act_method: str | None = None
+    """Quantizer of the activations, lsq, pact, dorefa or ewgs; None for the method's."""
+    per_channel: bool = False
+    """One LSQ step per output channel of the weights."""
+    first_last: FirstLast = "8bit"
+    """First and last layer, in order of registration: 8 bits, full precision, or as the rest."""
+    rescale: Rescale = "auto"
+    """auto gives DoReFa weights their largest magnitude back where no BatchNorm of the same width
+    is registered next; off never does."""
+    pact_alpha: float | None = None
+    """PACT's starting alpha; None takes the 99.9th percentile at calibration."""
+    delta: float = 0.0
+    """EWGS's gradient scaling factor."""
+
+    @property
+    def weights_by(self) -> str:
+        """The quantizer of the weights."""
+        return METHODS[self.method][0] if self.weight_method is None else self.weight_method
+
+    @property
+    def activations_by(self) -> str:
+        """The quantizer of the activations."""
+        return METHODS[self.method][1] if self.act_method is None else self.act_method
+
+    def check(self, where: str = "") -> None:
+        """Raise InputError for values that cannot be meant; ``where`` says whose they are."""
+        suffix = f" ({where})" if where else ""
+        for name, known in CHOICES.items():
+            _check_choice(f"{name}{suffix}", getattr(self, name), known)
+        for name in ("weight_bits", "act_bits"):
+            _check_bits(f"{name}{suffix}", getattr(self, name))
+        for name, (fits, wanted) in EXPECTED.items():
+            if not fits(value := getattr(self, name)):
+                raise InputError(f"{name}{suffix}: expected {wanted}, got {value!r}")
+        if self.weights_by == "lsq" and self.weight_bits == 1:
+            raise InputError(
+                f"weight_bits{suffix}: 1 bit has no positive code for LSQ's signed weights;"
+                " use 2 bits or more, or weight_method='dorefa' or 'ewgs'"
+            )
+
+
+def _check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
+    if value in known:
+        return
+    names = [choice for choice in known if choice is not None]
+    if not isinstance(value, str):
+        raise InputError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
+    raise unknown(name, value, names)
+
+
+def _check_bits(name: str, bits: Any) -> None:
+    if bits is None:
+        return
+    try:
+        _checks.bit_width(bits)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None

@@ -1,0 +1,81 @@
+"""The options of quantization: declared once, and every value that cannot be meant is found."""
+
+import inspect
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+import daqakd
+from daqakd import InputError
+from daqakd.quant import LayerSpec
+
+
+def test_quantize_has_every_option_with_its_default():
+    arguments = inspect.signature(daqakd.quantize).parameters
+    for field in fields(LayerSpec):
+        required = field.name in ("weight_bits", "act_bits")
+        wanted = inspect.Parameter.empty if required else field.default
+        assert arguments[field.name].default == wanted, field.name
+        assert arguments[field.name].annotation == field.type, field.name
+
+
+@pytest.mark.parametrize(
+    ("method", "weights", "activations"),
+    [("lsq", "lsq", "lsq"), ("pact", "dorefa", "pact"), ("dorefa", "dorefa", "dorefa")],
+)
+def test_a_method_names_a_pair_of_quantizers(method, weights, activations):
+    spec = LayerSpec(method=method)
+    spec.check()
+    assert (spec.weights_by, spec.activations_by) == (weights, activations)
+    assert LayerSpec(method=method, weight_method="ewgs").weights_by == "ewgs"
+    assert LayerSpec(method=method, act_method="ewgs").activations_by == "ewgs"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_bits": 9}, "^weight_bits: .*integer from 1 to 8, got 9"),
+        ({"weight_bits": True}, "^weight_bits: .*got True"),
+        ({"act_bits": 2.0}, r"^act_bits: .*got 2\.0"),
+        ({"act_bits": "2"}, "^act_bits: .*got '2'"),
+        ({"weight_bits": 1}, "^weight_bits: 1 bit has no positive code for LSQ's signed weights"),
+        ({"method": "lsqq"}, "^unknown method 'lsqq'.*Did you mean 'lsq'"),
+        ({"method": None}, "^method: expected one of lsq, pact, dorefa, ewgs, got None"),
+        ({"method": ["lsq"]}, "^method: expected one of"),
+        ({"weight_method": "pact"}, "^unknown weight_method 'pact'"),
+        ({"act_method": 3}, "^act_method: expected one of dorefa, ewgs, lsq, pact, got 3"),
+        ({"per_channel": "no"}, "^per_channel: expected True or False, got 'no'"),
+        ({"first_last": "8"}, "^unknown first_last '8'"),
+        ({"first_last": 8}, "^first_last: expected one of 8bit, fp, same, got 8"),
+        ({"rescale": "on"}, "^unknown rescale 'on'"),
+        ({"rescale": False}, "^rescale: expected one of auto, off, got False"),
+        ({"pact_alpha": 0.0}, r"^pact_alpha: expected a number above 0.*got 0\.0"),
+        ({"pact_alpha": float("inf")}, "^pact_alpha: expected"),
+        ({"pact_alpha": "6"}, "^pact_alpha: expected"),
+        ({"delta": None}, "^delta: expected a finite number, got None"),
+        ({"delta": float("nan")}, "^delta: expected"),
+        ({"delta": True}, "^delta: expected"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_found(options, message):
+    with pytest.raises(InputError, match=message):
+        LayerSpec(**options).check()
+    with pytest.raises(InputError, match=message):
+        daqakd.quantize(torch.nn.Identity(), **{"weight_bits": 2, "act_bits": 2, **options})
+
+
+def test_an_override_is_checked_with_the_layer_it_changes():
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))
+    options = {"weight_bits": 1, "act_bits": None, "method": "dorefa"}
+    overrides = {"2": {"weight_method": "lsq"}}  # the last layer has 8 bits
+    daqakd.quantize(model, overrides=overrides, **options)
+    with pytest.raises(InputError, match=r"^weight_bits \(overrides\['1'\]\): 1 bit"):
+        daqakd.quantize(model, overrides={"1": {"weight_method": "lsq"}}, **options)
+
+
+def test_numbers_of_any_kind():
+    LayerSpec(delta=0, pact_alpha=np.float32(6)).check()
+    LayerSpec(delta=torch.tensor(0.1)).check()
