@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from .._layout import dense, in_strides_of
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 
-def _ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
+@implement
+def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     x = dense(x)
     y = torch.empty_like(x)
     if x.numel():
@@ -15,7 +16,8 @@ def _ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     return y
 
 
-def _ewgs_backward(
+@implement
+def ewgs_backward(
     grad: Tensor,
     x: Tensor,
     lower: Tensor,
@@ -32,11 +34,3 @@ def _ewgs_backward(
         arguments = grad, x, lower.float(), upper.float(), dx, dlower, dupper, bits, delta, scale
         launch(x, kernels("ewgs").ewgs_backward, *arguments)
     return dx, dlower, dupper
-
-
-register(
-    {
-        "ewgs_forward": _ewgs_forward,
-        "ewgs_backward": _ewgs_backward,
-    }
-)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..._ops import REDUCTION_CODES
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 _COUNTERS: dict[tuple[int, int], Tensor] = {}
 COUNTED_IN_PLACE = 2**21  # labels that the programs of one launch may read to count them
@@ -49,7 +49,8 @@ def _kd_loss(
     launch(student, kernels("kd_loss").kd_loss, tensors, numbers, reduction)
 
 
-def _kd_loss_forward(
+@implement
+def kd_loss_forward(
     student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     *rest, with_grad = arguments
@@ -67,7 +68,8 @@ def _kd_loss_forward(
     return loss, parts, ce, kl, grad
 
 
-def _kd_loss_backward(
+@implement
+def kd_loss_backward(
     grad: Tensor, student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
 ) -> Tensor:
     result = student.new_empty(student.shape)
@@ -75,6 +77,3 @@ def _kd_loss_backward(
         outputs = None, None, None, None, result
         _kd_loss(student, teacher, labels, arguments, grad.contiguous(), outputs)
     return result
-
-
-register({"kd_loss_forward": _kd_loss_forward, "kd_loss_backward": _kd_loss_backward})
