@@ -1,6 +1,6 @@
 """The settings of ``kd_loss``, as its two ops take them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,3 +33,8 @@ class KDSettings(NamedTuple):
         """Return temperature, ``ce_weight`` and ``kd_weight``, tensors among them in ``dtype``."""
         pairs = zip(self.numbers, self.tensors, strict=True)
         return [number if tensor is None else tensor.to(dtype) for number, tensor in pairs]
+
+    def replaced(self, *tensors: Tensor | None) -> "KDSettings":
+        """Return the settings with other tensors."""
+        arguments: tuple[Any, ...] = (*self.numbers, *tensors, *self[6:])
+        return KDSettings(*arguments)
