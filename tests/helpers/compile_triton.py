@@ -25,8 +25,8 @@ import sass
 
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
-SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
-SIZES += ["copies", "group", "firsts", "starts", "programs"]
+SIZES = ["outer", "channels", "inner", "blocks", "numel", "width", "tiles", "down", "across"]
+SIZES += ["repeats", "group", "offsets", "partial_offsets", "programs"]
 SIZES += ["height", "chains", "slots", "channel_step", "pixel_step", "images", "settings"]
 SIZES += ["rows", "classes", "groups", "stride"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
@@ -67,9 +67,9 @@ TILES = {  # by what a name contains, the first that fits
         {"ROWS": 1, "BLOCK": 1024, "WHOLE": True},
         {"ROWS": 1, "BLOCK": 1024, "WHOLE": False},
     ],
-    "fold_many": [{"COUNT": LISTED, "BLOCK": 128}],
+    "reduce_many": [{"COUNT": LISTED, "BLOCK": 128}],
     "many": [{"COUNT": LISTED, "BLOCK": 1024}],
-    "fold": [{"BLOCK": 1024}],
+    "reduce": [{"BLOCK": 1024}],
     "tile": [{"ROWS": 8, "BLOCK": 128}, {"ROWS": 1, "BLOCK": 1024}, {"ROWS": 1, "BLOCK": 8192}],
     "long": [{"BLOCK": 2048}],
 }
@@ -125,7 +125,7 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
         paths = [(i, k) if i in listed else (i,) for i in even for k in range(tile["COUNT"])]
         hints = {path: [["tt.divisibility", 16]] for path in paths}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
-    warps = 4 if kernel.__name__.endswith("fold_kernel") or "COUNT" in tile else 8
+    warps = 4 if kernel.__name__.endswith("reduce_kernel") or "COUNT" in tile else 8
     if "ROWS" in tile and "COLUMNS" not in tile:
         warps = max(4, tile["BLOCK"] // 512)
     options = {"num_warps": warps, "enable_fp_fusion": False}
@@ -145,7 +145,7 @@ def variants(name: str, kernel):
     """Yield dtype, short name, constants, architecture; without --every-tile one choice each."""
     family = next(family for family in TILES if family in name)
     choices = constants(kernel, family)
-    dtypes = {"float": "fp32"} if family.startswith("fold") else DTYPES
+    dtypes = {"float": "fp32"} if family.startswith("reduce") else DTYPES
     pairs = itertools.product(dtypes.items(), ARCHITECTURES)
     for turn, ((shown, dtype), architecture) in enumerate(pairs):
         # two architectures: every other dtype starts with the next choice, so all pairs are met
