@@ -1,6 +1,6 @@
-"""Augment a batch: a different draw per image, all draws already made and written in a plan.
+"""Augment a batch, each image differently, by a plan that holds all random draws already.
 
-A plan holds numbers, no randomness: whoever follows it, on whatever device, gets the same pixels.
+A plan holds numbers and no randomness: every backend and device makes the same pixels from it.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -86,7 +86,7 @@ class Plan:
     erase: Tensor | None = None  # int32 [R, 4], (left, top, right, bottom), ends excluded
     partner: Tensor | None = None  # int64 [B], a row below R
     box: Tensor | None = None  # int32 [B, 4], as erase
-    weight: Tensor | None = None  # float32 [B], the share of the image's own label
+    weight: Tensor | None = None  # float32 [B], the weight of the image's own label
     values: Tensor | None = None  # float32 [3, 256], normalised pixel values
 
     def to(self, device: torch.device | str) -> "Plan":

@@ -37,8 +37,8 @@ def check_rows(logits: Tensor, labels: Tensor) -> None:
     _checks.floating("logits", logits)
     if logits.dim() != 2:
         raise InputError(f"logits: expected [B, C], got {tuple(logits.shape)}")
-    hard = labels.dtype == torch.int64 and labels.shape == logits.shape[:1]
-    if not hard and not (labels.is_floating_point() and labels.shape == logits.shape):
+    integers = labels.dtype == torch.int64 and labels.shape == logits.shape[:1]
+    if not integers and not (labels.is_floating_point() and labels.shape == logits.shape):
         raise InputError(
             f"labels: expected int64 [B] or probabilities [B, C] for logits"
             f" {tuple(logits.shape)}, got {labels.dtype} {tuple(labels.shape)}"

@@ -33,7 +33,7 @@ class KDLossFunction(torch.autograd.Function):
         ctx.save_for_backward(grad)
         ctx.mean = KDSettings(*settings).reduction == REDUCTION_CODES["mean"]
         ctx.mark_non_differentiable(reduced, ce, kl)
-        ctx.set_materialize_grads(False)  # no zeros for the parts
+        ctx.set_materialize_grads(False)  # no zeros for CE and KL
         return loss, reduced, ce, kl
 
     @staticmethod
@@ -67,7 +67,7 @@ class RecomputedKDLossFunction(torch.autograd.Function):
         ctx.save_for_backward(student, teacher, labels, *named.tensors)
         ctx.settings, ctx.backend = named.replaced(None, None, None), backend
         ctx.mark_non_differentiable(reduced, ce, kl)
-        ctx.set_materialize_grads(False)  # no zeros for the parts
+        ctx.set_materialize_grads(False)  # no zeros for CE and KL
         return loss, reduced, ce, kl
 
     @staticmethod

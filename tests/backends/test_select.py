@@ -71,7 +71,7 @@ def test_the_first_of_the_preference_is_chosen(monkeypatch):
 
 
 def test_the_preference_of_a_device_names_backends():
-    for rows in table.ROWS.values():
+    for rows in table.PREFERENCES.values():
         assert rows[-1].op is rows[-1].dtype is rows[-1].below is None, "the last covers the rest"
         for row in rows:
             assert set(row.order) <= set(_ops.BACKENDS)
@@ -79,15 +79,15 @@ def test_the_preference_of_a_device_names_backends():
 
 
 def test_every_row_names_a_result_that_exists():
-    sources = [row.source for rows in table.ROWS.values() for row in rows]
+    sources = [row.source for rows in table.PREFERENCES.values() for row in rows]
     sources += [source for _, source in table.TOGETHER_BELOW.values()]
     for source in sources:
         assert source == table.NOT_MEASURED or (ROOT / source).exists(), source
 
 
 def test_the_first_row_that_covers_a_call_decides(monkeypatch):
-    small = table.Row(("reference",), "", op="lsq", dtype=torch.float32, below=10)
-    monkeypatch.setitem(table.ROWS, "cpu", (small, *table.ROWS["cpu"]))
+    small = table.Preference(("reference",), "", op="lsq", dtype=torch.float32, below=10)
+    monkeypatch.setitem(table.PREFERENCES, "cpu", (small, *table.PREFERENCES["cpu"]))
     monkeypatch.setattr(select.native, "can_run", lambda *_: None)
     assert choose("lsq", torch.ones(9)) == "reference"
     assert choose("lsq", torch.ones(10)) == "native"

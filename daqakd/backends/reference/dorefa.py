@@ -47,8 +47,8 @@ def dorefa_weight_backward(
 ) -> Tensor:
     g, wide = to_accumulation_dtype(grad), to_accumulation_dtype(w)
     if bits == 1:
-        share = 0.0 if detach_max else (g * _sign(wide)).sum() / max(w.numel(), 1)
-        return like(g + share * _sign(wide), w)
+        dmean = 0.0 if detach_max else (g * _sign(wide)).sum() / max(w.numel(), 1)
+        return like(g + dmean * _sign(wide), w)
     t = torch.tanh(wide)
     dt = g / maximum
     if not detach_max:

@@ -28,7 +28,7 @@ def ewgs_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     x = dense(x)
     grad, dx = in_strides_of(grad, x), torch.empty_like(x)
-    dlower, dupper = (torch.zeros_like(end, dtype=torch.float32) for end in (lower, upper))
+    dlower, dupper = (torch.zeros_like(bound, dtype=torch.float32) for bound in (lower, upper))
     if x.numel():
         scale = None if delta_tensor is None else delta_tensor.float()
         arguments = grad, x, lower.float(), upper.float(), dx, dlower, dupper, bits, delta, scale

@@ -100,8 +100,8 @@ def ewgs_many_backward(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     x = [dense(one) for one in x]
     dx = [torch.empty_like(one) for one in x]
-    dlower = [torch.empty_like(end, dtype=torch.float32) for end in lower]
-    dupper = [torch.empty_like(end, dtype=torch.float32) for end in upper]
+    dlower = [torch.empty_like(bound, dtype=torch.float32) for bound in lower]
+    dupper = [torch.empty_like(bound, dtype=torch.float32) for bound in upper]
     scale = None if delta_tensor is None else delta_tensor.float()
     tensors = _like_each(grad, x), x, _floats(lower), _floats(upper), dx, dlower, dupper
     launch(x[0], kernels("ewgs_many").ewgs_many_backward, *tensors, bits, delta, scale)
