@@ -106,14 +106,8 @@ def _check_tensors(student: Tensor, teacher: Tensor, labels: Tensor | None) -> N
             "teacher_logits: requires a gradient, but none is given to the teacher;"
             " run it under torch.no_grad() or pass teacher_logits.detach()"
         )
-    if labels is None:
-        return
-    wanted = student.shape if labels.is_floating_point() else student.shape[:1]
-    if labels.shape != wanted or not (labels.is_floating_point() or labels.dtype == torch.int64):
-        raise InputError(
-            f"labels: expected int64 [B] or probabilities [B, C] for logits"
-            f" {tuple(student.shape)}, got {labels.dtype} {tuple(labels.shape)}"
-        )
+    if labels is not None:
+        _checks.labels(labels, student)
 
 
 def kd_loss(
