@@ -80,11 +80,10 @@ def _run_chain(
         tl.device_assert(inside, "setting: expected a row of the settings")
         code = tl.load(kind + chosen).to(tl.int32)
         if code != 0:
-            maps, factors = integer + 6 * chosen, real + 6 * chosen
             source, target = buffers + here, buffers + (n - here)
             apply(
-                source, target, table, code, lut + 256 * chosen, maps, factors, height, width,
-                BLOCK,
+                source, target, table, code, lut + 256 * chosen, integer + 6 * chosen,
+                real + 6 * chosen, height, width, BLOCK,
             )  # fmt: skip
             here = n - here
     return here
@@ -105,8 +104,7 @@ def _store_row(
             else:
                 v = tl.load(bytes + c * area + at, mask=at < area, other=0)
             if ERASE:
-                gone = _within(erase, at // width, at % width)
-                v = tl.where(gone, 0, v).to(tl.uint8)
+                v = tl.where(_within(erase, at // width, at % width), 0, v).to(tl.uint8)
             _write(y, values, v, c, at, at < area, channel_step, pixel_step)
 
 
@@ -141,8 +139,7 @@ def augment_rows_kernel(
 ):
     """One program: one row. SHARE and ERASE say whether the plan has them."""
     row = tl.program_id(0).to(tl.int64)
-    area = height * width
-    n = 3 * area
+    n = 3 * height * width
     original = scratch + row * (3 * n + TABLE)
     buffers, table = original + n, original + 3 * n
     total += row * n
