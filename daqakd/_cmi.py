@@ -1,4 +1,4 @@
-"""What the state of CMI looks like: its columns, its integers, and the logarithms read from it.
+"""The format of CMI's state: its columns, its integers, and the logarithms read from it.
 
 A sum is two int64 limbs of float64 row scalars: units of 2^-36, and of 2^-72 for the rest. Integers
 add in any order, so batches, folds and ranks merge bit for bit.
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 LIMB_BITS = 36
-EXTRA_COLUMNS = 5  # after C columns of shares: mass, entropy, cross-entropy, correct, invalid
+EXTRA_COLUMNS = 5  # after C of probabilities: mass, entropy, cross-entropy, correct, invalid
 
 
 def to_limbs(values: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def log_distribution(q: Tensor) -> Tensor:
     """Return the logarithm of distributions ``[..., C]``, exact where one class has almost all."""
     peak = q.amax(-1, keepdim=True)
     rest = torch.where(q == peak, 0.0, q).sum(-1, keepdim=True)
-    # the share 1 - rest loses a small rest; log1p(-rest) keeps it
+    # 1 - rest loses a small rest; log1p(-rest) keeps it
     normalised = (peak + rest - 1).abs() < 1e-9
     log_peak = torch.where(normalised & (rest < peak), torch.log1p(-rest), peak.log())
     return torch.where(q == peak, log_peak, q.log())

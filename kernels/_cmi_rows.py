@@ -15,8 +15,8 @@ OPTIONS = {"num_warps": 4, "maxnreg": 168, "enable_fp_fusion": False}
 
 
 @triton.jit
-def rows_here(rows, ROWS: tl.constexpr):
-    """Return this program's rows, and which of them there are."""
+def program_rows(rows, ROWS: tl.constexpr):
+    """Return this program's rows, and which of them exist."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     return row, row < rows
 
@@ -31,8 +31,8 @@ def tile(logits, row, alive, classes, first, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def part_of(whole, logits, row, alive, classes, first, WHOLE: tl.constexpr, BLOCK: tl.constexpr):
-    """Return the tile from class ``first`` on: ``whole`` rows are at hand already."""
+def tile_at(whole, logits, row, alive, classes, first, WHOLE: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the tile from class ``first`` on: ``whole`` if WHOLE, else read."""
     if WHOLE:
         z, k = whole, tl.arange(0, BLOCK)[None, :]
     else:
@@ -53,7 +53,7 @@ def summary(logits, whole, row, alive, classes, BLOCK: tl.constexpr, WHOLE: tl.c
     rest, terms = tl.zeros_like(peak), tl.zeros_like(peak)
     at, peaks = tl.zeros_like(row) + classes, tl.zeros_like(peak)
     for first in range(0, classes, BLOCK):
-        z, k = part_of(whole, logits, row, alive, classes, first, WHOLE, BLOCK)
+        z, k = tile_at(whole, logits, row, alive, classes, first, WHOLE, BLOCK)
         shifted, highest = z - peak[:, None], (z == peak[:, None]) & (k < classes)
         weight = exp64(shifted)
         terms += tl.sum(tl.where(weight == 0, 0.0, weight * shifted), 1)
@@ -73,5 +73,5 @@ def plan_for(logits: Tensor) -> dict[str, int]:
 
 
 def split_labels(labels: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return hard and soft labels, of which there is one."""
+    """Return integer labels and soft labels, one of them None."""
     return (None, labels) if labels.is_floating_point() else (labels, None)

@@ -1,108 +1,143 @@
 """What the rows of a distillation loss have in common; float32 inside, whatever is stored."""
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
 
+class Tensors(NamedTuple):
+    """What a launch reads and writes, contiguous; None for what is not there."""
+
+    student: Any  # [B, C]
+    teacher: Any  # [B, C]
+    labels: Any  # int64 [B], or None
+    soft_labels: Any  # [B, C], or None
+    temperature: Any  # [], or None: then the number
+    ce_weight: Any  # [], or None
+    kd_weight: Any  # [], or None
+    counted: Any  # int64 []: rows that are not ignored, None to count them here
+    upstream: Any  # [] or [B], None in the forward pass
+    row_sums: Any  # fp64 [programs, 2]
+    counter: Any  # int32 [], 0
+    loss: Any = None  # [] or [B], None in the backward pass
+    reduced: Any = None  # [2]: CE and KL
+    ce: Any = None  # [B]
+    kl: Any = None  # [B]
+    grad: Any = None  # [B, C], or None
+
+
+class Numbers(NamedTuple):
+    """Scalars of a launch."""
+
+    temperature: float
+    ce_weight: float
+    kd_weight: float
+    smoothing: float
+    scale: float  # of the gradient: 1 / B for a mean
+    ignore: int
+
+
 @triton.jit
-def _setting(number, tensor):
+def _value(number, tensor):
     if tensor is not None:
         number = tl.load(tensor).to(tl.float32)
     return number
 
 
 @triton.jit
-def settings(
-    temperature, ce_weight, kd_weight, temperature_tensor, ce_weight_tensor, kd_weight_tensor
-):
-    """Return 1 / T, a, and b * T."""
-    heat = _setting(temperature, temperature_tensor)
-    return (
-        1.0 / heat,
-        _setting(ce_weight, ce_weight_tensor),
-        _setting(kd_weight, kd_weight_tensor) * heat,
-    )
+def weights(tensors, numbers):
+    """Return 1 / T, ``ce_weight`` and ``kd_weight`` * T."""
+    temperature = _value(numbers.temperature, tensors.temperature)
+    ce_weight = _value(numbers.ce_weight, tensors.ce_weight)
+    return 1.0 / temperature, ce_weight, _value(numbers.kd_weight, tensors.kd_weight) * temperature
 
 
 @triton.jit
-def count_rows(labels, counted, ignore, rows, MEAN: tl.constexpr):
+def count_rows(tensors, ignore, rows, MEAN: tl.constexpr):
     """Return the rows of the mean of the cross-entropy, at least 1."""
     count = tl.maximum(rows, 1).to(tl.int64)
-    if MEAN and labels is not None:
-        if counted is not None:
-            count = tl.load(counted)
+    if MEAN and tensors.labels is not None:
+        if tensors.counted is not None:
+            count = tl.load(tensors.counted)
         else:
             found = tl.zeros([1024], tl.int32)
             for first in range(0, rows, 1024):
                 at = first + tl.arange(0, 1024)
-                found += tl.load(labels + at, mask=at < rows, other=ignore) != ignore
+                found += tl.load(tensors.labels + at, mask=at < rows, other=ignore) != ignore
             count = tl.sum(found, 0).to(tl.int64)
         count = tl.maximum(count, 1)
     return count.to(tl.float32)
 
 
 @triton.jit
-def targets(labels, weights, row, k, inside, rows, classes, smoothing, ignore):
+def targets(tensors, numbers, row, k, inside, rows, classes):
     """Return the targets of classes ``k``: 0 for ignored rows, NaN for labels beyond the classes.
 
     ``row [R, 1]``, ``k [1, K]``, ``inside [R, K]``.
     """
-    even = smoothing / classes
-    if weights is not None:
-        w = tl.load(weights + row * classes + k, mask=inside, other=0.0).to(tl.float32)
-        w = w * (1.0 - smoothing) + even
+    ignore, uniform = numbers.ignore, numbers.smoothing / classes
+    if tensors.soft_labels is not None:
+        given = tl.load(tensors.soft_labels + row * classes + k, mask=inside, other=0.0)
+        target = given.to(tl.float32) * (1.0 - numbers.smoothing) + uniform
     else:
-        y = tl.load(labels + row, mask=row < rows, other=ignore)
-        w = tl.where(k == y, 1.0 - smoothing, 0.0) + even
-        w = tl.where((y < 0) | (y >= classes), float("nan"), w)
-        w = tl.where(y == ignore, 0.0, w)
-    return tl.where(inside, w, 0.0)
+        y = tl.load(tensors.labels + row, mask=row < rows, other=ignore)
+        target = tl.where(k == y, 1.0 - numbers.smoothing, 0.0) + uniform
+        target = tl.where((y < 0) | (y >= classes), float("nan"), target)
+        target = tl.where(y == ignore, 0.0, target)
+    return tl.where(inside, target, 0.0)
 
 
 @triton.jit
-def weighted(w, z):
-    return tl.where(w == 0.0, 0.0, w * z)
+def weighted(target, z):
+    """Return the product, 0 where the target is 0 and the logit infinite."""
+    return tl.where(target == 0.0, 0.0, target * z)
 
 
 @triton.jit
 def cross_terms(teacher, z, t, inverse):
+    """Return the terms of the KL without their logarithms: teacher * (t - z) / T."""
     return tl.where(teacher == 0.0, 0.0, teacher * ((t - z) * inverse))
 
 
 @triton.jit
-def row_losses(hard, soft, teacher, cross, weight, logit):
-    """Return the CE and KL of rows from their sums."""
-    kl = cross / teacher + (tl.log(soft) - tl.log(teacher))
-    return tl.where(weight == 0.0, 0.0, weight * tl.log(hard) - logit), kl
+def row_losses(exp_sum, student_sum, teacher_sum, cross_sum, target_sum, target_logit):
+    """Return the CE and KL of rows.
+
+    ``exp_sum`` is the sum of e^z; ``student_sum``, ``teacher_sum`` are those of e^(z/T), e^(t/T).
+    """
+    kl = cross_sum / teacher_sum + (tl.log(student_sum) - tl.log(teacher_sum))
+    return tl.where(target_sum == 0.0, 0.0, target_sum * tl.log(exp_sum) - target_logit), kl
 
 
 @triton.jit
 def load_logits(x, at, inside):
+    """Return logits as float32, -inf beyond the classes."""
     return tl.load(x + at, mask=inside, other=-float("inf")).to(tl.float32)
 
 
 @triton.jit
-def upstream_factor(upstream, row, inside, scale, EACH: tl.constexpr):
+def upstream_factor(upstream, row, inside, scale, PER_ROW: tl.constexpr):
     """Return what multiplies the gradient of a row; ``scale`` is 1 / B for a mean."""
-    if EACH:
+    if PER_ROW:
         return tl.load(upstream + row, mask=inside, other=0.0).to(tl.float32)
     return tl.where(inside, tl.load(upstream).to(tl.float32) * scale, 0.0)
 
 
 @triton.jit
 def reduce_losses(
-    ce, kl, row_sums, counter, loss, parts, count, rows, a, bt2, MEAN: tl.constexpr,
-    FOLD: tl.constexpr,
-):  # fmt: skip
+    tensors, ce, kl, count, rows, ce_weight, kl_weight, MEAN: tl.constexpr, BLOCK: tl.constexpr
+):
     """Store this program's sums; the last program to come adds all up, always in one order."""
-    own, programs = tl.program_id(0), tl.num_programs(0)
-    tl.store(row_sums + 2 * own, ce)
-    tl.store(row_sums + 2 * own + 1, kl)
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    row_sums, counter = tensors.row_sums, tensors.counter
+    tl.store(row_sums + 2 * program, ce)
+    tl.store(row_sums + 2 * program + 1, kl)
     tl.debug_barrier()
     if tl.atomic_add(counter, 1, sem="acq_rel") == programs - 1:
-        ces, kls = tl.zeros([FOLD], tl.float64), tl.zeros([FOLD], tl.float64)
-        for first in range(0, programs, FOLD):
-            i = first + tl.arange(0, FOLD)
+        ces, kls = tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.float64)
+        for first in range(0, programs, BLOCK):
+            i = first + tl.arange(0, BLOCK)
             found = row_sums + 2 * i
             ces += tl.load(found, mask=i < programs, other=0.0, cache_modifier=".cg")
             kls += tl.load(found + 1, mask=i < programs, other=0.0, cache_modifier=".cg")
@@ -110,7 +145,7 @@ def reduce_losses(
         if MEAN:
             mean_ce /= count
             mean_kl /= rows
-        tl.store(parts, mean_ce)
-        tl.store(parts + 1, mean_kl)
-        tl.store(loss, a * mean_ce + bt2 * mean_kl)
+        tl.store(tensors.reduced, mean_ce)
+        tl.store(tensors.reduced + 1, mean_kl)
+        tl.store(tensors.loss, ce_weight * mean_ce + kl_weight * mean_kl)
         tl.store(counter, 0)  # as the next launch wants it

@@ -1,6 +1,6 @@
 """The tensors of a model in one launch: tuples of addresses and sizes, one entry per tensor.
 
-A tensor is rows of one parameter each; a program takes one piece of one row.
+A tensor consists of rows with one parameter each; a program takes one block of one row.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,100 +17,105 @@ OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 
 @triton.jit
-def member(values, firsts, COUNT: tl.constexpr):
-    """Return this program's entry of ``values``; ``firsts`` are the entries' first programs."""
+def entry(values, offsets, COUNT: tl.constexpr):
+    """Return the entry of ``values`` for this program's tensor.
+
+    ``offsets``: for each tensor the programs before its first.
+    """
     found = values[0]
     for i in tl.static_range(1, COUNT):
-        found = tl.where(tl.program_id(0) >= firsts[i], values[i], found)
+        found = tl.where(tl.program_id(0) >= offsets[i], values[i], found)
     return found
 
 
 @triton.jit
-def piece(inners, firsts, COUNT: tl.constexpr, BLOCK: tl.constexpr):
-    """Return the row of this program, the offsets and mask of its elements, and its unit."""
-    unit = (tl.program_id(0) - member(firsts, firsts, COUNT)).to(tl.int64)
-    inner = member(inners, firsts, COUNT)
-    pieces = tl.maximum((inner + BLOCK - 1) // BLOCK, 1)
-    row = unit // pieces
-    i = unit % pieces * BLOCK + tl.arange(0, BLOCK)
-    return row, row * inner + i, i < inner, unit
+def row_block(inner_sizes, offsets, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+    """Return this program's row, its elements' offsets and mask, and its number in the tensor."""
+    block = (tl.program_id(0) - entry(offsets, offsets, COUNT)).to(tl.int64)
+    inner = entry(inner_sizes, offsets, COUNT)
+    blocks = tl.maximum((inner + BLOCK - 1) // BLOCK, 1)
+    row = block // blocks
+    i = block % blocks * BLOCK + tl.arange(0, BLOCK)
+    return row, row * inner + i, i < inner, block
 
 
 @triton.jit
-def fold_many_kernel(
+def reduce_many_kernel(
     partials,  # all tensors' partial sums
     outs,  # per sum: [rows]
-    starts,  # per sum: where its partials begin
-    pieces,  # per sum: partials of a row
+    partial_offsets,  # per sum: of its first partial
+    blocks,  # per sum: partials of a row
     scales,  # per sum
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: one row of one sum, in fp64 and in one order."""
-    row = (tl.program_id(0) - member(firsts, firsts, COUNT)).to(tl.int64)
-    count = member(pieces, firsts, COUNT)
-    start = member(starts, firsts, COUNT) + row * count
+    """One program: one row of one sum, in fp64 and in a fixed order."""
+    row = (tl.program_id(0) - entry(offsets, offsets, COUNT)).to(tl.int64)
+    count = entry(blocks, offsets, COUNT)
+    start = entry(partial_offsets, offsets, COUNT) + row * count
     total = tl.zeros([BLOCK], tl.float64)
     for first in range(0, count, BLOCK):
         i = first + tl.arange(0, BLOCK)
         total += tl.load(partials + start + i, mask=i < count, other=0.0).to(tl.float64)
-    scaled = tl.sum(total, 0) * member(scales, firsts, COUNT)
-    tl.store(member(outs, firsts, COUNT) + row, scaled.to(tl.float32))
+    scaled = tl.sum(total, 0) * entry(scales, offsets, COUNT)
+    tl.store(entry(outs, offsets, COUNT) + row, scaled.to(tl.float32))
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tensors of one launch: which, how many rows, how long a row, and where programs begin."""
+    """Tensors of one launch."""
 
-    places: range
+    indices: range  # in the list of all tensors
     rows: tuple[int, ...]
-    inners: tuple[int, ...]
-    pieces: tuple[int, ...]
-    firsts: tuple[int, ...]
-    programs: int
+    inner_sizes: tuple[int, ...]  # elements of a row
+    blocks: tuple[int, ...]  # programs of a row
+    offsets: tuple[int, ...]  # programs before a tensor's first
+    programs: int  # of all
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What :func:`piece` takes."""
-        return self.inners, self.firsts
+        """The sizes that :func:`row_block` takes."""
+        return self.inner_sizes, self.offsets
 
     def take(self, values: Sequence) -> tuple:
         """Return the entries of a list that belong to this chunk."""
-        return tuple(values[i] for i in self.places)
+        return tuple(values[i] for i in self.indices)
 
 
-def starts_of(counts: Sequence[int]) -> tuple[int, ...]:
-    """Return the sum of all counts before each."""
-    starts = [0]
+def offsets_of(counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the exclusive sums of ``counts``, and their total."""
+    offsets = [0]
     for count in counts:
-        starts.append(starts[-1] + count)
-    return tuple(starts)
+        offsets.append(offsets[-1] + count)
+    return tuple(offsets)
 
 
 def chunks(tensors: Sequence[Tensor], rows: Sequence[int]) -> Iterator[Chunk]:
     """Cut the tensors, each with its number of rows, into launches."""
     for first in range(0, len(tensors), CHUNK):
-        places = range(first, min(first + CHUNK, len(tensors)))
-        counts = tuple(rows[i] for i in places)
-        inners = tuple(tensors[i].numel() // max(rows[i], 1) for i in places)
-        pieces = tuple(max(-(-inner // TILE), 1) for inner in inners)
-        starts = starts_of([a * b for a, b in zip(counts, pieces, strict=True)])
-        yield Chunk(places, counts, inners, pieces, starts[:-1], starts[-1])
+        indices = range(first, min(first + CHUNK, len(tensors)))
+        counts = tuple(rows[i] for i in indices)
+        inner_sizes = tuple(tensors[i].numel() // max(rows[i], 1) for i in indices)
+        blocks = tuple(max(-(-inner // TILE), 1) for inner in inner_sizes)
+        sizes = zip(counts, blocks, strict=True)
+        offsets = offsets_of([count * number for count, number in sizes])
+        programs = offsets[-1]
+        yield Chunk(indices, counts, inner_sizes, blocks, offsets[:-1], programs)
 
 
-def fold_many(
+def reduce_many(
     partials: Tensor, chunk: Chunk, outs: Sequence[Sequence[Tensor]], scales: Sequence[float]
 ) -> None:
     """Reduce a chunk's ``partials`` ``[sums, programs]`` to one value per row: ``outs[sum][i]``."""
     sums, count = len(outs), len(chunk.rows)
-    starts = [s * chunk.programs + first for s in range(sums) for first in chunk.firsts]
-    programs = starts_of(chunk.rows * sums)
-    fold_many_kernel[(programs[-1],)](
+    offsets = [s * chunk.programs + first for s in range(sums) for first in chunk.offsets]
+    programs = offsets_of(chunk.rows * sums)
+    reduce_many_kernel[(programs[-1],)](
         partials,
-        tuple(out[i] for out in outs for i in chunk.places),
-        tuple(starts),
-        chunk.pieces * sums,
+        tuple(out[i] for out in outs for i in chunk.indices),
+        tuple(offsets),
+        chunk.blocks * sums,
         chunk.take(scales) * sums,
         programs[:-1],
         COUNT=sums * count,
@@ -121,5 +126,5 @@ def fold_many(
 
 
 def new_partials(model: Tensor, chunk: Chunk, sums: int) -> Tensor:
-    """Return room for a chunk's partial sums, float32."""
+    """Return an empty float32 tensor for a chunk's partial sums."""
     return torch.empty(sums * chunk.programs, dtype=torch.float32, device=model.device)

@@ -36,7 +36,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Runs:
-    """One program: a piece of a long run, or several whole short runs, of one channel."""
+    """One program: a block of a long run, or several whole short runs, of one channel."""
 
     view: View
 
@@ -51,8 +51,8 @@ class Runs:
         return min(TILE // self.block, triton.next_power_of_2(self.view.outer))
 
     @property
-    def pieces(self) -> int:
-        """Programs that share one run."""
+    def blocks(self) -> int:
+        """Programs of one run."""
         return triton.cdiv(self.view.inner, self.block)
 
     @property
@@ -63,17 +63,17 @@ class Runs:
     @property
     def across(self) -> int:
         """Columns of the matrix of partial sums."""
-        return self.view.channels * self.pieces
+        return self.view.channels * self.blocks
 
     @property
-    def fold(self) -> tuple[int, int, int, int, int]:
-        """Arguments of :func:`fold_kernel`."""
-        return self.down, self.across, 1, self.view.channels, self.pieces
+    def partials(self) -> tuple[int, int, int, int, int]:
+        """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
+        return self.down, self.across, 1, self.view.channels, self.blocks
 
 
 @dataclass(frozen=True)
 class Flat:
-    """One program: TILE elements, whoever's they are."""
+    """One program: TILE elements in memory order, of any channels."""
 
     view: View
 
@@ -83,8 +83,8 @@ class Flat:
         return triton.cdiv(self.view.numel, TILE)
 
     @property
-    def fold(self) -> tuple[int, int, int, int, int]:
-        """Arguments of :func:`fold_kernel`."""
+    def partials(self) -> tuple[int, int, int, int, int]:
+        """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
         return self.down, 1, 1, 1, 1
 
 
@@ -95,7 +95,7 @@ class Columns:
     view: View
 
     @property
-    def copies(self) -> int:
+    def repeats(self) -> int:
         """How often the channels repeat along a row; makes rows start on 16-byte addresses."""
         period = self.view.channels * self.view.inner
         step = 16 // gcd(period, 16)
@@ -104,7 +104,7 @@ class Columns:
     @property
     def width(self) -> int:
         """Columns of the matrix."""
-        return self.view.channels * self.view.inner * self.copies
+        return self.view.channels * self.view.inner * self.repeats
 
     @property
     def tiles(self) -> int:
@@ -117,28 +117,28 @@ class Columns:
         return triton.cdiv(triton.cdiv(self.view.numel, self.width), ROWS)
 
     @property
-    def fold(self) -> tuple[int, int, int, int, int]:
-        """Arguments of :func:`fold_kernel`."""
-        return self.down, self.width, self.copies, self.view.channels, self.view.inner
+    def partials(self) -> tuple[int, int, int, int, int]:
+        """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
+        return self.down, self.width, self.repeats, self.view.channels, self.view.inner
 
 
 @triton.jit
-def run_tile(outer, channels, inner, pieces, RUNS: tl.constexpr, BLOCK: tl.constexpr):
+def run_tile(outer, channels, inner, blocks, RUNS: tl.constexpr, BLOCK: tl.constexpr):
     """Return the channel of this program, and the offsets and mask of its elements."""
-    unit = tl.program_id(0).to(tl.int64)
-    row, place = unit // (channels * pieces), unit % (channels * pieces)
-    channel = place // pieces
+    program = tl.program_id(0).to(tl.int64)
+    row, column = program // (channels * blocks), program % (channels * blocks)
+    channel = column // blocks
     run = row * RUNS + tl.arange(0, RUNS)[:, None]
-    i = place % pieces * BLOCK + tl.arange(0, BLOCK)[None, :]
+    i = column % blocks * BLOCK + tl.arange(0, BLOCK)[None, :]
     return channel, (run * channels + channel) * inner + i, (run < outer) & (i < inner)
 
 
 @triton.jit
 def column_tile(width, tiles, channels, inner, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Return this program's columns, their channels, its row of tiles, its elements' offsets."""
-    unit = tl.program_id(0).to(tl.int64)
-    tile = unit // tiles
-    column = unit % tiles * COLUMNS + tl.arange(0, COLUMNS)
+    program = tl.program_id(0).to(tl.int64)
+    tile = program // tiles
+    column = program % tiles * COLUMNS + tl.arange(0, COLUMNS)
     row = tile * ROWS + tl.arange(0, ROWS)
     return column, column // inner % channels, tile, row[:, None] * width + column[None, :]
 
@@ -168,12 +168,12 @@ def load_codes(mask, at, inside, BITS: tl.constexpr):
 
 
 @triton.jit
-def fold_kernel(
-    partials,  # [down, copies, channels, group]
+def reduce_kernel(
+    partials,  # [down, repeats, channels, group]
     out,  # [channels]
     down,
     across,
-    copies,
+    repeats,
     channels,
     group,
     scale,
@@ -182,21 +182,21 @@ def fold_kernel(
     """Sum the partial sums of one channel, in fp64: it costs nothing at this size."""
     channel = tl.program_id(0).to(tl.int64)
     total = tl.zeros([BLOCK], tl.float64)
-    for first in range(0, down * copies * group, BLOCK):
+    for first in range(0, down * repeats * group, BLOCK):
         i = first + tl.arange(0, BLOCK).to(tl.int64)
-        row, rest = i // (copies * group), i % (copies * group)
-        place = (rest // group * channels + channel) * group + rest % group
-        some = tl.load(partials + row * across + place, mask=row < down, other=0.0)
-        total += some.to(tl.float64)
+        row, rest = i // (repeats * group), i % (repeats * group)
+        column = (rest // group * channels + channel) * group + rest % group
+        found = tl.load(partials + row * across + column, mask=row < down, other=0.0)
+        total += found.to(tl.float64)
     tl.store(out + channel, (tl.sum(total, 0) * scale).to(tl.float32))
 
 
-def fold(
+def reduce(
     plan: Runs | Columns | Flat, partials: torch.Tensor, scale: float, out: torch.Tensor
 ) -> torch.Tensor:
     """Reduce ``partials`` to one sum per channel, times ``scale``, into ``out``."""
     block = min(1024, triton.next_power_of_2(partials.numel() // plan.view.channels))
-    fold_kernel[(plan.view.channels,)](
-        partials, out, *plan.fold, scale, BLOCK=block, num_warps=4, enable_fp_fusion=False
+    reduce_kernel[(plan.view.channels,)](
+        partials, out, *plan.partials, scale, BLOCK=block, num_warps=4, enable_fp_fusion=False
     )
     return out

@@ -6,38 +6,19 @@ Each reads ``source`` and writes ``target``, BLOCK pixels of a channel at a time
 import triton
 import triton.language as tl
 
-from ._maths import half_even
+from ._geometry import affine, fixed, pixel
 
 LUT, EQUALIZE, FIXED, NEAREST, BILINEAR = (tl.constexpr(code) for code in range(1, 6))
 AUTOCONTRAST_PIL, CONTRAST_PIL, COLOR_PIL, SHARPNESS_PIL = (
     tl.constexpr(code) for code in range(6, 10)
 )
 AUTOCONTRAST, CONTRAST, COLOR, SHARPNESS = (tl.constexpr(code) for code in range(10, 14))
-RIM = tl.constexpr(2)  # a place further outside is moved here: positions stay small
-
-
-@triton.jit
-def _fused(a, b, c):
-    """Return a * b + c rounded to float32; by float64, for the interpreter has no fma."""
-    return (a.to(tl.float64) * b + c).to(tl.float32)
 
 
 @triton.jit
 def truncated(v):
     """Round toward zero after clipping to a byte; NaN becomes 0."""
     return tl.where(v > 0, tl.where(v < 255, v, 255), 0).to(tl.int32).to(tl.uint8)
-
-
-@triton.jit
-def _onto_rim(place, side):
-    return tl.where(place > -RIM, tl.where(place < side, place, side), -RIM)
-
-
-@triton.jit
-def _pixel(source, y, x, height, width, mask):
-    """Return pixels of a channel as int32, 0 outside."""
-    inside = mask & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return tl.load(source + y * width + x, mask=inside, other=0).to(tl.int32)
 
 
 @triton.jit
@@ -169,71 +150,14 @@ def _sharpness(source, target, factors, height, width, PIL: tl.constexpr, BLOCK:
             y, x, mask = at // width, at % width, at < area
             v = tl.load(channel + at, mask=mask, other=0).to(tl.int32)
             total = 4 * v
-            for place in range(9):
-                above, left = y + place // 3 - 1, x + place % 3 - 1
-                total += _pixel(channel, above, left, height, width, mask)
+            for neighbour in range(9):
+                above, left = y + neighbour // 3 - 1, x + neighbour % 3 - 1
+                total += pixel(channel, above, left, height, width, mask)
             inner = (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
             mean = tl.where(inner, (2 * total + 13) // 26, v).to(tl.float32)
             sharp = _blended(v.to(tl.float32), mean, factor, rest, PIL)
             small = (height < 3) | (width < 3)
             tl.store(target + c * area + at, tl.where(small, v.to(tl.uint8), sharp), mask=mask)
-
-
-@triton.jit
-def _fixed(source, target, map, height, width, BLOCK: tl.constexpr):
-    area = height * width
-    for start in range(0, area, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        y, x = at // width, at % width
-        column = (tl.load(map) * x + tl.load(map + 1) * y + tl.load(map + 2)) >> 16
-        row = (tl.load(map + 3) * x + tl.load(map + 4) * y + tl.load(map + 5)) >> 16
-        row, column = _onto_rim(row, height), _onto_rim(column, width)
-        for c in range(3):
-            v = _pixel(source + c * area, row, column, height, width, at < area)
-            tl.store(target + c * area + at, v.to(tl.uint8), mask=at < area)
-
-
-@triton.jit
-def _grid(map, x, y, side):
-    """Return where output pixels lie along an axis, by torchvision's affine grid."""
-    at = _fused(y, tl.load(map + 1), x * tl.load(map)) + tl.load(map + 2)
-    half = side.to(tl.float32) * 0.5
-    return _onto_rim(_fused(at + 1.0, half, -0.5), side.to(tl.float32))
-
-
-@triton.jit
-def _from_middle(place, side):
-    return place.to(tl.float32) - (side - 1).to(tl.float32) * 0.5
-
-
-@triton.jit
-def _affine(source, target, map, height, width, SMOOTH: tl.constexpr, BLOCK: tl.constexpr):
-    area = height * width
-    for start in range(0, area, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        mask = at < area
-        x, y = _from_middle(at % width, width), _from_middle(at // width, height)
-        right, down = _grid(map, x, y, width), _grid(map + 3, x, y, height)
-        if SMOOTH:
-            top, left = tl.floor(down), tl.floor(right)
-            s, e = down - top, right - left
-            north, west = 1.0 - s, 1.0 - e
-        else:
-            top, left = half_even(down), half_even(right)
-        row, column = top.to(tl.int32), left.to(tl.int32)
-        for c in range(3):
-            channel = source + c * area
-            v = _pixel(channel, row, column, height, width, mask)
-            if SMOOTH:
-                total = v.to(tl.float32) * (north * west)
-                near = _pixel(channel, row, column + 1, height, width, mask)
-                total = _fused(near, (north * e).to(tl.float64), total)
-                near = _pixel(channel, row + 1, column, height, width, mask)
-                total = _fused(near, (s * west).to(tl.float64), total)
-                near = _pixel(channel, row + 1, column + 1, height, width, mask)
-                total = _fused(near, (s * e).to(tl.float64), total)
-                v = half_even(total).to(tl.int32)
-            tl.store(target + c * area + at, v.to(tl.uint8), mask=mask)
 
 
 @triton.jit
@@ -245,11 +169,11 @@ def apply(source, target, table, kind, lut, integer, real, height, width, BLOCK:
     elif kind == EQUALIZE:
         _equalize(source, target, table, area, BLOCK)
     elif kind == FIXED:
-        _fixed(source, target, integer, height, width, BLOCK)
+        fixed(source, target, integer, height, width, BLOCK)
     elif kind == NEAREST:
-        _affine(source, target, real, height, width, False, BLOCK)
+        affine(source, target, real, height, width, False, BLOCK)
     elif kind == BILINEAR:
-        _affine(source, target, real, height, width, True, BLOCK)
+        affine(source, target, real, height, width, True, BLOCK)
     elif kind == AUTOCONTRAST_PIL:
         _autocontrast(source, target, table, area, True, BLOCK)
     elif kind == CONTRAST_PIL:

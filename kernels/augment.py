@@ -1,4 +1,4 @@
-"""Augmentation by a plan: one program per image, which goes to and fro between two buffers."""
+"""Augmentation by a plan: one program per image, whose operations alternate between two buffers."""
 
 from typing import Any
 
@@ -39,10 +39,10 @@ def _copy(source, target, count, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _add_chain(source, total, share, count, FIRST: tl.constexpr, BLOCK: tl.constexpr):
+def _add_chain(source, total, weight, count, FIRST: tl.constexpr, BLOCK: tl.constexpr):
     for start in range(0, count, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        part = share * tl.load(source + at, mask=at < count, other=0).to(tl.float32)
+        part = weight * tl.load(source + at, mask=at < count, other=0).to(tl.float32)
         if not FIRST:
             part = tl.load(total + at, mask=at < count) + part
         tl.store(total + at, part, mask=at < count)
@@ -63,6 +63,49 @@ def _write(y, values, v, c, at, mask, channel_step, pixel_step):
     else:
         found = tl.load(values + c * 256 + v.to(tl.int32))
         tl.store(address, found.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _run_chain(
+    buffers, table, chosen_rows, settings, kind, lut, integer, real, height, width, slots,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Apply ``slots`` settings to the first of two buffers; return which one has the result."""
+    n = 3 * height * width
+    here = 0
+    for s in range(slots):
+        tl.debug_barrier()
+        chosen = tl.load(chosen_rows + s).to(tl.int64)
+        inside = (chosen >= 0) & (chosen < settings)
+        tl.device_assert(inside, "setting: expected a row of the settings")
+        code = tl.load(kind + chosen).to(tl.int32)
+        if code != 0:
+            source, target = buffers + here, buffers + (n - here)
+            apply(
+                source, target, table, code, lut + 256 * chosen, integer + 6 * chosen,
+                real + 6 * chosen, height, width, BLOCK,
+            )  # fmt: skip
+            here = n - here
+    return here
+
+
+@triton.jit
+def _store_row(
+    y, bytes, total, values, erase, height, width, channel_step, pixel_step, SHARE: tl.constexpr,
+    ERASE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Store a finished image: the sum of its chains if SHARE, else its bytes."""
+    area = height * width
+    for start in range(0, area, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        for c in range(3):
+            if SHARE:
+                v = truncated(tl.load(total + c * area + at, mask=at < area, other=0.0))
+            else:
+                v = tl.load(bytes + c * area + at, mask=at < area, other=0)
+            if ERASE:
+                v = tl.where(_within(erase, at // width, at % width), 0, v).to(tl.uint8)
+            _write(y, values, v, c, at, at < area, channel_step, pixel_step)
 
 
 @triton.jit(do_not_specialize_on_alignment=ROWS)
@@ -90,14 +133,13 @@ def augment_rows_kernel(
     slots,
     channel_step,
     pixel_step,
-    SHARES: tl.constexpr,
+    SHARE: tl.constexpr,
     ERASE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: one row. SHARES and ERASE say whether the plan has them."""
+    """One program: one row. SHARE and ERASE say whether the plan has them."""
     row = tl.program_id(0).to(tl.int64)
-    area = height * width
-    n = 3 * area
+    n = 3 * height * width
     original = scratch + row * (3 * n + TABLE)
     buffers, table = original + n, original + 3 * n
     total += row * n
@@ -106,43 +148,25 @@ def augment_rows_kernel(
     image = pixels + which * n
     _crop(image, original, crop + 2 * row, tl.load(flip + row), height, width, BLOCK)
     tl.debug_barrier()
-    if SHARES:
+    if SHARE:
         share += row * (1 + chains)
         _add_chain(original, total, tl.load(share), n, True, BLOCK)
     here = 0
     for c in range(chains):
         tl.debug_barrier()
-        here *= 0
         _copy(original, buffers, n, BLOCK)
-        for s in range(slots):
-            tl.debug_barrier()
-            chosen = tl.load(setting + (row * chains + c) * slots + s).to(tl.int64)
-            inside = (chosen >= 0) & (chosen < settings)
-            tl.device_assert(inside, "setting: expected a row of the settings")
-            code = tl.load(kind + chosen).to(tl.int32)
-            if code != 0:
-                maps, factors = integer + 6 * chosen, real + 6 * chosen
-                source, target = buffers + here, buffers + (n - here)
-                apply(
-                    source, target, table, code, lut + 256 * chosen, maps, factors, height, width,
-                    BLOCK,
-                )  # fmt: skip
-                here = n - here
+        here = _run_chain(
+            buffers, table, setting + (row * chains + c) * slots, settings, kind, lut, integer,
+            real, height, width, slots, BLOCK,
+        )  # fmt: skip
         tl.debug_barrier()
-        if SHARES:
+        if SHARE:
             _add_chain(buffers + here, total, tl.load(share + 1 + c), n, False, BLOCK)
     tl.debug_barrier()
-    for start in range(0, area, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        for c in range(3):
-            if SHARES:
-                v = truncated(tl.load(total + c * area + at, mask=at < area, other=0.0))
-            else:
-                v = tl.load(buffers + here + c * area + at, mask=at < area, other=0)
-            if ERASE:
-                gone = _within(erase + 4 * row, at // width, at % width)
-                v = tl.where(gone, 0, v).to(tl.uint8)
-            _write(y + row * n, values, v, c, at, at < area, channel_step, pixel_step)
+    _store_row(
+        y + row * n, buffers + here, total, values, erase + 4 * row, height, width, channel_step,
+        pixel_step, SHARE, ERASE, BLOCK,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize_on_alignment=ROWS)
@@ -150,7 +174,7 @@ def augment_mix_kernel(
     bytes,  # [rows, 3, height, width]
     partner,  # [outputs]
     box,  # [outputs, 4]
-    kept,  # [outputs], the share of the own image
+    kept,  # [outputs]: weight of the own image
     values,  # [3, 256]
     y,  # [outputs, 3, height, width], any order of the last three
     rows,
@@ -176,9 +200,9 @@ def augment_mix_kernel(
             v = tl.where(_within(box + 4 * image, at // width, at % width), theirs, mine)
             _write(y, values, v, c, at, mask, channel_step, pixel_step)
         else:
-            share = tl.load(kept + image)
-            first = share * tl.load(values + c * 256 + mine.to(tl.int32))
-            second = (1.0 - share) * tl.load(values + c * 256 + theirs.to(tl.int32))
+            weight = tl.load(kept + image)
+            first = weight * tl.load(values + c * 256 + mine.to(tl.int32))
+            second = (1.0 - weight) * tl.load(values + c * 256 + theirs.to(tl.int32))
             address = y + c * channel_step + at * pixel_step
             tl.store(address, (first + second).to(y.dtype.element_ty), mask=mask)
 
@@ -204,7 +228,7 @@ def augment_rows(
     total = real if share is None else real.new_empty(rows * 3 * area)
     absent: Any = [real if t is None else t for t in (share, erase, values)]
     shape = len(pixels), len(kind), height, width, chains, slots, *_steps(y, area)
-    flags = {"SHARES": share is not None, "ERASE": erase is not None, "BLOCK": BLOCK}
+    flags = {"SHARE": share is not None, "ERASE": erase is not None, "BLOCK": BLOCK}
     augment_rows_kernel[rows,](*plan, *absent, scratch, total, y, *shape, **flags, **OPTIONS)
 
 

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._cmi_rows import OPTIONS, plan_for, rows_here, split_labels, summary, tile
+from ._cmi_rows import OPTIONS, plan_for, program_rows, split_labels, summary, tile
 from ._maths import exp64, log1p64, log64
 
 
@@ -26,10 +26,10 @@ def _reference(
         k = first + tl.arange(0, BLOCK)[None, :]
         mix = tl.zeros([ROWS, BLOCK], tl.float64)
         for y in range(classes):
-            share = tl.load(soft + row * classes + y, mask=alive, other=0.0)
-            if tl.max((share != 0).to(tl.int32), 0) > 0:
+            weight = tl.load(soft + row * classes + y, mask=alive, other=0.0)
+            if tl.max((weight != 0).to(tl.int32), 0) > 0:
                 q = tl.load(centroids + y * stride + k, mask=k < classes, other=0.0)
-                mix += share[:, None] * q
+                mix += weight[:, None] * q
     else:
         mix = _centroid(centroids, alive, label, classes, stride, first, BLOCK)
     return mix
@@ -37,7 +37,7 @@ def _reference(
 
 @triton.jit
 def _peak(centroids, alive, label, classes, stride, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Return the largest share of a centroid and its ln: 1 - rest would lose a small rest."""
+    """Return a centroid's largest probability and its ln; 1 - rest would lose a small rest."""
     # reduced after the loops: Triton 3.8 fails on a reduction in a loop that is used twice
     most, others = tl.zeros([ROWS, BLOCK], tl.float64), tl.zeros([ROWS, BLOCK], tl.float64)
     for first in range(0, classes, BLOCK):
@@ -53,7 +53,7 @@ def _peak(centroids, alive, label, classes, stride, ROWS: tl.constexpr, BLOCK: t
 
 
 @triton.jit
-def _shares_and_gaps(
+def _probabilities_and_gaps(
     logits, soft, centroids, row, alive, label, most, log_most, peak, reciprocal, log_total,
     classes, stride, first, SOFT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -73,7 +73,7 @@ def _divergence(
     logits, hard, soft, centroids, row, alive, classes, stride,
     SOFT: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Return the divergence of rows and what :func:`_shares_and_gaps` needs to know of them."""
+    """Return the divergence of rows and what :func:`_probabilities_and_gaps` needs."""
     whole, _ = tile(logits, row, alive, classes, 0, BLOCK)
     peak, _, reciprocal, log_total, _ = summary(logits, whole, row, alive, classes, BLOCK, WHOLE)
     label, most, log_most = tl.zeros_like(row), tl.zeros_like(peak), tl.zeros_like(peak)
@@ -85,7 +85,7 @@ def _divergence(
         most, log_most = _peak(centroids, alive, label, classes, stride, ROWS, BLOCK)
     result = tl.zeros_like(peak)
     for first in range(0, classes, BLOCK):
-        p, gap = _shares_and_gaps(
+        p, gap = _probabilities_and_gaps(
             logits, soft, centroids, row, alive, label, most, log_most, peak, reciprocal, log_total,
             classes, stride, first, SOFT, ROWS, BLOCK,
         )  # fmt: skip
@@ -109,7 +109,7 @@ def cmi_divergence_rows_kernel(
     BLOCK: tl.constexpr,
 ):
     """Write the divergence of ROWS rows to their references; NaN for a label out of range."""
-    row, alive = rows_here(rows, ROWS)
+    row, alive = program_rows(rows, ROWS)
     result, _, _, _, _, _, _ = _divergence(
         logits, hard, soft, centroids, row, alive, classes, stride, SOFT, WHOLE, ROWS, BLOCK
     )
@@ -133,13 +133,13 @@ def cmi_divergence_backward_rows_kernel(
     BLOCK: tl.constexpr,
 ):
     """Write dL/dz = g * p * (gap - divergence) of ROWS rows."""
-    row, alive = rows_here(rows, ROWS)
+    row, alive = program_rows(rows, ROWS)
     result, label, most, log_most, peak, reciprocal, log_total = _divergence(
         logits, hard, soft, centroids, row, alive, classes, stride, SOFT, WHOLE, ROWS, BLOCK
     )
     g = tl.load(row_grad + row, mask=alive, other=0.0)
     for first in range(0, classes, BLOCK):
-        p, gap = _shares_and_gaps(
+        p, gap = _probabilities_and_gaps(
             logits, soft, centroids, row, alive, label, most, log_most, peak, reciprocal, log_total,
             classes, stride, first, SOFT, ROWS, BLOCK,
         )  # fmt: skip

@@ -1,14 +1,14 @@
 """Sums behind CMI [MCMI].
 
 Sums of rows are integers, so they add up to the same bits in any order; a row adds nothing to a
-class whose share of it is below 2^-73.
+class whose probability times the row's weight is below 2^-73.
 """
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._cmi_rows import OPTIONS, part_of, plan_for, rows_here, split_labels, summary, tile
+from ._cmi_rows import OPTIONS, plan_for, program_rows, split_labels, summary, tile, tile_at
 from ._maths import INTEGERS, exp64
 
 EXTRA = tl.constexpr(5)  # mass, entropy, cross-entropy, correct, invalid
@@ -39,22 +39,23 @@ def _extra(label, at, entropy, cross_entropy, valid):
 
 @triton.jit
 def _add_class(
-    state, logits, whole, row, counted, valid, part, label, share, peak, at, reciprocal,
+    state, logits, whole, row, counted, valid, group, label, weight, peak, at, reciprocal,
     log_total, entropy, classes, WHOLE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add the ``counted`` rows, each times its share, to the sums of each one's label."""
-    sums = state + (part * classes + label) * ((classes + EXTRA) * 2)
-    own = tl.load(logits + row * classes + label, mask=counted, other=0.0).to(tl.float64)
-    surprise = log_total - (own - peak)
-    surprise = tl.where(surprise > LARGEST_CROSS_ENTROPY, LARGEST_CROSS_ENTROPY, surprise)
-    extra, column = _extra(label, at, entropy, surprise, valid)
-    place = sums[:, None] + 2 * (classes + column)
-    _add(place, extra * share[:, None], counted[:, None] & (column < EXTRA))
+    """Add the ``counted`` rows, each times its weight, to the sums of each one's label."""
+    sums = state + (group * classes + label) * ((classes + EXTRA) * 2)
+    logit = tl.load(logits + row * classes + label, mask=counted, other=0.0).to(tl.float64)
+    cross_entropy = log_total - (logit - peak)
+    too_large = cross_entropy > LARGEST_CROSS_ENTROPY
+    cross_entropy = tl.where(too_large, LARGEST_CROSS_ENTROPY, cross_entropy)
+    extra, column = _extra(label, at, entropy, cross_entropy, valid)
+    address = sums[:, None] + 2 * (classes + column)
+    _add(address, extra * weight[:, None], counted[:, None] & (column < EXTRA))
     for first in range(0, classes, BLOCK):
-        z, k = part_of(whole, logits, row, counted, classes, first, WHOLE, BLOCK)
+        z, k = tile_at(whole, logits, row, counted, classes, first, WHOLE, BLOCK)
         p = exp64(z - peak[:, None]) * reciprocal[:, None]
         inside = (counted & valid)[:, None] & (k < classes)
-        _add(sums[:, None] + 2 * k, p * share[:, None], inside)
+        _add(sums[:, None] + 2 * k, p * weight[:, None], inside)
 
 
 @triton.jit
@@ -74,33 +75,33 @@ def cmi_update_rows_kernel(
     BLOCK: tl.constexpr,
 ):
     """Add ROWS rows to the sums of their classes; a label out of range makes a row invalid."""
-    row, alive = rows_here(rows, ROWS)
+    row, alive = program_rows(rows, ROWS)
     whole, _ = tile(logits, row, alive, classes, 0, BLOCK)
     peak, at, reciprocal, log_total, entropy = summary(
         logits, whole, row, alive, classes, BLOCK, WHOLE
     )
-    part, mass = tl.zeros_like(row), tl.zeros_like(peak) + 1.0
+    group, row_weight = tl.zeros_like(row), tl.zeros_like(peak) + 1.0
     if group_of is not None:
-        part = tl.load(group_of + row, mask=alive, other=0)
+        group = tl.load(group_of + row, mask=alive, other=0)
     if weight is not None:
-        mass = tl.load(weight + row, mask=alive, other=0.0)
-    known = (part >= 0) & (part < groups)
-    part, valid = tl.where(known, part, 0), known & (entropy == entropy)
+        row_weight = tl.load(weight + row, mask=alive, other=0.0)
+    known = (group >= 0) & (group < groups)
+    group, valid = tl.where(known, group, 0), known & (entropy == entropy)
     if SOFT:
         for y in range(classes):
-            share = mass * tl.load(soft + row * classes + y, mask=alive, other=0.0)
-            counted = alive & (share != 0)
+            class_weight = row_weight * tl.load(soft + row * classes + y, mask=alive, other=0.0)
+            counted = alive & (class_weight != 0)
             if tl.max(counted.to(tl.int32), 0) > 0:
                 _add_class(
-                    state, logits, whole, row, counted, valid, part, tl.zeros_like(row) + y, share,
-                    peak, at, reciprocal, log_total, entropy, classes, WHOLE, BLOCK,
+                    state, logits, whole, row, counted, valid, group, tl.zeros_like(row) + y,
+                    class_weight, peak, at, reciprocal, log_total, entropy, classes, WHOLE, BLOCK,
                 )  # fmt: skip
     else:
         label = tl.load(hard + row, mask=alive, other=0)
         known = (label >= 0) & (label < classes)
         _add_class(
-            state, logits, whole, row, alive, valid & known, part, tl.where(known, label, 0), mass,
-            peak, at, reciprocal, log_total, entropy, classes, WHOLE, BLOCK,
+            state, logits, whole, row, alive, valid & known, group, tl.where(known, label, 0),
+            row_weight, peak, at, reciprocal, log_total, entropy, classes, WHOLE, BLOCK,
         )  # fmt: skip
 
 

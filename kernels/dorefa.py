@@ -5,8 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._dorefa import dorefa_gradient, dorefa_maximum_gradient, dorefa_sign, dorefa_value
 from ._maths import clip, half_even, tanh
-from ._partition import OPTIONS, TILE, Flat, View, flat_tile, fold, load_codes, store_mask
+from ._partition import OPTIONS, TILE, Flat, View, flat_tile, load_codes, reduce, store_mask
 
 
 @triton.jit
@@ -44,36 +45,6 @@ def dorefa_activation_backward_flat_kernel(
 
 
 @triton.jit
-def dorefa_sign(w):
-    """Return the sign with sign(0) = +1; NaN stays NaN."""
-    return tl.where(w < 0, -1.0, tl.where(w >= 0, 1.0, w))
-
-
-@triton.jit
-def dorefa_value(w, maximum, levels):
-    """Return w quantized, given max|tanh(w)|."""
-    # the tanh of zeros is 0: any other divisor gives them the code nearest 0
-    unit = tl.div_rn(tanh(w), tl.where(maximum == 0.0, 1.0, 2.0 * maximum)) + 0.5
-    return 2.0 * tl.div_rn(half_even(unit * levels), levels) - 1.0
-
-
-@triton.jit
-def dorefa_share(sum, count, maximum):
-    """Return what each of the largest weights gets of the maximum's gradient."""
-    divisor = tl.where(maximum == 0.0, 1.0, maximum)
-    return tl.div_rn(tl.div_rn(-sum, divisor * divisor), count)
-
-
-@triton.jit
-def dorefa_gradient(g, w, maximum, share):
-    """Return dw; the largest weights also get ``share``, 0 when the maximum is detached."""
-    t = tanh(w)
-    slope = tl.div_rn(g, tl.where(maximum == 0.0, 1.0, maximum))
-    slope += tl.where(tl.abs(t) == maximum, dorefa_sign(t) * share, 0.0)
-    return tl.where(maximum == 0.0, 0.0, slope * (1.0 - t * t))
-
-
-@triton.jit
 def dorefa_largest_flat_kernel(
     w,  # [numel]
     largest,  # int32 [programs]
@@ -88,7 +59,7 @@ def dorefa_largest_flat_kernel(
 
 
 @triton.jit
-def dorefa_maximum_fold_kernel(
+def dorefa_maximum_reduce_kernel(
     largest,  # int32 [programs]
     out,  # []
     down,
@@ -110,7 +81,7 @@ def dorefa_signed_sum_flat_kernel(
     numel,
     BLOCK: tl.constexpr,
 ):
-    """One program: a share of sum(grad * sign(w)); with grad = w it is sum|w|."""
+    """One program: a partial sum of grad * sign(w); with grad = w it is that of |w|."""
     at = flat_tile(BLOCK)
     g = tl.load(grad + at, mask=at < numel, other=0.0).to(tl.float32)
     v = tl.load(w + at, mask=at < numel, other=0.0).to(tl.float32)
@@ -145,7 +116,7 @@ def dorefa_maximum_backward_flat_kernel(
     numel,
     BLOCK: tl.constexpr,
 ):
-    """One program: shares of sum(grad * tanh(w)) and of the number of largest weights."""
+    """One program: partial sums of grad * tanh(w) and of the number of largest weights."""
     at = flat_tile(BLOCK)
     inside = at < numel
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
@@ -171,16 +142,16 @@ def dorefa_weight_backward_flat_kernel(
     at = flat_tile(BLOCK)
     g = tl.load(grad + at, mask=at < numel, other=0.0).to(tl.float32)
     v = tl.load(w + at, mask=at < numel, other=0.0).to(tl.float32)
-    share = 0.0
+    extra = 0.0
     if sums is not None:
-        share = tl.load(sums)
+        extra = tl.load(sums)
     if BINARY:
-        gradient = g + dorefa_sign(v) * share
+        gradient = g + dorefa_sign(v) * extra
     else:
         size = tl.load(maximum)
         if sums is not None:
-            share = dorefa_share(share, tl.load(counts), size)
-        gradient = dorefa_gradient(g, v, size, share)
+            extra = dorefa_maximum_gradient(extra, tl.load(counts), size)
+        gradient = dorefa_gradient(g, v, size, extra)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=at < numel)
 
 
@@ -207,14 +178,14 @@ def _signed_mean(grad: Tensor, w: Tensor, out: Tensor) -> Tensor:
     plan = _plan(w)
     partials = out.new_empty(plan.down)
     dorefa_signed_sum_flat_kernel[(plan.down,)](grad, w, partials, w.numel(), BLOCK=TILE, **OPTIONS)
-    return fold(plan, partials, 1.0 / w.numel(), out)
+    return reduce(plan, partials, 1.0 / w.numel(), out)
 
 
 def _maximum(w: Tensor, out: Tensor) -> None:
     plan = _plan(w)
     largest = w.new_empty(plan.down, dtype=torch.int32)
     dorefa_largest_flat_kernel[(plan.down,)](w, largest, w.numel(), BLOCK=TILE, **OPTIONS)
-    dorefa_maximum_fold_kernel[(1,)](
+    dorefa_maximum_reduce_kernel[(1,)](
         largest, out, plan.down, BLOCK=1024, num_warps=4, enable_fp_fusion=False
     )
 
@@ -236,8 +207,8 @@ def _maximum_sums(grad: Tensor, w: Tensor, maximum: Tensor) -> tuple[Tensor, Ten
     dorefa_maximum_backward_flat_kernel[(plan.down,)](
         grad, w, maximum, sums, counts, w.numel(), BLOCK=TILE, **OPTIONS
     )
-    sums = fold(plan, sums, 1.0, maximum.new_empty(()))
-    return sums, fold(plan, counts, 1.0, maximum.new_empty(()))
+    sums = reduce(plan, sums, 1.0, maximum.new_empty(()))
+    return sums, reduce(plan, counts, 1.0, maximum.new_empty(()))
 
 
 def dorefa_weight_backward(

@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._many import OPTIONS, TILE, chunks, member, new_partials, piece
+from ._dorefa import dorefa_gradient, dorefa_maximum_gradient, dorefa_sign, dorefa_value
+from ._many import OPTIONS, TILE, chunks, entry, new_partials, row_block
 from ._maths import tanh
-from .dorefa import dorefa_gradient, dorefa_share, dorefa_sign, dorefa_value
 
 Tensors = Sequence[Tensor]
 
@@ -19,15 +19,15 @@ def dorefa_weight_many_magnitude_kernel(
     partials,  # [programs]
     levels,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: the largest |w| of a piece as bits, NaN above everything; at 1 bit sum|w|."""
-    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
-    size = tl.abs(tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32))
+    """One program: the largest |w| of a block as bits, NaN above everything; at 1 bit sum|w|."""
+    _, at, mask, _ = row_block(inner, offsets, COUNT, BLOCK)
+    size = tl.abs(tl.load(entry(w, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32))
     largest = tl.max(size.to(tl.int32, bitcast=True), 0).to(tl.float32, bitcast=True)
-    binary = member(levels, firsts, COUNT) == 1.0
+    binary = entry(levels, offsets, COUNT) == 1.0
     tl.store(partials + tl.program_id(0), tl.where(binary, tl.sum(size, 0), largest))
 
 
@@ -37,9 +37,9 @@ def _sum_and_largest(partials, start, count, BLOCK: tl.constexpr):
     total, most = tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.int32)
     for first in range(0, count, BLOCK):
         i = first + tl.arange(0, BLOCK)
-        some = tl.load(partials + start + i, mask=i < count, other=0.0)
-        total += some.to(tl.float64)
-        most = tl.maximum(most, some.to(tl.int32, bitcast=True))
+        found = tl.load(partials + start + i, mask=i < count, other=0.0)
+        total += found.to(tl.float64)
+        most = tl.maximum(most, found.to(tl.int32, bitcast=True))
     return tl.sum(total, 0), tl.max(most, 0).to(tl.float32, bitcast=True)
 
 
@@ -50,21 +50,21 @@ def dorefa_weight_many_forward_kernel(
     y,  # each [inner]
     maximum,  # each []: max|tanh(w)|, or mean|w|
     levels,
-    pieces,
+    blocks,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: a piece of one tensor; its first program keeps the maximum."""
-    _, at, mask, unit = piece(inner, firsts, COUNT, BLOCK)
-    target, count = member(y, firsts, COUNT), member(levels, firsts, COUNT)
-    start, blocks = member(firsts, firsts, COUNT), member(pieces, firsts, COUNT)
-    total, largest = _sum_and_largest(partials, start, blocks, 128)
-    mean = (total / tl.maximum(member(inner, firsts, COUNT), 1)).to(tl.float32)
+    """One program: a block of one tensor; the first of a tensor stores its maximum."""
+    _, at, mask, block = row_block(inner, offsets, COUNT, BLOCK)
+    target, count = entry(y, offsets, COUNT), entry(levels, offsets, COUNT)
+    start, length = entry(offsets, offsets, COUNT), entry(blocks, offsets, COUNT)
+    total, largest = _sum_and_largest(partials, start, length, 128)
+    mean = (total / tl.maximum(entry(inner, offsets, COUNT), 1)).to(tl.float32)
     size = tl.where(count == 1.0, mean, tanh(largest))
-    tl.store(member(maximum, firsts, COUNT), size, mask=unit == 0)
-    v = tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    tl.store(entry(maximum, offsets, COUNT), size, mask=block == 0)
+    v = tl.load(entry(w, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
     value = tl.where(count == 1.0, dorefa_sign(v) * size, dorefa_value(v, size, count))
     tl.store(target + at, value.to(target.dtype.element_ty), mask=mask)
 
@@ -78,19 +78,19 @@ def dorefa_weight_many_maximum_backward_kernel(
     levels,
     programs,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: shares of sum(grad * tanh(w)) and of the largest weights' number.
+    """One program: partial sums of grad * tanh(w) and of the number of largest weights.
 
-    At 1 bit: of sum(grad * sign(w)).
+    At 1 bit: of grad * sign(w).
     """
-    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
-    g = tl.load(member(grad, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    v = tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    binary, t = member(levels, firsts, COUNT) == 1.0, tanh(v)
-    largest = mask & (tl.abs(t) == tl.load(member(maximum, firsts, COUNT)))
+    _, at, mask, _ = row_block(inner, offsets, COUNT, BLOCK)
+    g = tl.load(entry(grad, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(entry(w, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    binary, t = entry(levels, offsets, COUNT) == 1.0, tanh(v)
+    largest = mask & (tl.abs(t) == tl.load(entry(maximum, offsets, COUNT)))
     terms = g * tl.where(binary, dorefa_sign(v), t)
     tl.store(partials + tl.program_id(0), tl.sum(terms, 0))
     tl.store(partials + programs + tl.program_id(0), tl.sum(largest.to(tl.float32), 0))
@@ -104,29 +104,29 @@ def dorefa_weight_many_backward_kernel(
     partials,  # [2, programs] of the maximum kernel; None when detached
     dx,  # each [inner]
     levels,
-    pieces,
+    blocks,
     programs,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: dw of a piece of one tensor."""
-    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
-    target, size = member(dx, firsts, COUNT), tl.load(member(maximum, firsts, COUNT))
-    binary = member(levels, firsts, COUNT) == 1.0
-    share = 0.0
+    """One program: dw of a block of one tensor."""
+    _, at, mask, _ = row_block(inner, offsets, COUNT, BLOCK)
+    target, size = entry(dx, offsets, COUNT), tl.load(entry(maximum, offsets, COUNT))
+    binary = entry(levels, offsets, COUNT) == 1.0
+    extra = 0.0
     if partials is not None:
-        start, blocks = member(firsts, firsts, COUNT), member(pieces, firsts, COUNT)
-        total, _ = _sum_and_largest(partials, start, blocks, 128)
-        number, _ = _sum_and_largest(partials, programs + start, blocks, 128)
-        mean = (total / tl.maximum(member(inner, firsts, COUNT), 1)).to(tl.float32)
+        start, length = entry(offsets, offsets, COUNT), entry(blocks, offsets, COUNT)
+        total, _ = _sum_and_largest(partials, start, length, 128)
+        number, _ = _sum_and_largest(partials, programs + start, length, 128)
+        mean = (total / tl.maximum(entry(inner, offsets, COUNT), 1)).to(tl.float32)
         number = tl.where(number == 0.0, 1.0, number)  # not counted at 1 bit
-        each = dorefa_share(total.to(tl.float32), number.to(tl.float32), size)
-        share = tl.where(binary, mean, each)
-    g = tl.load(member(grad, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    v = tl.load(member(w, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    plain, graded = g + dorefa_sign(v) * share, dorefa_gradient(g, v, size, share)
+        each = dorefa_maximum_gradient(total.to(tl.float32), number.to(tl.float32), size)
+        extra = tl.where(binary, mean, each)
+    g = tl.load(entry(grad, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(entry(w, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    plain, graded = g + dorefa_sign(v) * extra, dorefa_gradient(g, v, size, extra)
     gradient = tl.where(binary, plain, graded)
     tl.store(target + at, gradient.to(target.dtype.element_ty), mask=mask)
 
@@ -143,7 +143,7 @@ def dorefa_weight_many_forward(
             chunk.take(w), partials, scales, *chunk.sizes, **sizes, **OPTIONS
         )
         dorefa_weight_many_forward_kernel[(chunk.programs,)](
-            chunk.take(w), partials, chunk.take(y), chunk.take(maxima), scales, chunk.pieces,
+            chunk.take(w), partials, chunk.take(y), chunk.take(maxima), scales, chunk.blocks,
             *chunk.sizes, **sizes, **OPTIONS,
         )  # fmt: skip
 
@@ -163,6 +163,6 @@ def dorefa_weight_many_backward(
                 *inputs, partials, scales, chunk.programs, *chunk.sizes, **sizes, **OPTIONS
             )
         dorefa_weight_many_backward_kernel[(chunk.programs,)](
-            *inputs, partials, chunk.take(dw), scales, chunk.pieces, chunk.programs, *chunk.sizes,
+            *inputs, partials, chunk.take(dw), scales, chunk.blocks, chunk.programs, *chunk.sizes,
             **sizes, **OPTIONS,
         )  # fmt: skip

@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._maths import at_least_smallest, clip, half_even
-from ._partition import OPTIONS, TILE, Flat, View, flat_tile, fold
+from ._partition import OPTIONS, TILE, Flat, View, flat_tile, reduce
 
 
 @triton.jit
@@ -21,13 +21,13 @@ def ewgs_value(x, low, high, levels):
 
 @triton.jit
 def ewgs_gradient(g, x, low, high, levels, delta):
-    """Return dx and each element's shares of dlower and dupper."""
+    """Return dx and each element's terms of dlower and dupper."""
     width = at_least_smallest(high - low)
-    place = tl.div_rn(x - low, width)
-    unit = clip(place, 0.0, 1.0)
+    position = tl.div_rn(x - low, width)
+    unit = clip(position, 0.0, 1.0)
     error = unit - _level(unit, levels)
     through = tl.div_rn(g + delta * tl.abs(g) * error, width)
-    gradient = tl.where((place >= 0.0) & (place <= 1.0), through, 0.0)
+    gradient = tl.where((position >= 0.0) & (position <= 1.0), through, 0.0)
     return gradient, gradient * (unit - 1.0), -gradient * unit
 
 
@@ -64,7 +64,7 @@ def ewgs_backward_flat_kernel(
     delta,
     BLOCK: tl.constexpr,
 ):
-    """One program: dx of BLOCK elements, and their shares of dlower and dupper."""
+    """One program: dx of BLOCK elements, and their partial sums of dlower and dupper."""
     at = flat_tile(BLOCK)
     inside = at < numel
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
@@ -78,7 +78,7 @@ def ewgs_backward_flat_kernel(
 
 
 def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, y: Tensor, bits: int) -> None:
-    """Quantize the dense ``x`` into ``y``, which has its strides; the ends are float32."""
+    """Quantize the dense ``x`` into ``y``, which has its strides; the range is float32."""
     plan = Flat(View(1, 1, x.numel()))
     ewgs_forward_flat_kernel[(plan.down,)](
         x, lower, upper, y, x.numel(), float(2**bits - 1), BLOCK=TILE, **OPTIONS
@@ -105,4 +105,4 @@ def ewgs_backward(
         BLOCK=TILE, **OPTIONS,
     )  # fmt: skip
     for partial, out in zip(partials, (dlower, dupper), strict=True):
-        fold(plan, partial, 1.0, out)
+        reduce(plan, partial, 1.0, out)

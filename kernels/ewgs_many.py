@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._many import OPTIONS, TILE, chunks, fold_many, member, new_partials, piece
+from ._many import OPTIONS, TILE, chunks, entry, new_partials, reduce_many, row_block
 from .ewgs import ewgs_gradient, ewgs_value
 
 Tensors = Sequence[Tensor]
@@ -20,17 +20,17 @@ def ewgs_many_forward_kernel(
     y,  # each [inner]
     levels,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: a piece of one tensor."""
-    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
-    target = member(y, firsts, COUNT)
-    low = tl.load(member(lower, firsts, COUNT))
-    high = tl.load(member(upper, firsts, COUNT))
-    v = tl.load(member(x, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    value = ewgs_value(v, low, high, member(levels, firsts, COUNT))
+    """One program: a block of one tensor."""
+    _, at, mask, _ = row_block(inner, offsets, COUNT, BLOCK)
+    target = entry(y, offsets, COUNT)
+    low = tl.load(entry(lower, offsets, COUNT))
+    high = tl.load(entry(upper, offsets, COUNT))
+    v = tl.load(entry(x, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    value = ewgs_value(v, low, high, entry(levels, offsets, COUNT))
     tl.store(target + at, value.to(target.dtype.element_ty), mask=mask)
 
 
@@ -47,20 +47,20 @@ def ewgs_many_backward_kernel(
     delta,
     programs,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: dx of a piece of one tensor, and its shares of dlower and dupper."""
-    _, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
-    target = member(dx, firsts, COUNT)
+    """One program: dx of a block of one tensor, and its partial sums of dlower and dupper."""
+    _, at, mask, _ = row_block(inner, offsets, COUNT, BLOCK)
+    target = entry(dx, offsets, COUNT)
     if delta_tensor is not None:
         delta = tl.load(delta_tensor)
-    low = tl.load(member(lower, firsts, COUNT))
-    high = tl.load(member(upper, firsts, COUNT))
-    g = tl.load(member(grad, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    v = tl.load(member(x, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    count = member(levels, firsts, COUNT)
+    low = tl.load(entry(lower, offsets, COUNT))
+    high = tl.load(entry(upper, offsets, COUNT))
+    g = tl.load(entry(grad, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(entry(x, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    count = entry(levels, offsets, COUNT)
     gradient, below, above = ewgs_gradient(g, v, low, high, count, delta)
     tl.store(target + at, gradient.to(target.dtype.element_ty), mask=mask)
     tl.store(partials + tl.program_id(0), tl.sum(below, 0))
@@ -70,7 +70,7 @@ def ewgs_many_backward_kernel(
 def ewgs_many_forward(
     x: Tensors, lower: Tensors, upper: Tensors, y: Tensors, bits: Sequence[int]
 ) -> None:
-    """Quantize every dense ``x`` into ``y``, laid out alike; the ends are float32."""
+    """Quantize every dense ``x`` into ``y``, laid out alike; the ranges are float32."""
     levels = [2.0**b - 1 for b in bits]
     for chunk in chunks(x, [1] * len(x)):
         ewgs_many_forward_kernel[(chunk.programs,)](
@@ -100,4 +100,4 @@ def ewgs_many_backward(
             chunk.take(dx), partials, chunk.take(levels), delta, chunk.programs, *chunk.sizes,
             COUNT=len(chunk.rows), BLOCK=TILE, **OPTIONS,
         )  # fmt: skip
-        fold_many(partials, chunk, [dlower, dupper], [1.0] * len(x))
+        reduce_many(partials, chunk, [dlower, dupper], [1.0] * len(x))

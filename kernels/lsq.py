@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._maths import at_least_smallest, clip, half_even
-from ._partition import COLUMNS, OPTIONS, ROWS, Columns, Runs, View, column_tile, fold, run_tile
+from ._partition import COLUMNS, OPTIONS, ROWS, Columns, Runs, View, column_tile, reduce, run_tile
 
 
 @triton.jit
@@ -24,7 +24,7 @@ def lsq_value(x, s, qmin, qmax):
 
 @triton.jit
 def lsq_gradient(g, x, s, qmin, qmax, pass_low, pass_high):
-    """Return dx and each element's share of ds."""
+    """Return dx and each element's term of ds."""
     v = tl.div_rn(x, s)
     inside = (v >= pass_low) & (v <= pass_high)
     return tl.where(inside, g, 0.0), g * (_code(v, qmin, qmax) - tl.where(inside, v, 0.0))
@@ -38,14 +38,14 @@ def lsq_forward_runs_kernel(
     outer,
     channels,
     inner,
-    pieces,
+    blocks,
     qmin,
     qmax,
     RUNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One program: RUNS x BLOCK elements of one channel."""
-    channel, at, mask = run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    channel, at, mask = run_tile(outer, channels, inner, blocks, RUNS, BLOCK)
     s = at_least_smallest(tl.load(step + channel))
     value = lsq_value(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
@@ -57,11 +57,11 @@ def lsq_backward_runs_kernel(
     x,  # [outer, channels, inner]
     step,  # [channels]
     dx,  # [outer, channels, inner]
-    partials,  # [down, channels, pieces]
+    partials,  # [down, channels, blocks]
     outer,
     channels,
     inner,
-    pieces,
+    blocks,
     qmin,
     qmax,
     pass_low,
@@ -70,8 +70,8 @@ def lsq_backward_runs_kernel(
     RUNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: dx of RUNS x BLOCK elements of one channel, and their share of ds."""
-    channel, at, mask = run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    """One program: dx of RUNS x BLOCK elements of one channel, and their partial sum of ds."""
+    channel, at, mask = run_tile(outer, channels, inner, blocks, RUNS, BLOCK)
     s = at_least_smallest(tl.load(step + channel))
     g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
@@ -122,7 +122,7 @@ def lsq_backward_columns_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One program: dx of a tile of ROWS x COLUMNS, and each column's share of ds."""
+    """One program: dx of a tile of ROWS x COLUMNS, and each column's partial sum of ds."""
     column, channel, tile, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     mask = (column[None, :] < width) & (at < numel)
     s = at_least_smallest(tl.load(step + channel))[None, :]
@@ -141,9 +141,9 @@ def pass_interval(qmin: int, qmax: int, ste: int) -> tuple[float, float]:
     to the half step beyond it, ties going to the even code.
     """
     low, high = (qmin - 0.5, qmax + 0.5) if ste == 2 else (float(qmin), float(qmax))
-    ends, infinity = torch.tensor([low, high]), torch.tensor([torch.inf, -torch.inf])
+    bounds, infinity = torch.tensor([low, high]), torch.tensor([torch.inf, -torch.inf])
     shift = torch.tensor([ste == 1 or (ste == 2 and q % 2 != 0) for q in (qmin, qmax)])
-    low, high = torch.where(shift, torch.nextafter(ends, infinity), ends).tolist()
+    low, high = torch.where(shift, torch.nextafter(bounds, infinity), bounds).tolist()
     return low, high
 
 
@@ -164,7 +164,7 @@ def lsq_forward(
     else:
         runs = Runs(view)
         lsq_forward_runs_kernel[(runs.down * runs.across,)](
-            x, step, y, *view, runs.pieces, *clip, RUNS=runs.runs, BLOCK=runs.block, **OPTIONS
+            x, step, y, *view, runs.blocks, *clip, RUNS=runs.runs, BLOCK=runs.block, **OPTIONS
         )
 
 
@@ -182,22 +182,22 @@ def lsq_backward(
 ) -> None:
     """Write ``dx`` and ``ds``; ``grad``, ``x`` and ``dx`` are dense with the same strides."""
     view = View(*shape)
-    ends = float(qmin), float(qmax), *pass_interval(qmin, qmax, ste)
+    clip = float(qmin), float(qmax), *pass_interval(qmin, qmax, ste)
     if view.is_narrow:
         plan = Columns(view)
         partials = ds.new_empty(plan.down * plan.width)
         sizes = view.numel, plan.width, plan.tiles, view.channels, view.inner
         lsq_backward_columns_kernel[(plan.down * plan.tiles,)](
-            grad, x, step, dx, partials, *sizes, *ends, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
+            grad, x, step, dx, partials, *sizes, *clip, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
         )
-        fold(plan, partials, grad_scale, ds)
+        reduce(plan, partials, grad_scale, ds)
         return
     runs = Runs(view)
-    alone = runs.down * runs.pieces == 1
+    alone = runs.down * runs.blocks == 1
     partials = ds if alone else ds.new_empty(runs.down * runs.across)
     lsq_backward_runs_kernel[(runs.down * runs.across,)](
-        grad, x, step, dx, partials, *view, runs.pieces, *ends, grad_scale if alone else 1.0,
+        grad, x, step, dx, partials, *view, runs.blocks, *clip, grad_scale if alone else 1.0,
         RUNS=runs.runs, BLOCK=runs.block, **OPTIONS,
     )  # fmt: skip
     if not alone:
-        fold(runs, partials, grad_scale, ds)
+        reduce(runs, partials, grad_scale, ds)

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._many import OPTIONS, TILE, chunks, fold_many, member, new_partials, piece
+from ._many import OPTIONS, TILE, chunks, entry, new_partials, reduce_many, row_block
 from ._maths import at_least_smallest
 from .lsq import lsq_gradient, lsq_value, pass_interval
 
@@ -21,15 +21,15 @@ def lsq_many_forward_kernel(
     qmin,
     qmax,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: a piece of one row of one tensor."""
-    row, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
-    source, target = member(x, firsts, COUNT), member(y, firsts, COUNT)
-    s = at_least_smallest(tl.load(member(step, firsts, COUNT) + row))
-    low, high = member(qmin, firsts, COUNT), member(qmax, firsts, COUNT)
+    """One program: a block of one row of one tensor."""
+    row, at, mask, _ = row_block(inner, offsets, COUNT, BLOCK)
+    source, target = entry(x, offsets, COUNT), entry(y, offsets, COUNT)
+    s = at_least_smallest(tl.load(entry(step, offsets, COUNT) + row))
+    low, high = entry(qmin, offsets, COUNT), entry(qmax, offsets, COUNT)
     value = lsq_value(tl.load(source + at, mask=mask, other=0.0).to(tl.float32), s, low, high)
     tl.store(target + at, value.to(target.dtype.element_ty), mask=mask)
 
@@ -46,18 +46,18 @@ def lsq_many_backward_kernel(
     pass_low,
     pass_high,
     inner,
-    firsts,
+    offsets,
     COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: dx of a piece of one row, and its share of ds."""
-    row, at, mask, _ = piece(inner, firsts, COUNT, BLOCK)
-    target = member(dx, firsts, COUNT)
-    g = tl.load(member(grad, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    v = tl.load(member(x, firsts, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
-    s = at_least_smallest(tl.load(member(step, firsts, COUNT) + row))
-    low, high = member(qmin, firsts, COUNT), member(qmax, firsts, COUNT)
-    first, last = member(pass_low, firsts, COUNT), member(pass_high, firsts, COUNT)
+    """One program: dx of a block of one row, and its partial sum of ds."""
+    row, at, mask, _ = row_block(inner, offsets, COUNT, BLOCK)
+    target = entry(dx, offsets, COUNT)
+    g = tl.load(entry(grad, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    v = tl.load(entry(x, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
+    s = at_least_smallest(tl.load(entry(step, offsets, COUNT) + row))
+    low, high = entry(qmin, offsets, COUNT), entry(qmax, offsets, COUNT)
+    first, last = entry(pass_low, offsets, COUNT), entry(pass_high, offsets, COUNT)
     gradient, terms = lsq_gradient(g, v, s, low, high, first, last)
     tl.store(target + at, gradient.to(target.dtype.element_ty), mask=mask)
     tl.store(partials + tl.program_id(0), tl.sum(terms, 0))
@@ -88,8 +88,8 @@ def lsq_many_backward(
 ) -> None:
     """Write every ``dx``, laid out as ``grad`` and ``x``, and ``ds``."""
     low, high = [float(q) for q in qmin], [float(q) for q in qmax]
-    ends = [pass_interval(*range_, ste) for range_ in zip(qmin, qmax, strict=True)]
-    first, last = [a for a, _ in ends], [b for _, b in ends]
+    intervals = [pass_interval(*range_, ste) for range_ in zip(qmin, qmax, strict=True)]
+    first, last = [a for a, _ in intervals], [b for _, b in intervals]
     for chunk in chunks(x, [s.numel() for s in step]):
         partials = new_partials(x[0], chunk, 1)
         lsq_many_backward_kernel[(chunk.programs,)](
@@ -97,4 +97,4 @@ def lsq_many_backward(
             *(chunk.take(values) for values in (low, high, first, last)),
             *chunk.sizes, COUNT=len(chunk.rows), BLOCK=TILE, **OPTIONS,
         )  # fmt: skip
-        fold_many(partials, chunk, [ds], grad_scale)
+        reduce_many(partials, chunk, [ds], grad_scale)

@@ -16,8 +16,8 @@ from ._partition import (
     View,
     column_tile,
     flat_tile,
-    fold,
     load_codes,
+    reduce,
     run_tile,
     store_mask,
 )
@@ -71,17 +71,17 @@ def pact_backward_runs_kernel(
     grad,  # [outer, channels, inner]
     mask,  # [numel / 4]
     dx,  # [outer, channels, inner]
-    partials,  # [down, channels, pieces]
+    partials,  # [down, channels, blocks]
     outer,
     channels,
     inner,
-    pieces,
+    blocks,
     SIGNED: tl.constexpr,
     RUNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One program: dx of RUNS x BLOCK elements of one channel, and their share of dalpha."""
-    _, at, inside = run_tile(outer, channels, inner, pieces, RUNS, BLOCK)
+    """One program: dx of RUNS x BLOCK elements of one channel, and their partial sum of dalpha."""
+    _, at, inside = run_tile(outer, channels, inner, blocks, RUNS, BLOCK)
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
     gradient, terms = _gradient(g, load_codes(mask, at, inside, 2), SIGNED)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
@@ -103,7 +103,7 @@ def pact_backward_columns_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One program: dx of a tile of ROWS x COLUMNS, and each column's share of dalpha."""
+    """One program: dx of a tile of ROWS x COLUMNS, and each column's partial sum of dalpha."""
     column, _, tile, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     inside = (column[None, :] < width) & (at < numel)
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
@@ -150,12 +150,12 @@ def pact_backward(
         pact_backward_columns_kernel[(plan.down * plan.tiles,)](
             grad, mask, dx, partials, *sizes, SIGNED=signed, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
         )
-        fold(plan, partials, 1.0, dalpha)
+        reduce(plan, partials, 1.0, dalpha)
         return
     runs = Runs(view)
     partials = dalpha.new_empty(runs.down * runs.across)
     pact_backward_runs_kernel[(runs.down * runs.across,)](
-        grad, mask, dx, partials, *view, runs.pieces,
+        grad, mask, dx, partials, *view, runs.blocks,
         SIGNED=signed, RUNS=runs.runs, BLOCK=runs.block, **OPTIONS,
     )  # fmt: skip
-    fold(runs, partials, 1.0, dalpha)
+    reduce(runs, partials, 1.0, dalpha)

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "daqakd"
 # the import rule, left to right; names in one tuple stand side by side and do not see each other
 ORDER = (
     ("_errors", "_files", "_console", "kernels"),
-    ("_config", "_ops", "_packing", "_cmi"),
+    ("_config", "_ops", "_packing", "_cmi", "_kd"),
     ("backends",),
     ("functional",),
     ("quant", "augment", "models"),

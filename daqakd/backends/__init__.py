@@ -1,4 +1,4 @@
-"""Who implements the ops: one module or folder per backend, and the choice among them."""
+"""The backends of the ops, one module or folder each, and the choice among them."""
 
 from . import native, reference, triton
 from .select import can_run, choose, forced_backend, use_backend

@@ -4,17 +4,13 @@ from pathlib import Path
 
 import torch
 
-from .._ops import MANY
+from .._ops import INPUT_DTYPES, implemented
 
-# the ops the libraries implement
-QUANTIZERS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
-STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss", "augment"}
 FILES = {"cpu": "_C.so", "cuda": "_C_cuda.so"}
 DTYPES = {
     "cpu": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
     "cuda": (torch.float16, torch.bfloat16, torch.float32),
 }
-PIXELS = {"augment": (torch.uint8,)}  # ops whose input is no floating-point tensor
 BUILD = "pip install --force-reinstall --no-deps . (in the source folder)"
 
 
@@ -33,18 +29,21 @@ def _load(device: str) -> str | None:
     return None
 
 
-# Loaded once, at import: torch.compile reads the outcome as a constant. No GPU is touched.
+# Loaded and asked once, at import: torch.compile reads both as constants. No GPU is touched.
 FAILURES = {device: _load(device) for device in FILES}
+IMPLEMENTED = {device: implemented("native", device) for device in FILES}
 
 
 def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
     """Return None when the libraries can run ``op``, else the reason in one sentence."""
     if device not in FILES:
         return f"the tensors are on {device}, the libraries run on {' and '.join(FILES)}"
-    if op not in STEMS:
-        return f"the libraries have no {op} op in this version"
-    accepted = PIXELS.get(op, DTYPES[device])
-    if FAILURES[device] is None and dtype not in accepted:
+    if FAILURES[device] is not None:
+        return FAILURES[device]
+    if op not in IMPLEMENTED[device]:
+        return f"the libraries have no {op} op for {device} in this version"
+    accepted = INPUT_DTYPES.get(op, DTYPES[device])
+    if dtype not in accepted:
         known = ", ".join(str(known).removeprefix("torch.") for known in accepted)
         return f"on {device} the libraries take {known}, not {dtype}"
-    return FAILURES[device]
+    return None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._errors import InputError, unknown
-from .._ops import BACKENDS
+from .._ops import BACKENDS, STEMS
 from . import native, triton
 from .table import order_for
 
@@ -36,6 +36,8 @@ def can_run(op: str, backend: str, device: str, dtype: torch.dtype) -> str | Non
     """
     if backend == "reference":
         return None
+    if op not in STEMS:
+        return f"there is no {op} op in this version"
     reason: str | None = (native if backend == "native" else triton).can_run(op, device, dtype)
     return reason
 

@@ -1,6 +1,6 @@
-"""Which backend comes first, by op, device, dtype and size; each row says what it was measured by.
+"""The order of backends by op, device, dtype and size, each with the measurement it rests on.
 
-The first row that covers a call decides the order; a backend that cannot run is passed over.
+The first preference that covers a call decides; a backend that cannot run is passed over.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
-class Row:
+class Preference:
     """An order of backends for some calls; None covers everything."""
 
     order: tuple[str, ...]
@@ -22,20 +22,20 @@ class Row:
     below: int | None = None  # elements
 
     def covers(self, op: str, x: Tensor) -> bool:
-        """Return whether the row holds for this op and tensor."""
+        """Return whether the preference is for this op and tensor."""
         if self.op not in (None, op) or self.dtype not in (None, x.dtype):
             return False
         return self.below is None or x.numel() < self.below
 
 
-# No measured size or dtype makes PyTorch's own ops the better choice: one row per device.
-ROWS: dict[str, tuple[Row, ...]] = {
-    "cpu": (Row(("native", "reference"), "benchmarks/results/quantizers-cpu.md"),),
-    "cuda": (Row(("native", "triton", "reference"), NOT_MEASURED),),
+# No measured size or dtype makes PyTorch's own ops the better choice: one preference per device.
+PREFERENCES: dict[str, tuple[Preference, ...]] = {
+    "cpu": (Preference(("native", "reference"), "benchmarks/results/quantizers-cpu.md"),),
+    "cuda": (Preference(("native", "triton", "reference"), NOT_MEASURED),),
 }
 
 # Weights of fewer elements are quantized together: one launch saves a call each. Larger ones gain
-# nothing, and one node for all would hold their gradients back from DDP until the end.
+# nothing, and one autograd node for all would delay their gradients in DDP until the end.
 TOGETHER_BELOW: dict[str, tuple[int, str]] = {
     "cpu": (2**19, "benchmarks/results/many-cpu.md"),
     "cuda": (2**18, NOT_MEASURED),
@@ -44,9 +44,9 @@ TOGETHER_BELOW: dict[str, tuple[int, str]] = {
 
 def order_for(op: str, x: Tensor) -> tuple[str, ...]:
     """Return the backends for ``op`` on ``x``, best first."""
-    for row in ROWS.get(x.device.type, ()):
-        if row.covers(op, x):
-            return row.order
+    for preference in PREFERENCES.get(x.device.type, ()):
+        if preference.covers(op, x):
+            return preference.order
     return ("reference",)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import _console
-from .._ops import OPS
+from .._ops import INPUT_DTYPES, STEMS
 from .._packing import build_facts
 from ..backends import can_run
 from ..train.environment import environment
@@ -24,13 +24,14 @@ def run(options: Options) -> None:
     _console.say(f"{'processor':14}{facts['processor']}, {facts['cores']} cores")
     _console.say(f"{'GPU':14}{facts['gpu'] or 'none that torch sees'}")
     print_build()
-    stems = sorted({op.removesuffix("_forward") for op in OPS if not op.endswith("backward")})
     for device in ("cpu", "cuda") if facts["gpu"] else ("cpu",):
-        _console.say(f"\nops on {device} (float32):")
-        for stem in stems:
-            reasons = {b: can_run(stem, b, device, torch.float32) for b in ("native", "triton")}
+        _console.say(f"\nops on {device} (float32, or the dtype named):")
+        for stem in sorted(STEMS):
+            (dtype, *_) = INPUT_DTYPES.get(stem, (torch.float32,))
+            name = stem if dtype == torch.float32 else f"{stem} ({str(dtype)[6:]})"
+            reasons = {b: can_run(stem, b, device, dtype) for b in ("native", "triton")}
             runs = [b for b, why in reasons.items() if why is None]
-            _console.say(f"  {stem:20}{', '.join([*runs, 'reference'])}")
+            _console.say(f"  {name:20}{', '.join([*runs, 'reference'])}")
             for backend, why in reasons.items():
                 if why is not None:
                     _console.say(f"  {'':20}not {backend}: {why}")

@@ -4,10 +4,12 @@ from .augment import augment
 from .cmi import cmi, cmi_update
 from .color_jitter import color_jitter
 from .dorefa import dorefa_activation, dorefa_weight
+from .dorefa_weight_many import dorefa_weight_many
 from .ewgs import ewgs
+from .ewgs_many import ewgs_many
 from .kd_loss import kd_loss
 from .lsq import lsq
-from .many import dorefa_weight_many, ewgs_many, lsq_many
+from .lsq_many import lsq_many
 from .pact import pact
 from .resized_crop import resized_crop
 

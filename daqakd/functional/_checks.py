@@ -60,6 +60,17 @@ def ste_code(ste: str) -> int:
     return STE_CODES[ste]
 
 
+def labels(given: Tensor, logits: Tensor) -> None:
+    """Require int64 ``[B]`` or probabilities ``[B, C]`` for logits ``[B, C]``."""
+    soft = given.is_floating_point()
+    wanted = logits.shape if soft else logits.shape[:1]
+    if given.shape != wanted or not (soft or given.dtype == torch.int64):
+        raise InputError(
+            f"labels: expected int64 [B] or probabilities [B, C] for logits"
+            f" {tuple(logits.shape)}, got {given.dtype} {tuple(given.shape)}"
+        )
+
+
 def images(name: str, pixels: Tensor) -> None:
     """Require uint8 images."""
     if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:

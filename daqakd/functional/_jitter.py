@@ -1,4 +1,4 @@
-"""Colour jitter, factors and order of its own per image: Pillow's arithmetic and torchvision's."""
+"""Colour jitter with factors and an order per image, as Pillow and torchvision compute it."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._ops import AUGMENT_KINDS
-from ..backends.reference._pixels import OPERATIONS, Rows, look_up
+from ..backends.reference._pixels import OPERATIONS, ImageSettings, look_up
 
 
 def _quotient(value: Tensor, number: float) -> Tensor:
@@ -22,8 +22,8 @@ def _brightness(images: Tensor, factor: Tensor, pil: bool) -> Tensor:
 def _blended(kind: str, images: Tensor, factor: Tensor, pil: bool) -> Tensor:
     """Run an operation of ``augment``."""
     real = torch.stack([factor, 1 - factor], 1)
-    rows = Rows(real.new_empty(0), real.new_empty(0), real)
-    return OPERATIONS[AUGMENT_KINDS[f"{kind}_pil" if pil else kind]](images, rows)
+    settings = ImageSettings(real.new_empty(0), real.new_empty(0), real)
+    return OPERATIONS[AUGMENT_KINDS[f"{kind}_pil" if pil else kind]](images, settings)
 
 
 def _contrast(images: Tensor, factor: Tensor, pil: bool) -> Tensor:
@@ -39,7 +39,7 @@ def _hue(images: Tensor, factor: Tensor, pil: bool) -> Tensor:
     return _hue_pil(images, shift) if pil else _hue_tensor(images, shift)
 
 
-def _sector(i: Tensor, v: Tensor, p: Tensor, q: Tensor, t: Tensor) -> Tensor:
+def _by_sector(i: Tensor, v: Tensor, p: Tensor, q: Tensor, t: Tensor) -> Tensor:
     """Return red, green and blue of the six sectors of the colour wheel: ``[n, 3, H, W]``."""
     red, green, blue = (v, q, p, p, t, v), (t, v, v, q, p, p), (p, p, t, v, v, q)
     which = (i % 6).long()[None]
@@ -48,10 +48,10 @@ def _sector(i: Tensor, v: Tensor, p: Tensor, q: Tensor, t: Tensor) -> Tensor:
 
 
 def _hue_pil(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue as Pillow's conversions to HSV (8 bits each) and back do."""
+    """Shift the hue as Pillow's conversions to HSV (8 bits each) and back do."""
     h, s, v = _to_hsv(images)
-    turned = (h + (shift.double() * 255).int()) & 255
-    return _from_hsv(turned, s, v)
+    shifted = (h + (shift.double() * 255).int()) & 255
+    return _from_hsv(shifted, s, v)
 
 
 def _to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,24 +64,24 @@ def _to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     third = (4.0 + gc.double() - rc.double()).float()
     angle = torch.where(r == high, bc - gc, torch.where(g == high, second, third))
     angle = torch.fmod(_quotient(angle.double(), 6.0) + 1.0, 1.0).float()
-    share = spread / high.clamp(min=1).float()
-    h, s = ((value.double() * 255.0).int().clamp(0, 255) for value in (angle, share))
+    ratio = spread / high.clamp(min=1).float()
+    h, s = ((value.double() * 255.0).int().clamp(0, 255) for value in (angle, ratio))
     grey = high == low
     return torch.where(grey, 0, h), torch.where(grey, 0, s), high
 
 
 def _from_hsv(h: Tensor, s: Tensor, v: Tensor) -> Tensor:
     """Return Pillow's RGB uint8 ``[n, 3, H, W]``."""
-    place = _quotient(h.double() * 6.0, 255.0)
-    sector = place.floor()
-    f = (place - sector).float()
-    share = _quotient(s.double(), 255.0).float()
+    sixths = _quotient(h.double() * 6.0, 255.0)
+    sector = sixths.floor()
+    f = (sixths - sector).float()
+    saturation = _quotient(s.double(), 255.0).float()
     value = v.double()
-    p = value * (1.0 - share.double())
-    q = value * (1.0 - (share * f).double())
-    t = value * (1.0 - share.double() * (1.0 - f.double()))
+    p = value * (1.0 - saturation.double())
+    q = value * (1.0 - (saturation * f).double())
+    t = value * (1.0 - saturation.double() * (1.0 - f.double()))
     p, q, t = (_half_up(x).clamp(0, 255) for x in (p, q, t))
-    return _sector(sector, value, p, q, t).to(torch.uint8)
+    return _by_sector(sector, value, p, q, t).to(torch.uint8)
 
 
 def _half_up(value: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def _half_up(value: Tensor) -> Tensor:
 
 
 def _hue_tensor(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue as torchvision's float32 tensor kernel does."""
+    """Shift the hue as torchvision's float32 tensor kernel does."""
     unit = _quotient(images.float(), 255.0)
     r, g, b = unit.unbind(1)
     high, low = unit.amax(1), unit.amin(1)
@@ -105,13 +105,13 @@ def _hue_tensor(images: Tensor, shift: Tensor) -> Tensor:
     h = (torch.fmod(_quotient(angle, 6.0) + 1.0, 1.0) + shift) % 1.0
     sector = torch.floor(h * 6.0)
     f = h * 6.0 - sector
-    shares = (s, s * f, s * (1.0 - f))
-    p, q, t = ((high * (1.0 - share)).clamp(0.0, 1.0) for share in shares)
-    return (_sector(sector, high, p, q, t) * 255.999).to(torch.uint8)
+    reductions = (s, s * f, s * (1.0 - f))
+    p, q, t = ((high * (1.0 - r)).clamp(0.0, 1.0) for r in reductions)
+    return (_by_sector(sector, high, p, q, t) * 255.999).to(torch.uint8)
 
 
 CACHED_PIXELS = 2**17  # of images taken at once on a CPU
-JITTERS = (_brightness, _contrast, _saturation, _hue)  # a factor's column is its place here
+JITTERS = (_brightness, _contrast, _saturation, _hue)  # in the order of the factors' columns
 
 
 def color_jitter(
@@ -127,16 +127,16 @@ def color_jitter(
 def _jittered(
     images: Tensor, factor: Tensor, order: Tensor, pil: bool, codes: Sequence[int]
 ) -> Tensor:
-    step = on_picked if images.device.type == "cpu" or not len(images) else on_all
+    step = on_selected if images.device.type == "cpu" or not len(images) else on_all
     for position in range(len(JITTERS)):
         images = step(images, factor, order[:, position], pil, codes)
     return images
 
 
-def on_picked(
+def on_selected(
     images: Tensor, factor: Tensor, which: Tensor, pil: bool, codes: Sequence[int]
 ) -> Tensor:
-    """Apply adjustment ``which`` ``[R]`` to each image, picking its images (a host sync each)."""
+    """Apply adjustment ``which`` ``[R]`` to each image, selecting its images (a host sync each)."""
     result = images.clone()
     for code in codes:
         rows = (which == code).nonzero()[:, 0]
@@ -148,7 +148,7 @@ def on_picked(
 def on_all(
     images: Tensor, factor: Tensor, which: Tensor, pil: bool, codes: Sequence[int]
 ) -> Tensor:
-    """Do the same with every adjustment on all images, without a sync."""
+    """Apply adjustment ``which`` ``[R]`` to each image, running all on all, without a sync."""
     result = images
     for code in codes:
         chosen = (which == code)[:, None, None, None]

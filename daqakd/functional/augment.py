@@ -1,6 +1,6 @@
-"""Augment a batch: a different draw per image, all draws already made and written in a plan.
+"""Augment a batch, each image differently, by a plan that holds all random draws already.
 
-A plan holds numbers, no randomness: whoever follows it, on whatever device, gets the same pixels.
+A plan holds numbers and no randomness: every backend and device makes the same pixels from it.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -86,7 +86,7 @@ class Plan:
     erase: Tensor | None = None  # int32 [R, 4], (left, top, right, bottom), ends excluded
     partner: Tensor | None = None  # int64 [B], a row below R
     box: Tensor | None = None  # int32 [B, 4], as erase
-    weight: Tensor | None = None  # float32 [B], the share of the image's own label
+    weight: Tensor | None = None  # float32 [B], the weight of the image's own label
     values: Tensor | None = None  # float32 [3, 256], normalised pixel values
 
     def to(self, device: torch.device | str) -> "Plan":
@@ -115,11 +115,7 @@ SHAPES: dict[str, tuple[torch.dtype, int]] = {
 }
 
 
-def _check(pixels: Tensor, plan: Plan, dtype: torch.dtype) -> None:
-    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
-        raise InputError(
-            f"pixels: expected uint8 [N, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}"
-        )
+def _check_shapes(plan: Plan) -> None:
     for name, (wanted, dims) in SHAPES.items():
         value = getattr(plan, name)
         if value is not None and (value.dtype != wanted or value.dim() != dims):
@@ -127,6 +123,9 @@ def _check(pixels: Tensor, plan: Plan, dtype: torch.dtype) -> None:
                 f"plan.{name}: expected {wanted} with {dims} dimensions, got {value.dtype}"
                 f" {tuple(value.shape)}"
             )
+
+
+def _check_choices(plan: Plan, dtype: torch.dtype) -> None:
     if (plan.values is None) != (dtype == torch.uint8):
         raise InputError(
             f"dtype: {dtype} asked for; uint8 needs a plan without values, others one with"
@@ -168,25 +167,13 @@ def augment(
             there. On a GPU nothing is read back: the kernel stops before it reads, and a later CUDA
             call says so.
     """
-    _check(pixels, plan, dtype)
+    _checks.images("pixels", pixels)
+    _check_shapes(plan)
+    _check_choices(plan, dtype)
     run = implementation("augment", pick("augment", pixels, backend))
-    settings: tuple[Any, ...] = tuple(getattr(plan.settings, f.name) for f in fields(Settings))
-    images: Tensor = run(
-        pixels,
-        plan.index,
-        plan.crop,
-        plan.flip,
-        plan.setting,
-        *settings,
-        plan.share,
-        plan.erase,
-        plan.partner,
-        plan.box,
-        plan.weight,
-        plan.values,
-        dtype,
-        channels_last,
-    )
+    settings = [getattr(plan.settings, f.name) for f in fields(Settings)]
+    tensors = [getattr(plan, f.name) for f in fields(Plan)[1:]]  # in the order of the schema
+    images: Tensor = run(pixels, *tensors[:4], *settings, *tensors[4:], dtype, channels_last)
     return images
 
 

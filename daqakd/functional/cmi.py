@@ -37,12 +37,7 @@ def check_rows(logits: Tensor, labels: Tensor) -> None:
     _checks.floating("logits", logits)
     if logits.dim() != 2:
         raise InputError(f"logits: expected [B, C], got {tuple(logits.shape)}")
-    hard = labels.dtype == torch.int64 and labels.shape == logits.shape[:1]
-    if not hard and not (labels.is_floating_point() and labels.shape == logits.shape):
-        raise InputError(
-            f"labels: expected int64 [B] or probabilities [B, C] for logits"
-            f" {tuple(logits.shape)}, got {labels.dtype} {tuple(labels.shape)}"
-        )
+    _checks.labels(labels, logits)
 
 
 def new_state(classes: int, groups: int = 1, device: torch.device | str | None = None) -> Tensor:
@@ -53,6 +48,25 @@ def new_state(classes: int, groups: int = 1, device: torch.device | str | None =
     """
     columns = classes + EXTRA_COLUMNS
     return torch.zeros((groups, classes, columns, 2), dtype=torch.int64, device=device)
+
+
+def _check_update(
+    state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, group: Tensor | None
+) -> None:
+    check_rows(logits, labels)
+    rows, classes = logits.shape
+    wanted = (classes, classes + EXTRA_COLUMNS, 2)
+    if state.dtype != torch.int64 or state.shape[1:] != wanted or not state.is_contiguous():
+        raise InputError(
+            f"state: expected contiguous int64 [groups, {', '.join(map(str, wanted))}], got"
+            f" {state.dtype} {tuple(state.shape)}; make it with new_state()"
+        )
+    if weight is not None and (weight.shape != (rows,) or not weight.is_floating_point()):
+        raise InputError(
+            f"weight: expected floating point [{rows}], got {weight.dtype} {tuple(weight.shape)}"
+        )
+    if group is not None and (group.shape != (rows,) or group.dtype != torch.int64):
+        raise InputError(f"group: expected int64 [{rows}], got {group.dtype} {tuple(group.shape)}")
 
 
 def cmi_update(
@@ -81,20 +95,7 @@ def cmi_update(
     Raises:
         InputError: shapes or dtypes do not fit.
     """
-    check_rows(logits, labels)
-    rows, classes = logits.shape
-    wanted = (classes, classes + EXTRA_COLUMNS, 2)
-    if state.dtype != torch.int64 or state.shape[1:] != wanted or not state.is_contiguous():
-        raise InputError(
-            f"state: expected contiguous int64 [groups, {', '.join(map(str, wanted))}], got"
-            f" {state.dtype} {tuple(state.shape)}; make it with new_state()"
-        )
-    if weight is not None and (weight.shape != (rows,) or not weight.is_floating_point()):
-        raise InputError(
-            f"weight: expected floating point [{rows}], got {weight.dtype} {tuple(weight.shape)}"
-        )
-    if group is not None and (group.shape != (rows,) or group.dtype != torch.int64):
-        raise InputError(f"group: expected int64 [{rows}], got {group.dtype} {tuple(group.shape)}")
+    _check_update(state, logits, labels, weight, group)
     implementation("cmi_update", pick("cmi", logits, backend))(
         state, logits.detach(), labels, weight, group
     )
@@ -108,6 +109,18 @@ def centroids_of(sums: Tensor) -> Tensor:
     classes = sums.shape[-2]
     mass = sums[..., classes, None]
     return sums[..., :classes] / torch.where(mass == 0, 1.0, mass)
+
+
+def _batch_centroids(logits: Tensor, labels: Tensor, backend: str) -> Tensor:
+    """Return the centroids ``[C, C]`` of a batch's own predictions."""
+    if labels.is_floating_point():
+        raise InputError(
+            "centroids: soft labels need fixed centroids; their reference is a mixture of"
+            " centroids, whose gradient the envelope rule does not give"
+        )
+    state = new_state(logits.shape[1], device=logits.device)
+    cmi_update(state, logits, labels, backend=backend)
+    return centroids_of(from_limbs(state))[0]
 
 
 def cmi(
@@ -143,14 +156,7 @@ def cmi(
     check_rows(logits, labels)
     chosen = pick("cmi", logits, backend)
     if centroids is None:
-        if labels.is_floating_point():
-            raise InputError(
-                "centroids: soft labels need fixed centroids; their reference is a mixture of"
-                " centroids, whose gradient the envelope rule does not give"
-            )
-        state = new_state(logits.shape[1], device=logits.device)
-        cmi_update(state, logits, labels, backend=chosen)
-        centroids = centroids_of(from_limbs(state))[0]
+        centroids = _batch_centroids(logits, labels, chosen)
     elif centroids.shape != (logits.shape[1],) * 2:
         raise InputError(
             f"centroids: expected [{logits.shape[1]}, {logits.shape[1]}], got"

@@ -10,7 +10,7 @@ from ._apply import first_order, implementation, pick, split_scalar
 
 
 class EWGSFunction(torch.autograd.Function):
-    """Gradient scaled by the discretization error; range ends through the affine map."""
+    """Gradient scaled by the discretization error; that of the range by the affine map."""
 
     @staticmethod
     def forward(

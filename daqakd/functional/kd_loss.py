@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from .._errors import InputError
+from .._kd import KDSettings
 from .._ops import REDUCTION_CODES
 from . import _checks
 from ._apply import first_order, implementation, pick, split_scalar
+
+NO_GRADIENTS = (None,) * (3 + len(KDSettings._fields))  # of teacher, labels, backend, settings
 
 
 class KDLossFunction(torch.autograd.Function):
@@ -16,28 +19,33 @@ class KDLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, teacher: Tensor, labels: Tensor | None, backend: str, *rest: Any
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        labels: Tensor | None,
+        backend: str,
+        *settings: Any,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the loss, the reduced parts, and the rows' CE and KL."""
+        """Return the loss, the reduced CE and KL, and the rows' CE and KL."""
         run = implementation("kd_loss_forward", backend)
         needs_grad = ctx.needs_input_grad[0]
-        loss, parts, ce, kl, grad = run(student, teacher, labels, *rest, needs_grad)
+        loss, reduced, ce, kl, grad = run(student, teacher, labels, *settings, needs_grad)
         ctx.save_for_backward(grad)
-        ctx.mean = rest[-1] == REDUCTION_CODES["mean"]
-        ctx.mark_non_differentiable(parts, ce, kl)
-        ctx.set_materialize_grads(False)  # no zeros for the parts
-        return loss, parts, ce, kl
+        ctx.mean = KDSettings(*settings).reduction == REDUCTION_CODES["mean"]
+        ctx.mark_non_differentiable(reduced, ce, kl)
+        ctx.set_materialize_grads(False)  # no zeros for CE and KL
+        return loss, reduced, ce, kl
 
     @staticmethod
     @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the student's logits."""
         if grads[0] is None:
-            return (None,) * 13
+            return None, *NO_GRADIENTS
         (grad,) = ctx.saved_tensors
         scale = grads[0] * (1.0 / max(grad.shape[0], 1)) if ctx.mean else grads[0]
         scaled = grad * (scale[:, None] if scale.dim() else scale)
-        return (scaled if scaled.dtype == grad.dtype else scaled.to(grad.dtype), *(None,) * 12)
+        return scaled if scaled.dtype == grad.dtype else scaled.to(grad.dtype), *NO_GRADIENTS
 
 
 class RecomputedKDLossFunction(torch.autograd.Function):
@@ -45,30 +53,47 @@ class RecomputedKDLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, teacher: Tensor, labels: Tensor | None, backend: str, *rest: Any
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        labels: Tensor | None,
+        backend: str,
+        *settings: Any,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the loss, the reduced parts, and the rows' CE and KL."""
+        """Return the loss, the reduced CE and KL, and the rows' CE and KL."""
         run = implementation("kd_loss_forward", backend)
-        loss, parts, ce, kl, _ = run(student, teacher, labels, *rest, False)
-        ctx.save_for_backward(student, teacher, labels, *rest[3:6])
-        ctx.numbers, ctx.others, ctx.backend = rest[:3], rest[6:], backend
-        ctx.mark_non_differentiable(parts, ce, kl)
-        ctx.set_materialize_grads(False)  # no zeros for the parts
-        return loss, parts, ce, kl
+        loss, reduced, ce, kl, _ = run(student, teacher, labels, *settings, False)
+        named = KDSettings(*settings)
+        ctx.save_for_backward(student, teacher, labels, *named.tensors)
+        ctx.settings, ctx.backend = named.replaced(None, None, None), backend
+        ctx.mark_non_differentiable(reduced, ce, kl)
+        ctx.set_materialize_grads(False)  # no zeros for CE and KL
+        return loss, reduced, ce, kl
 
     @staticmethod
     @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the student's logits."""
         if grads[0] is None:
-            return (None,) * 13
+            return None, *NO_GRADIENTS
         student, teacher, labels, *tensors = ctx.saved_tensors
         run = implementation("kd_loss_backward", ctx.backend)
-        grad = run(grads[0], student, teacher, labels, *ctx.numbers, *tensors, *ctx.others)
-        return (grad, *(None,) * 12)
+        grad = run(grads[0], student, teacher, labels, *ctx.settings.replaced(*tensors))
+        return grad, *NO_GRADIENTS
 
 
-def _check(student: Tensor, teacher: Tensor, labels: Tensor | None, smoothing: float) -> None:
+def _check_options(temperature: float | Tensor, smoothing: float, reduction: str) -> None:
+    if not 0.0 <= smoothing < 1.0:
+        raise InputError(f"label_smoothing: expected 0 <= e < 1, got {smoothing}")
+    if reduction not in REDUCTION_CODES:
+        raise InputError(
+            f"reduction: expected one of {', '.join(REDUCTION_CODES)}, got {reduction!r}"
+        )
+    if isinstance(temperature, float | int) and not temperature > 0:
+        raise InputError(f"temperature: expected more than 0, got {temperature}")
+
+
+def _check_tensors(student: Tensor, teacher: Tensor, labels: Tensor | None) -> None:
     for name, x in (("student_logits", student), ("teacher_logits", teacher)):
         _checks.floating(name, x)
         if x.dim() != 2 or x.shape != student.shape or x.shape[1] == 0:
@@ -81,16 +106,8 @@ def _check(student: Tensor, teacher: Tensor, labels: Tensor | None, smoothing: f
             "teacher_logits: requires a gradient, but none is given to the teacher;"
             " run it under torch.no_grad() or pass teacher_logits.detach()"
         )
-    if not 0.0 <= smoothing < 1.0:
-        raise InputError(f"label_smoothing: expected 0 <= e < 1, got {smoothing}")
-    if labels is None:
-        return
-    wanted = student.shape if labels.is_floating_point() else student.shape[:1]
-    if labels.shape != wanted or not (labels.is_floating_point() or labels.dtype == torch.int64):
-        raise InputError(
-            f"labels: expected int64 [B] or probabilities [B, C] for logits"
-            f" {tuple(student.shape)}, got {labels.dtype} {tuple(labels.shape)}"
-        )
+    if labels is not None:
+        _checks.labels(labels, student)
 
 
 def kd_loss(
@@ -141,39 +158,33 @@ def kd_loss(
     >>> kd_loss(z, z, torch.tensor([0]))
     tensor(0.1269)
     """
-    _check(student_logits, teacher_logits, labels, label_smoothing)
-    if reduction not in REDUCTION_CODES:
-        raise InputError(
-            f"reduction: expected one of {', '.join(REDUCTION_CODES)}, got {reduction!r}"
-        )
-    if isinstance(temperature, float | int) and not temperature > 0:
-        raise InputError(f"temperature: expected more than 0, got {temperature}")
-    names = ("temperature", "ce_weight", "kd_weight")
-    values = (temperature, ce_weight, kd_weight)
-    pairs = [_setting(v, n, student_logits) for v, n in zip(values, names, strict=True)]
-    numbers, tensors = zip(*pairs, strict=True)
-    function = RecomputedKDLossFunction if recompute else KDLossFunction
-    loss, parts, ce, kl = function.apply(
-        student_logits,
-        teacher_logits,
-        labels,
-        pick("kd_loss", student_logits, backend),
-        *numbers,
-        *tensors,
-        label_smoothing,
-        ignore_index,
-        REDUCTION_CODES[reduction],
+    _check_tensors(student_logits, teacher_logits, labels)
+    _check_options(temperature, label_smoothing, reduction)
+    x = student_logits
+    values = {"temperature": temperature, "ce_weight": ce_weight, "kd_weight": kd_weight}
+    settings = KDSettings(
+        **_split(values, x),
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        reduction=REDUCTION_CODES[reduction],
     )
+    function = RecomputedKDLossFunction if recompute else KDLossFunction
+    chosen = pick("kd_loss", x, backend)
+    loss, reduced, ce, kl = function.apply(x, teacher_logits, labels, chosen, *settings)
     if not return_parts:
         return loss
-    return (loss, ce, kl) if reduction == "none" else (loss, *parts.unbind())
+    return (loss, ce, kl) if reduction == "none" else (loss, *reduced.unbind())
 
 
-def _setting(value: float | Tensor, name: str, x: Tensor) -> tuple[float, Tensor | None]:
-    number, tensor = split_scalar(value, name)
-    if tensor is not None and tensor.device != x.device:
-        raise InputError(
-            f"{name}: is on {tensor.device}, but student_logits is on {x.device}; move it,"
-            " or pass a float"
-        )
-    return number, tensor
+def _split(values: dict[str, float | Tensor], x: Tensor) -> dict[str, Any]:
+    """Return each value's number and, as ``<name>_tensor``, its tensor or None."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        number, tensor = split_scalar(value, name)
+        if tensor is not None and tensor.device != x.device:
+            raise InputError(
+                f"{name}: is on {tensor.device}, but student_logits is on {x.device}; move it,"
+                " or pass a float"
+            )
+        found |= {name: number, f"{name}_tensor": tensor}
+    return found

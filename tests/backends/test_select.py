@@ -10,7 +10,6 @@ from daqakd._errors import InputError
 from daqakd.backends import can_run, choose, forced_backend, select, table, use_backend
 from daqakd.functional import lsq
 
-STEMS = ("lsq", "pact", "dorefa_weight", "dorefa_activation", "ewgs", "kd_loss", "cmi")
 X = torch.zeros(3)
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +26,7 @@ def _no_other_backend(monkeypatch):
         monkeypatch.setattr(module, "can_run", lambda *_: "it was taken away")
 
 
-@pytest.mark.parametrize("op", STEMS)
+@pytest.mark.parametrize("op", _ops.STEMS)
 @pytest.mark.parametrize("device", ["cpu", "cuda", "meta"])
 def test_the_reference_runs_everything(op, device):
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
@@ -40,11 +39,21 @@ def test_a_refusal_gives_its_reason(backend):
     assert "no_such_op" in reason
 
 
+@pytest.mark.skipif(select.native.FAILURES["cpu"] is not None, reason="installed without _C.so")
+@pytest.mark.parametrize("op", _ops.STEMS)
+def test_the_dispatcher_says_what_the_libraries_run(op, monkeypatch):
+    dtype = _ops.INPUT_DTYPES.get(op, (torch.float32,))[0]
+    assert can_run(op, "native", "cpu", dtype) is None
+    assert _ops.implemented("native", "xpu") == frozenset()
+    monkeypatch.setitem(select.native.IMPLEMENTED, "cpu", frozenset())
+    assert op in can_run(op, "native", "cpu", dtype)
+
+
 def test_triton_refuses_the_cpu():
     assert can_run("lsq", "triton", "cpu", torch.float32)
 
 
-@pytest.mark.parametrize("op", STEMS)
+@pytest.mark.parametrize("op", _ops.STEMS)
 def test_the_choice_can_run(op):
     assert can_run(op, choose(op, X), "cpu", X.dtype) is None
 
@@ -62,7 +71,7 @@ def test_the_first_of_the_preference_is_chosen(monkeypatch):
 
 
 def test_the_preference_of_a_device_names_backends():
-    for rows in table.ROWS.values():
+    for rows in table.PREFERENCES.values():
         assert rows[-1].op is rows[-1].dtype is rows[-1].below is None, "the last covers the rest"
         for row in rows:
             assert set(row.order) <= set(_ops.BACKENDS)
@@ -70,15 +79,15 @@ def test_the_preference_of_a_device_names_backends():
 
 
 def test_every_row_names_a_result_that_exists():
-    sources = [row.source for rows in table.ROWS.values() for row in rows]
+    sources = [row.source for rows in table.PREFERENCES.values() for row in rows]
     sources += [source for _, source in table.TOGETHER_BELOW.values()]
     for source in sources:
         assert source == table.NOT_MEASURED or (ROOT / source).exists(), source
 
 
 def test_the_first_row_that_covers_a_call_decides(monkeypatch):
-    small = table.Row(("reference",), "", op="lsq", dtype=torch.float32, below=10)
-    monkeypatch.setitem(table.ROWS, "cpu", (small, *table.ROWS["cpu"]))
+    small = table.Preference(("reference",), "", op="lsq", dtype=torch.float32, below=10)
+    monkeypatch.setitem(table.PREFERENCES, "cpu", (small, *table.PREFERENCES["cpu"]))
     monkeypatch.setattr(select.native, "can_run", lambda *_: None)
     assert choose("lsq", torch.ones(9)) == "reference"
     assert choose("lsq", torch.ones(10)) == "native"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from daqakd._ops import STEMS
+from daqakd.backends import native
 from daqakd.cli.main import main
 
 from ..helpers.small import write_images
@@ -156,6 +158,9 @@ def test_help_and_doctor():
     assert doctor.returncode == 0
     assert "torch" in doctor.stdout
     assert "lsq" in doctor.stdout
+    if native.FAILURES["cpu"] is None:
+        on_cpu = doctor.stdout.split("ops on cuda")[0]
+        assert len(re.findall(r"^  \w+( \(\w+\))? +native", on_cpu, re.M)) == len(STEMS)
 
 
 @needs_data

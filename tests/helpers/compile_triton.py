@@ -16,6 +16,7 @@ from pathlib import Path
 
 import daqakd.kernels
 import triton
+from daqakd.kernels.kd_loss import Numbers, Tensors
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -24,16 +25,16 @@ import sass
 
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
-SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "down", "across"]
-SIZES += ["copies", "group", "firsts", "starts", "programs"]
+SIZES = ["outer", "channels", "inner", "blocks", "numel", "width", "tiles", "down", "across"]
+SIZES += ["repeats", "group", "offsets", "partial_offsets", "programs"]
 SIZES += ["height", "chains", "slots", "channel_step", "pixel_step", "images", "settings"]
 SIZES += ["rows", "classes", "groups", "stride"]
 ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 ELEMENTS += ("logits", "student", "teacher")
 FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
 FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
-FLOATS += ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
-FLOATS += ("loss", "parts", "ce", "kl")
+FLOATS += ("soft_labels", "temperature", "ce_weight", "kd_weight", "upstream")
+FLOATS += ("loss", "reduced", "ce", "kl")
 FLOATS += ("outs", "real", "share", "values", "kept", "total")
 DOUBLES = ("soft", "weight", "centroids", "divergence", "row_grad")
 OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
@@ -44,10 +45,11 @@ OTHERS |= {"pixels": "*u8", "lut": "*u8", "scratch": "*u8"}
 OTHERS |= {"bytes": "*u8", "flip": "*i1", "kind": "*i8", "setting": "*i16", "crop": "*i32"}
 OTHERS |= {"integer": "*i32", "erase": "*i32", "box": "*i32", "index": "*i64", "partner": "*i64"}
 LISTED = 8  # tensors of a *_many launch; its arguments are tuples but for these
-KD_OPTIONAL = ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
-OPTIONAL = {  # what a launch may pass None for
-    "kd_loss_tile_kernel": ("counted", *KD_OPTIONAL),
-    "kd_loss_long_kernel": ("counted", *KD_OPTIONAL),
+KD_OPTIONAL = ("soft_labels", "temperature", "ce_weight", "kd_weight", "counted", "upstream")
+KD_PATHS = tuple((0, Tensors._fields.index(name)) for name in KD_OPTIONAL)
+OPTIONAL = {  # what a launch may pass None for, by name or by its place in a tuple
+    "kd_loss_tile_kernel": KD_PATHS,
+    "kd_loss_long_kernel": KD_PATHS,
     "dorefa_weight_backward_flat_kernel": ("sums", "counts"),
     "dorefa_weight_many_backward_kernel": ("partials",),
     "ewgs_backward_flat_kernel": ("delta_tensor",),
@@ -65,9 +67,9 @@ TILES = {  # by what a name contains, the first that fits
         {"ROWS": 1, "BLOCK": 1024, "WHOLE": True},
         {"ROWS": 1, "BLOCK": 1024, "WHOLE": False},
     ],
-    "fold_many": [{"COUNT": LISTED, "BLOCK": 128}],
+    "reduce_many": [{"COUNT": LISTED, "BLOCK": 128}],
     "many": [{"COUNT": LISTED, "BLOCK": 1024}],
-    "fold": [{"BLOCK": 1024}],
+    "reduce": [{"BLOCK": 1024}],
     "tile": [{"ROWS": 8, "BLOCK": 128}, {"ROWS": 1, "BLOCK": 1024}, {"ROWS": 1, "BLOCK": 8192}],
     "long": [{"BLOCK": 2048}],
 }
@@ -109,6 +111,13 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
     # What a launch tells the compiler: addresses and sizes are multiples of 16.
     even = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in EVEN]
     hints = {(i,): [["tt.divisibility", 16]] for i in even}
+    if "tensors" in names:
+        kinds = [kind(n, dtype) for n in Tensors._fields]
+        given = [k for k in range(len(kinds)) if (0, k) not in tile]
+        kinds = [found if k in given else "constexpr" for k, found in enumerate(kinds)]
+        signature["tensors"] = Tensors(*kinds)
+        signature["numbers"] = Numbers(*["fp32"] * (len(Numbers._fields) - 1), "i64")
+        hints |= {(0, k): [["tt.divisibility", 16]] for k in given}
     if "COUNT" in tile:
         listed = [i for i, n in enumerate(names) if n not in tile and n not in ALONE]
         for i in listed:
@@ -116,7 +125,7 @@ def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> 
         paths = [(i, k) if i in listed else (i,) for i in even for k in range(tile["COUNT"])]
         hints = {path: [["tt.divisibility", 16]] for path in paths}
     source = ASTSource(kernel, signature=signature, constexprs=tile, attrs=hints)
-    warps = 4 if kernel.__name__.endswith("fold_kernel") or "COUNT" in tile else 8
+    warps = 4 if kernel.__name__.endswith("reduce_kernel") or "COUNT" in tile else 8
     if "ROWS" in tile and "COLUMNS" not in tile:
         warps = max(4, tile["BLOCK"] // 512)
     options = {"num_warps": warps, "enable_fp_fusion": False}
@@ -136,7 +145,7 @@ def variants(name: str, kernel):
     """Yield dtype, short name, constants, architecture; without --every-tile one choice each."""
     family = next(family for family in TILES if family in name)
     choices = constants(kernel, family)
-    dtypes = {"float": "fp32"} if family.startswith("fold") else DTYPES
+    dtypes = {"float": "fp32"} if family.startswith("reduce") else DTYPES
     pairs = itertools.product(dtypes.items(), ARCHITECTURES)
     for turn, ((shown, dtype), architecture) in enumerate(pairs):
         # two architectures: every other dtype starts with the next choice, so all pairs are met
@@ -145,9 +154,10 @@ def variants(name: str, kernel):
             yield shown, dtype, tile, architecture
 
 
-def report(name: str, shown: str, dtype: str, tile: dict[str, int], architecture: int) -> str:
+def report(name: str, shown: str, dtype: str, tile: dict, architecture: int) -> str:
     found = compile_one(dict(kernels())[name], dtype, tile, architecture)
-    return json.dumps([name, shown, tile, f"sm_{architecture}", vars(found)])
+    shown_tile = {str(place): value for place, value in tile.items()}
+    return json.dumps([name, shown, shown_tile, f"sm_{architecture}", vars(found)])
 
 
 def main() -> None:

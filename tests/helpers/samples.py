@@ -1,6 +1,5 @@
 """Arguments that every op is tried with."""
 
-import re
 from dataclasses import replace
 
 import torch
@@ -151,7 +150,7 @@ SAMPLES = {
 
 def stem(name: str) -> str:
     """Return the name the backends know an op by."""
-    return re.sub(r"_(forward|backward|update|divergence)", "", name)
+    return _ops.stem_of(name)
 
 
 def runnable(name: str, backend: str):

@@ -16,11 +16,11 @@ from daqakd.functional.cmi import new_state
 from ..helpers.cases import each_backend
 from ..helpers.samples import HARD, SAMPLES, runnable, samples, scalar, tensors
 
-each_op = pytest.mark.parametrize("name", _ops.OPS)
+each_op = pytest.mark.parametrize("name", _ops.SCHEMAS)
 
 
 def test_every_op_has_samples():
-    assert set(SAMPLES) == set(_ops.OPS)
+    assert set(SAMPLES) == set(_ops.SCHEMAS)
 
 
 @each_backend
@@ -68,7 +68,7 @@ def test_inputs_are_not_written(name, backend):
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("op", _ops.OPS)
+@pytest.mark.parametrize("op", _ops.SCHEMAS)
 def test_no_source_calls_an_op_without_its_overload(op):
     """Calling the packet would cost an overload resolution and hide which backend runs."""
     overloads = "|".join(_ops.BACKENDS)

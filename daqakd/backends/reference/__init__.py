@@ -1,6 +1,7 @@
-"""The truth: every op in plain PyTorch with explicit masks, any device, float64 included.
+"""The reference backend: every op in plain PyTorch, on any device and in float64 as well.
 
-Gradients never go through ``clamp``: its gradient at the bounds differs between releases.
+The other backends are tested against it. Gradients are written with explicit masks, because the
+gradient of ``clamp`` at its bounds differs between releases of PyTorch.
 """
 
 from . import augment, cmi, dorefa, ewgs, kd_loss, lsq, many, pact

@@ -1,4 +1,4 @@
-"""What the reference formulas share: registration, the compute dtype, rounding, positivity."""
+"""What the reference formulas have in common: registration, dtype, rounding, lower bounds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,14 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 
 
 def implement(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make this the ``reference`` overload of the op of the same name."""
     name = function.__name__
     IMPLEMENTATIONS[name] = function
     LIBRARY.impl(f"{name}.reference", function, "CompositeExplicitAutograd")
     return function
 
 
-def to_compute(x: Tensor) -> Tensor:
+def to_accumulation_dtype(x: Tensor) -> Tensor:
     return x.to(accumulation_dtype(x.dtype))
 
 
@@ -28,7 +29,7 @@ def round_half_even(x: Tensor) -> Tensor:
     return torch.round(x) + 0.0
 
 
-def kept_positive(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
-    """Return the parameter in the compute dtype, kept positive, shaped to broadcast."""
+def at_least_smallest(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    """Return the parameter, at least 2^-30, in the dtype of ``x``'s sums, to broadcast with it."""
     wide = parameter.to(accumulation_dtype(x.dtype))
     return broadcast(torch.where(wide < SMALLEST, SMALLEST, wide), x, axis)

@@ -1,7 +1,7 @@
-"""The truth for ``augment``: a plan followed in plain PyTorch.
+"""``augment`` in plain PyTorch.
 
-Two ways with the same bits: grouped picks the images of each kind (a host sync per kind, fine on a
-CPU), dense runs every kind on every image (no sync, so it can be captured in a CUDA graph).
+Two ways with the same bits: grouped selects the images of each kind (a host sync per kind, fine on
+a CPU), dense runs every kind on every image (no sync, so it can be captured in a CUDA graph).
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._common import implement
-from ._pixels import OPERATIONS, Rows, sample
+from ._pixels import OPERATIONS, ImageSettings, sample
 
 CACHED_PIXELS = 2**16  # taken at once on a CPU: their float64 intermediates stay in its cache
 
@@ -25,8 +25,8 @@ def _cropped(images: Tensor, crop: Tensor, flip: Tensor) -> Tensor:
     return sample(images, y[:, :, None].expand(shape), x[:, None].expand(shape))
 
 
-def _rows(settings: tuple[Tensor, ...], chosen: Tensor) -> Rows:
-    return Rows(*(table.index_select(0, chosen) for table in settings))
+def _image_settings(settings: tuple[Tensor, ...], chosen: Tensor) -> ImageSettings:
+    return ImageSettings(*(table.index_select(0, chosen) for table in settings))
 
 
 def _grouped(images: Tensor, kind: Tensor, settings: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
@@ -37,18 +37,18 @@ def _grouped(images: Tensor, kind: Tensor, settings: tuple[Tensor, ...], chosen:
     for code in kinds.unique().tolist():
         if code in OPERATIONS:
             for which in (kinds == code).nonzero()[:, 0].split(at_once):
-                rows = _rows(settings, chosen.index_select(0, which))
-                changed = OPERATIONS[code](images.index_select(0, which), rows)
+                own = _image_settings(settings, chosen.index_select(0, which))
+                changed = OPERATIONS[code](images.index_select(0, which), own)
                 result.index_copy_(0, which, changed)
     return result
 
 
 def _dense(images: Tensor, kind: Tensor, settings: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
     """Apply one setting per image, every kind to all."""
-    result, rows = images, _rows(settings, chosen)
+    result, own = images, _image_settings(settings, chosen)
     kinds = kind.index_select(0, chosen)[:, None, None, None]
     for code, operation in OPERATIONS.items():
-        result = torch.where(kinds == code, operation(images, rows), result)
+        result = torch.where(kinds == code, operation(images, own), result)
     return result
 
 
@@ -69,7 +69,7 @@ def _augmented(
     share: Tensor | None,
     dense: bool,
 ) -> Tensor:
-    """Run the chains and join them."""
+    """Run the chains; return their sum weighted by ``share``, or the only one."""
     apply = _dense if dense else _grouped
     total = None if share is None else share[:, 0, None, None, None] * images
     for c in range(setting.shape[1]):

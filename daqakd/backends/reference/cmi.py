@@ -54,10 +54,10 @@ def cmi_update(
         )
         return
     for y in range(classes):
-        hard = torch.full_like(labels[:, 0], y, dtype=torch.int64)
-        share = labels[:, y].to(torch.float64)
-        share = share if weight is None else share * weight.to(share.dtype)
-        _add(state, _row_scalars(logits, hard) * share[:, None], base + hard)
+        label = torch.full_like(labels[:, 0], y, dtype=torch.int64)
+        weights = labels[:, y].to(torch.float64)
+        weights = weights if weight is None else weights * weight.to(weights.dtype)
+        _add(state, _row_scalars(logits, label) * weights[:, None], base + label)
 
 
 def _log_reference(labels: Tensor, centroids: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from .._layout import like, pack, unflat, unpack
-from ._common import implement, round_half_even, to_compute
+from ._common import implement, round_half_even, to_accumulation_dtype
 
 
 @implement
 def dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
-    wide, low = to_compute(x), -1.0 if signed else 0.0
+    wide, low = to_accumulation_dtype(x), -1.0 if signed else 0.0
     levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     y = round_half_even(torch.clamp(wide, low, 1.0) * levels) / levels
     inside = (wide >= low) & (wide <= 1.0)
@@ -29,7 +29,7 @@ def _sign(w: Tensor) -> Tensor:
 
 @implement
 def dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    wide = to_compute(w)
+    wide = to_accumulation_dtype(w)
     if w.numel() == 0:
         return torch.empty_like(w), wide.new_zeros(())
     if bits == 1:
@@ -45,10 +45,10 @@ def dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 def dorefa_weight_backward(
     grad: Tensor, w: Tensor, maximum: Tensor, bits: int, detach_max: bool
 ) -> Tensor:
-    g, wide = to_compute(grad), to_compute(w)
+    g, wide = to_accumulation_dtype(grad), to_accumulation_dtype(w)
     if bits == 1:
-        share = 0.0 if detach_max else (g * _sign(wide)).sum() / max(w.numel(), 1)
-        return like(g + share * _sign(wide), w)
+        dmean = 0.0 if detach_max else (g * _sign(wide)).sum() / max(w.numel(), 1)
+        return like(g + dmean * _sign(wide), w)
     t = torch.tanh(wide)
     dt = g / maximum
     if not detach_max:

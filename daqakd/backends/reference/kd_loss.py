@@ -5,17 +5,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._kd import KDSettings
 from ..._ops import REDUCTION_CODES, accumulation_dtype
-from ._common import implement, to_compute
+from ._common import implement, to_accumulation_dtype
 
 
-def _targets(labels: Tensor, z: Tensor, smoothing: float, ignore: int) -> tuple[Tensor, Tensor]:
-    """Return target rows ``[B, C]`` and which rows count ``[B]``."""
+def _targets(labels: Tensor, z: Tensor, settings: KDSettings) -> tuple[Tensor, Tensor]:
+    """Return target distributions ``[B, C]`` and which rows count ``[B]``."""
     if labels.is_floating_point():
         rows, valid = labels.to(z.dtype), torch.ones_like(z[:, 0], dtype=torch.bool)
     else:
-        valid = labels != ignore
+        valid = labels != settings.ignore_index
         rows = torch.zeros_like(z).scatter_(1, torch.where(valid, labels, 0)[:, None], 1.0)
+    smoothing = settings.label_smoothing
     rows = rows * (1 - smoothing) + smoothing / z.shape[1]
     return torch.where(valid[:, None], rows, 0.0), valid
 
@@ -25,62 +27,63 @@ def _expect(weights: Tensor, values: Tensor) -> Tensor:
     return torch.where(weights == 0, 0.0, weights * values).sum(1)
 
 
+def _divergence(z: Tensor, t: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return each row's KL ``[B]`` and T times its gradient ``[B, C]``."""
+    log_student = torch.log_softmax(z / temperature, 1)
+    log_teacher = torch.log_softmax(t / temperature, 1)
+    teacher = log_teacher.exp()
+    return _expect(teacher, log_teacher - log_student), log_student.exp() - teacher
+
+
+def _cross_entropy(
+    z: Tensor, labels: Tensor, settings: KDSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each row's CE ``[B]``, its gradient ``[B, C]`` and how many rows count (1 or more)."""
+    targets, valid = _targets(labels, z, settings)
+    log_p = torch.log_softmax(z, 1)
+    gradient = log_p.exp() * targets.sum(1, keepdim=True) - targets
+    return -_expect(targets, log_p), gradient, valid.sum().clamp(min=1).to(z.dtype)
+
+
 def _kd_loss(
-    student: Tensor,
-    teacher: Tensor,
-    labels: Tensor | None,
-    temperature: float,
-    ce_weight: float,
-    kd_weight: float,
-    temperature_tensor: Tensor | None,
-    ce_weight_tensor: Tensor | None,
-    kd_weight_tensor: Tensor | None,
-    label_smoothing: float,
-    ignore_index: int,
-    reduction: int,
+    student: Tensor, teacher: Tensor, labels: Tensor | None, settings: KDSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return loss, reduced parts, each row's CE and KL, and the gradient in the compute dtype."""
-    z, t = to_compute(student), to_compute(teacher).to(accumulation_dtype(student.dtype))
-    heat = temperature if temperature_tensor is None else temperature_tensor.to(z.dtype)
-    a = ce_weight if ce_weight_tensor is None else ce_weight_tensor.to(z.dtype)
-    b = kd_weight if kd_weight_tensor is None else kd_weight_tensor.to(z.dtype)
-    log_soft, log_teacher = torch.log_softmax(z / heat, 1), torch.log_softmax(t / heat, 1)
-    soft_teacher = log_teacher.exp()
-    kl = _expect(soft_teacher, log_teacher - log_soft)
-    grad = b * heat * (log_soft.exp() - soft_teacher)
-    ce, count = torch.zeros_like(kl), max(z.shape[0], 1)
-    counted: Tensor | int = count
-    mean = reduction == REDUCTION_CODES["mean"]
+    """Return loss, reduced CE and KL, each row's CE and KL, and the gradient, not yet rounded."""
+    z = to_accumulation_dtype(student)
+    t = to_accumulation_dtype(teacher).to(accumulation_dtype(student.dtype))
+    temperature, ce_weight, kd_weight = settings.values(z.dtype)
+    rows, mean = max(z.shape[0], 1), settings.reduction == REDUCTION_CODES["mean"]
+    kl, difference = _divergence(z, t, temperature)
+    ce, grad = torch.zeros_like(kl), kd_weight * temperature * difference
+    counted: Tensor | int = rows
     if labels is not None:
-        rows, valid = _targets(labels, z, label_smoothing, ignore_index)
-        log_hard = torch.log_softmax(z, 1)
-        ce = -_expect(rows, log_hard)
-        counted = valid.sum().clamp(min=1).to(z.dtype)
+        ce, ce_grad, counted = _cross_entropy(z, labels, settings)
         # a mean's gradient is stored times the rows: divided, 16-bit entries would be subnormal
-        share = a * (count / counted) if mean else a
-        grad = share * (log_hard.exp() * rows.sum(1, keepdim=True) - rows) + grad
-    if reduction == REDUCTION_CODES["none"]:
-        return a * ce + b * heat * heat * kl, ce.new_empty(0), ce, kl, grad
-    divisors = (counted, count) if mean else (1, 1)
-    parts = torch.stack((ce.sum() / divisors[0], kl.sum() / divisors[1]))
-    return a * parts[0] + b * heat * heat * parts[1], parts, ce, kl, grad
+        grad = (ce_weight * (rows / counted) if mean else ce_weight) * ce_grad + grad
+    kl_weight = kd_weight * temperature * temperature
+    if settings.reduction == REDUCTION_CODES["none"]:
+        return ce_weight * ce + kl_weight * kl, ce.new_empty(0), ce, kl, grad
+    divisors = (counted, rows) if mean else (1, 1)
+    reduced = torch.stack((ce.sum() / divisors[0], kl.sum() / divisors[1]))
+    return ce_weight * reduced[0] + kl_weight * reduced[1], reduced, ce, kl, grad
 
 
 @implement
 def kd_loss_forward(
-    student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
+    student: Tensor, teacher: Tensor, labels: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *settings, with_grad = arguments
-    loss, parts, ce, kl, grad = _kd_loss(student, teacher, labels, *settings)
+    *settings, with_grad = rest
+    loss, reduced, ce, kl, grad = _kd_loss(student, teacher, labels, KDSettings(*settings))
     grad = grad.to(student.dtype) if with_grad else student.new_empty((0, student.shape[1]))
-    return loss, parts, ce, kl, grad
+    return loss, reduced, ce, kl, grad
 
 
 @implement
 def kd_loss_backward(
-    grad: Tensor, student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
+    grad: Tensor, student: Tensor, teacher: Tensor, labels: Tensor | None, *rest: Any
 ) -> Tensor:
-    *_, dz = _kd_loss(student, teacher, labels, *arguments)
-    mean = arguments[-1] == REDUCTION_CODES["mean"]
+    settings = KDSettings(*rest)
+    *_, dz = _kd_loss(student, teacher, labels, settings)
+    mean = settings.reduction == REDUCTION_CODES["mean"]
     scale = grad.to(dz.dtype) * (1.0 / max(dz.shape[0], 1) if mean else 1.0)
     return (dz * (scale if grad.dim() == 0 else scale[:, None])).to(student.dtype)

@@ -1,4 +1,4 @@
-"""The truth of the ``*_many`` ops: each tensor by itself."""
+"""The ``*_many`` ops in plain PyTorch: the single op on each tensor."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How the adapters reach ``daqakd.kernels``, and where they can run."""
+"""How the adapters reach ``daqakd.kernels``, and where they are registered."""
 
 import os
 from collections.abc import Callable
@@ -9,40 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._ops import LIBRARY, MANY
-
-# the ops daqakd.kernels has kernels for
-QUANTIZERS = frozenset({"lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs"})
-
-
-STEMS = QUANTIZERS | MANY | {"cmi", "kd_loss", "augment"}
-
-
-DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-
-
-PIXELS = {"augment": (torch.uint8,)}  # ops whose input is no floating-point tensor
-
+from ..._ops import LIBRARY
 
 INSTALLED = find_spec("triton") is not None
-
-
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton, too, reads it once
-
-
-def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
-    """Return None when a Triton kernel can run ``op``, else the reason in one sentence."""
-    if op not in STEMS:
-        return f"daqakd.kernels has no {op} kernel in this version"
-    if not INSTALLED:
-        return "triton is not installed"
-    if device != "cuda" and not (device == "cpu" and INTERPRETED):
-        return f"the tensors are on {device}, Triton runs on cuda"
-    accepted = PIXELS.get(op, DTYPES)
-    if dtype not in accepted:
-        known = ", ".join(str(known).removeprefix("torch.") for known in accepted)
-        return f"the Triton kernels take {known}, not {dtype}"
-    return None
+DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
 
 
 def kernels(stem: str) -> ModuleType:
@@ -64,9 +35,8 @@ def new_mask(x: Tensor, per_byte: int) -> Tensor:
     return torch.empty(-(-x.numel() // per_byte), dtype=torch.uint8, device=x.device)
 
 
-def register(implementations: dict[str, Callable[..., Any]]) -> None:
-    """Make these the ``triton`` overloads, where there is a Triton."""
-    for name, function in implementations.items() if INSTALLED else ():
-        LIBRARY.impl(f"{name}.triton", function, "CUDA")
-        if INTERPRETED:
-            LIBRARY.impl(f"{name}.triton", function, "CPU")
+def implement(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make this the ``triton`` overload of the op of the same name, where there is a Triton."""
+    for device in DEVICES if INSTALLED else ():
+        LIBRARY.impl(f"{function.__name__}.triton", function, device.upper())
+    return function

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 
-def _augment(*arguments: Any) -> Tensor:
+@implement
+def augment(*arguments: Any) -> Tensor:
     """Follow a plan; arguments as the schema has them."""
     *tensors, dtype, channels_last = arguments
     tensors = [None if t is None else t.contiguous() for t in tensors]
@@ -29,6 +30,3 @@ def _augment(*arguments: Any) -> Tensor:
         mixed = rows, partner, box, weight, values, y
         launch(pixels, kernels("augment").augment_mix, *mixed)
     return y
-
-
-register({"augment": _augment})

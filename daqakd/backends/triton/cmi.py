@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .._layout import in_strides_of
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 
 def _label_rows(labels: Tensor) -> Tensor:
@@ -17,7 +17,8 @@ def _centroid_rows(centroids: Tensor) -> Tensor:
     return wide if wide.stride(1) == 1 else wide.contiguous()
 
 
-def _cmi_update(
+@implement
+def cmi_update(
     state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, group: Tensor | None
 ) -> None:
     if logits.numel():
@@ -27,7 +28,8 @@ def _cmi_update(
         launch(logits, kernels("cmi_update").cmi_update, state, *rows, weight, group)
 
 
-def _cmi_divergence(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+@implement
+def cmi_divergence(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
     result = torch.empty(len(logits), dtype=torch.float64, device=logits.device)
     if logits.numel():
         inputs = logits.contiguous(), _label_rows(labels), _centroid_rows(centroids)
@@ -35,7 +37,8 @@ def _cmi_divergence(logits: Tensor, labels: Tensor, centroids: Tensor) -> Tensor
     return result
 
 
-def _cmi_divergence_backward(
+@implement
+def cmi_divergence_backward(
     grad: Tensor, logits: Tensor, labels: Tensor, centroids: Tensor
 ) -> Tensor:
     z = logits.contiguous()
@@ -44,12 +47,3 @@ def _cmi_divergence_backward(
         inputs = grad.double().contiguous(), z, _label_rows(labels), _centroid_rows(centroids)
         launch(logits, kernels("cmi_divergence").cmi_divergence_backward, *inputs, dx)
     return in_strides_of(dx, torch.empty_like(logits))
-
-
-register(
-    {
-        "cmi_update": _cmi_update,
-        "cmi_divergence": _cmi_divergence,
-        "cmi_divergence_backward": _cmi_divergence_backward,
-    }
-)

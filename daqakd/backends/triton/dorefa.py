@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from .._layout import dense, in_strides_of
-from ._launch import kernels, launch, new_mask, register
+from ._launch import implement, kernels, launch, new_mask
 
 
-def _dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
+@implement
+def dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     x = dense(x)
     y, mask = torch.empty_like(x), new_mask(x, 8)
     if x.numel():
@@ -15,7 +16,8 @@ def _dorefa_activation_forward(x: Tensor, bits: int, signed: bool) -> tuple[Tens
     return y, mask
 
 
-def _dorefa_activation_backward(grad: Tensor, mask: Tensor) -> Tensor:
+@implement
+def dorefa_activation_backward(grad: Tensor, mask: Tensor) -> Tensor:
     grad = dense(grad)
     dx = torch.empty_like(grad)
     if grad.numel():
@@ -23,7 +25,8 @@ def _dorefa_activation_backward(grad: Tensor, mask: Tensor) -> Tensor:
     return dx
 
 
-def _dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+@implement
+def dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     w = dense(w)
     y, scale = torch.empty_like(w), torch.zeros((), dtype=torch.float32, device=w.device)
     if w.numel():
@@ -31,7 +34,8 @@ def _dorefa_weight_forward(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return y, scale
 
 
-def _dorefa_weight_backward(
+@implement
+def dorefa_weight_backward(
     grad: Tensor, w: Tensor, maximum: Tensor, bits: int, detach_max: bool
 ) -> Tensor:
     w = dense(w)
@@ -40,13 +44,3 @@ def _dorefa_weight_backward(
         arguments = grad, w, maximum.float(), dw, bits, detach_max
         launch(w, kernels("dorefa").dorefa_weight_backward, *arguments)
     return dw
-
-
-register(
-    {
-        "dorefa_activation_forward": _dorefa_activation_forward,
-        "dorefa_activation_backward": _dorefa_activation_backward,
-        "dorefa_weight_forward": _dorefa_weight_forward,
-        "dorefa_weight_backward": _dorefa_weight_backward,
-    }
-)

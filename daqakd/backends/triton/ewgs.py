@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from .._layout import dense, in_strides_of
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 
-def _ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
+@implement
+def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     x = dense(x)
     y = torch.empty_like(x)
     if x.numel():
@@ -15,7 +16,8 @@ def _ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     return y
 
 
-def _ewgs_backward(
+@implement
+def ewgs_backward(
     grad: Tensor,
     x: Tensor,
     lower: Tensor,
@@ -26,17 +28,9 @@ def _ewgs_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     x = dense(x)
     grad, dx = in_strides_of(grad, x), torch.empty_like(x)
-    dlower, dupper = (torch.zeros_like(end, dtype=torch.float32) for end in (lower, upper))
+    dlower, dupper = (torch.zeros_like(bound, dtype=torch.float32) for bound in (lower, upper))
     if x.numel():
         scale = None if delta_tensor is None else delta_tensor.float()
         arguments = grad, x, lower.float(), upper.float(), dx, dlower, dupper, bits, delta, scale
         launch(x, kernels("ewgs").ewgs_backward, *arguments)
     return dx, dlower, dupper
-
-
-register(
-    {
-        "ewgs_forward": _ewgs_forward,
-        "ewgs_backward": _ewgs_backward,
-    }
-)

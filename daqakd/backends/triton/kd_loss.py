@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._kd import KDSettings
 from ..._ops import REDUCTION_CODES
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 _COUNTERS: dict[tuple[int, int], Tensor] = {}
 COUNTED_IN_PLACE = 2**21  # labels that the programs of one launch may read to count them
@@ -22,59 +23,74 @@ def _counter(x: Tensor) -> Tensor:
     return _COUNTERS[key]
 
 
-def _kd_loss(
+def _counted(labels: Tensor | None, settings: KDSettings, programs: int) -> Tensor | None:
+    """Return the number of rows in a mean's cross-entropy, None where the programs count it."""
+    if labels is None or labels.is_floating_point():
+        return None
+    mean = settings.reduction == REDUCTION_CODES["mean"]
+    if not mean or programs * len(labels) <= COUNTED_IN_PLACE:
+        return None
+    return (labels != settings.ignore_index).sum()
+
+
+def _launch(
     student: Tensor,
     teacher: Tensor,
     labels: Tensor | None,
-    arguments: tuple[Any, ...],
-    upstream: Tensor | None,
-    outputs: tuple[Tensor | None, ...],
+    settings: KDSettings,
+    upstream: Tensor | None = None,
+    **outputs: Tensor | None,
 ) -> None:
-    """Launch on what both directions share; ``outputs`` are loss, parts, ce, kl and grad."""
-    temperature, ce_weight, kd_weight, *settings, smoothing, ignore, reduction = arguments
-    hard = labels is not None and not labels.is_floating_point()
+    """Launch the kernel that both directions have; ``outputs`` by their names in ``Tensors``."""
+    kernel = kernels("kd_loss")
+    programs = kernel.programs(*student.shape)
     given = None if labels is None else labels.contiguous()
-    launches = kernels("kd_loss").programs(*student.shape)
-    counted = None
-    if hard and reduction == REDUCTION_CODES["mean"] and launches * len(student) > COUNTED_IN_PLACE:
-        counted = (labels != ignore).sum()
-    row_sums = torch.empty(launches, 2, dtype=torch.float64, device=student.device)
-    tensors = (
-        *(student.contiguous(), teacher.contiguous()),
-        *((given, None) if hard else (None, given)),
-        *(*settings, counted, upstream, row_sums, _counter(student), *outputs),
+    soft = given is not None and given.is_floating_point()
+    tensors = kernel.Tensors(
+        student.contiguous(),
+        teacher.contiguous(),
+        None if soft else given,
+        given if soft else None,
+        *settings.tensors,
+        counted=_counted(labels, settings, programs),
+        upstream=upstream,
+        row_sums=torch.empty(programs, 2, dtype=torch.float64, device=student.device),
+        counter=_counter(student),
+        **outputs,
     )
-    scale = 1.0 / len(student) if reduction == REDUCTION_CODES["mean"] else 1.0
-    numbers = temperature, ce_weight, kd_weight, smoothing, scale, ignore
-    launch(student, kernels("kd_loss").kd_loss, tensors, numbers, reduction)
+    scale = 1.0 / len(student) if settings.reduction == REDUCTION_CODES["mean"] else 1.0
+    numbers = kernel.Numbers(
+        *settings.numbers, settings.label_smoothing, scale, settings.ignore_index
+    )
+    launch(student, kernel.kd_loss, tensors, numbers, settings.reduction)
 
 
-def _kd_loss_forward(
-    student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
+@implement
+def kd_loss_forward(
+    student: Tensor, teacher: Tensor, labels: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *rest, with_grad = arguments
-    each = rest[-1] == REDUCTION_CODES["none"]
+    *arguments, with_grad = rest
+    settings = KDSettings(*arguments)
+    per_row = settings.reduction == REDUCTION_CODES["none"]
     rows, classes = student.shape
     new = torch.empty if rows else torch.zeros
-    loss, parts, ce, kl = (
+    loss, reduced, ce, kl = (
         new(shape, dtype=torch.float32, device=student.device)
-        for shape in ((rows,) if each else (), 0 if each else 2, rows, rows)
+        for shape in ((rows,) if per_row else (), 0 if per_row else 2, rows, rows)
     )
     grad = student.new_empty(rows if with_grad else 0, classes)
     if rows:
-        outputs = loss, parts, ce, kl, grad if with_grad else None
-        _kd_loss(student, teacher, labels, tuple(rest), None, outputs)
-    return loss, parts, ce, kl, grad
+        outputs = {"loss": loss, "reduced": reduced, "ce": ce, "kl": kl}
+        _launch(student, teacher, labels, settings, grad=grad if with_grad else None, **outputs)
+    return loss, reduced, ce, kl, grad
 
 
-def _kd_loss_backward(
-    grad: Tensor, student: Tensor, teacher: Tensor, labels: Tensor | None, *arguments: Any
+@implement
+def kd_loss_backward(
+    grad: Tensor, student: Tensor, teacher: Tensor, labels: Tensor | None, *rest: Any
 ) -> Tensor:
     result = student.new_empty(student.shape)
     if len(student):
-        outputs = None, None, None, None, result
-        _kd_loss(student, teacher, labels, arguments, grad.contiguous(), outputs)
+        upstream = grad.contiguous()
+        _launch(student, teacher, labels, KDSettings(*rest), upstream, grad=result)
     return result
-
-
-register({"kd_loss_forward": _kd_loss_forward, "kd_loss_backward": _kd_loss_backward})

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from .._layout import dense, in_strides_of, memory_view
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 
-def _lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None) -> Tensor:
+@implement
+def lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None) -> Tensor:
     x = dense(x)
     y = torch.empty_like(x)
     if x.numel():
@@ -16,7 +17,8 @@ def _lsq_forward(x: Tensor, step: Tensor, qmin: int, qmax: int, axis: int | None
     return y
 
 
-def _lsq_backward(
+@implement
+def lsq_backward(
     grad: Tensor,
     x: Tensor,
     step: Tensor,
@@ -34,11 +36,3 @@ def _lsq_backward(
         arguments = grad, x, steps, dx, ds, view, qmin, qmax, ste, grad_scale
         launch(x, kernels("lsq").lsq_backward, *arguments)
     return dx, ds
-
-
-register(
-    {
-        "lsq_forward": _lsq_forward,
-        "lsq_backward": _lsq_backward,
-    }
-)

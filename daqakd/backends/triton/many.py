@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._layout import dense, in_strides_of
-from ._launch import kernels, launch, register
+from ._launch import implement, kernels, launch
 
 Tensors = Sequence[Tensor]
 
@@ -25,7 +25,8 @@ def _like_each(tensors: Tensors, models: Tensors) -> list[Tensor]:
     return [in_strides_of(one, model) for one, model in zip(tensors, models, strict=True)]
 
 
-def _lsq_many_forward(
+@implement
+def lsq_many_forward(
     x: Tensors, step: Tensors, qmin: Sequence[int], qmax: Sequence[int]
 ) -> list[Tensor]:
     models = [dense(one) for one in x]
@@ -36,7 +37,8 @@ def _lsq_many_forward(
     return _like_each(y, models)
 
 
-def _lsq_many_backward(
+@implement
+def lsq_many_backward(
     grad: Tensors,
     x: Tensors,
     step: Tensors,
@@ -55,7 +57,8 @@ def _lsq_many_backward(
     return _like_each(dx, models), ds
 
 
-def _dorefa_weight_many_forward(w: Tensors, bits: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+@implement
+def dorefa_weight_many_forward(w: Tensors, bits: Sequence[int]) -> tuple[list[Tensor], Tensor]:
     w = [dense(one) for one in w]
     y = [torch.empty_like(one) for one in w]
     maximum = torch.empty(len(w), dtype=torch.float32, device=w[0].device)
@@ -64,7 +67,8 @@ def _dorefa_weight_many_forward(w: Tensors, bits: Sequence[int]) -> tuple[list[T
     return y, maximum
 
 
-def _dorefa_weight_many_backward(
+@implement
+def dorefa_weight_many_backward(
     grad: Tensors, w: Tensors, maximum: Tensor, bits: Sequence[int], detach_max: bool
 ) -> list[Tensor]:
     w = [dense(one) for one in w]
@@ -74,7 +78,8 @@ def _dorefa_weight_many_backward(
     return dw
 
 
-def _ewgs_many_forward(
+@implement
+def ewgs_many_forward(
     x: Tensors, lower: Tensors, upper: Tensors, bits: Sequence[int]
 ) -> list[Tensor]:
     x = [dense(one) for one in x]
@@ -83,7 +88,8 @@ def _ewgs_many_forward(
     return y
 
 
-def _ewgs_many_backward(
+@implement
+def ewgs_many_backward(
     grad: Tensors,
     x: Tensors,
     lower: Tensors,
@@ -94,21 +100,9 @@ def _ewgs_many_backward(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     x = [dense(one) for one in x]
     dx = [torch.empty_like(one) for one in x]
-    dlower = [torch.empty_like(end, dtype=torch.float32) for end in lower]
-    dupper = [torch.empty_like(end, dtype=torch.float32) for end in upper]
+    dlower = [torch.empty_like(bound, dtype=torch.float32) for bound in lower]
+    dupper = [torch.empty_like(bound, dtype=torch.float32) for bound in upper]
     scale = None if delta_tensor is None else delta_tensor.float()
     tensors = _like_each(grad, x), x, _floats(lower), _floats(upper), dx, dlower, dupper
     launch(x[0], kernels("ewgs_many").ewgs_many_backward, *tensors, bits, delta, scale)
     return dx, dlower, dupper
-
-
-register(
-    {
-        "lsq_many_forward": _lsq_many_forward,
-        "lsq_many_backward": _lsq_many_backward,
-        "dorefa_weight_many_forward": _dorefa_weight_many_forward,
-        "dorefa_weight_many_backward": _dorefa_weight_many_backward,
-        "ewgs_many_forward": _ewgs_many_forward,
-        "ewgs_many_backward": _ewgs_many_backward,
-    }
-)

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from .._layout import dense, memory_view
-from ._launch import kernels, launch, new_mask, register
+from ._launch import implement, kernels, launch, new_mask
 
 
-def _pact_forward(
+@implement
+def pact_forward(
     x: Tensor, alpha: Tensor, bits: int, signed: bool, axis: int | None
 ) -> tuple[Tensor, Tensor]:
     x = dense(x)
@@ -18,7 +19,8 @@ def _pact_forward(
     return y, mask
 
 
-def _pact_backward(
+@implement
+def pact_backward(
     grad: Tensor, mask: Tensor, alpha: Tensor, signed: bool, axis: int | None
 ) -> tuple[Tensor, Tensor]:
     grad = dense(grad)
@@ -27,11 +29,3 @@ def _pact_backward(
         arguments = grad, mask, dx, dalpha, memory_view(grad, axis), signed
         launch(grad, kernels("pact").pact_backward, *arguments)
     return dx, dalpha
-
-
-register(
-    {
-        "pact_forward": _pact_forward,
-        "pact_backward": _pact_backward,
-    }
-)

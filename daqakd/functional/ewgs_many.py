@@ -1,0 +1,91 @@
+"""EWGS on the weights of a whole model in one call."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _checks
+from ._apply import first_order, implementation, pick, split_scalar
+from ._many import Tensors, check_alike, one_each, scatter, used_outputs
+
+
+class EWGSManyFunction(torch.autograd.Function):
+    """:class:`EWGSFunction` of every tensor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        count: int,
+        bits: list[int],
+        delta: float,
+        delta_tensor: Tensor | None,
+        backend: str,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Quantize ``count`` tensors, followed by their lower and upper bounds."""
+        ctx.save_for_backward(delta_tensor, *tensors)
+        ctx.set_materialize_grads(False)
+        ctx.arguments, ctx.backend = (bits, delta), backend
+        x, lower, upper = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
+        return tuple(implementation("ewgs_many_forward", backend)(x, lower, upper, bits))
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return dx, dlower and dupper of the tensors that were used."""
+        delta_tensor, *tensors = ctx.saved_tensors
+        bits, delta = ctx.arguments
+        count, indices = len(grads), used_outputs(grads)
+        lists = [tensors[k * count : (k + 1) * count] for k in range(3)]
+        g, x, lower, upper, widths = ([v[i] for i in indices] for v in (grads, *lists, bits))
+        run = implementation("ewgs_many_backward", ctx.backend)
+        found = run(g, x, lower, upper, widths, delta, delta_tensor)
+        gradients = [scatter(indices, some, all_) for some, all_ in zip(found, lists, strict=True)]
+        return *[None] * 5, *gradients[0], *gradients[1], *gradients[2]
+
+
+def ewgs_many(
+    x: Tensors,
+    lower: Tensors,
+    upper: Tensors,
+    *,
+    bits: int | Sequence[int],
+    delta: float | Tensor = 0.0,
+    backend: str | None = None,
+) -> tuple[Tensor, ...]:
+    """Quantize many learned ranges to [0, 1] in one launch; see :func:`ewgs`.
+
+    Args:
+        x: tensors of any shapes, one dtype, one device.
+        lower: one value for each tensor.
+        upper: one value for each tensor.
+        bits: 1 to 8, for all or for each.
+        delta: as for :func:`ewgs`, for all.
+        backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
+
+    Returns:
+        For each tensor what :func:`ewgs` gives. A tensor whose result is not used gets no gradient.
+
+    Raises:
+        InputError: as for :func:`lsq_many`.
+
+    >>> ewgs_many([torch.tensor([0.1, 0.4])], [torch.tensor(0.0)], [torch.tensor(0.4)], bits=2)
+    (tensor([0.3333, 1.0000]),)
+    """
+    check_alike("x", x)
+    count = len(x)
+    widths = one_each("bits", bits, count)
+    for width in widths:
+        _checks.bit_width(width)
+    for name, bounds in (("lower", lower), ("upper", upper)):
+        for i, bound in enumerate(one_each(name, bounds, count)):
+            _checks.parameter(f"{name}[{i}]", bound, x[i], None)
+    if not count:
+        return ()
+    number, tensor = split_scalar(delta, "delta")
+    chosen = pick("ewgs_many", x[0], backend)
+    arguments = (count, widths, number, tensor, chosen)
+    y: tuple[Tensor, ...] = EWGSManyFunction.apply(*arguments, *x, *lower, *upper)
+    return y

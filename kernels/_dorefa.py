@@ -1,0 +1,36 @@
+"""The formulas of DoReFa's weights, for one tensor and for many; float32."""
+
+import triton
+import triton.language as tl
+
+from ._maths import half_even, tanh
+
+
+@triton.jit
+def dorefa_sign(w):
+    """Return the sign with sign(0) = +1; NaN stays NaN."""
+    return tl.where(w < 0, -1.0, tl.where(w >= 0, 1.0, w))
+
+
+@triton.jit
+def dorefa_value(w, maximum, levels):
+    """Return w quantized, given max|tanh(w)|."""
+    # the tanh of zeros is 0: any other divisor gives them the code nearest 0
+    unit = tl.div_rn(tanh(w), tl.where(maximum == 0.0, 1.0, 2.0 * maximum)) + 0.5
+    return 2.0 * tl.div_rn(half_even(unit * levels), levels) - 1.0
+
+
+@triton.jit
+def dorefa_maximum_gradient(sum, count, maximum):
+    """Return the maximum's gradient, divided among the ``count`` largest weights."""
+    divisor = tl.where(maximum == 0.0, 1.0, maximum)
+    return tl.div_rn(tl.div_rn(-sum, divisor * divisor), count)
+
+
+@triton.jit
+def dorefa_gradient(g, w, maximum, extra):
+    """Return dw; the largest weights also get ``extra``, 0 when the maximum is detached."""
+    t = tanh(w)
+    slope = tl.div_rn(g, tl.where(maximum == 0.0, 1.0, maximum))
+    slope += tl.where(tl.abs(t) == maximum, dorefa_sign(t) * extra, 0.0)
+    return tl.where(maximum == 0.0, 0.0, slope * (1.0 - t * t))
