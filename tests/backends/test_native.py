@@ -3,11 +3,7 @@
 import functools
 import hashlib
 import itertools
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +16,7 @@ from daqakd.functional import lsq
 
 from ..helpers import cases
 from ..helpers.cases import each_dtype
+from ..helpers.machine import each_instruction_set, printed_by, with_threads
 
 pytestmark = pytest.mark.skipif(native.FAILURES["cpu"] is not None, reason=str(native.FAILURES))
 SHAPES = {  # shape, axis: each way the work is cut
@@ -141,14 +138,7 @@ def bits(tensors: list[Tensor]) -> list[bytes]:
 @each_shape
 @each_dtype
 def test_any_number_of_threads_gives_the_same_bits(name, dtype, op):
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append(bits(RUNS[op](name, dtype)))
-    finally:
-        torch.set_num_threads(before)
+    results = with_threads(lambda: bits(RUNS[op](name, dtype)))
     assert all(result == results[0] for result in results)
 
 
@@ -160,21 +150,10 @@ def digest() -> str:
     return whole.hexdigest()
 
 
-@pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
+@each_instruction_set
 def test_any_instruction_set_gives_the_same_bits(instruction_set):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from tests.backends import test_native; print(test_native.digest())",
-        ],
-        env=os.environ | {"DAQAKD_CPU": instruction_set},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == digest()
+    code = "from tests.backends import test_native; print(test_native.digest())"
+    assert printed_by(code, DAQAKD_CPU=instruction_set) == digest()
 
 
 @each_shape

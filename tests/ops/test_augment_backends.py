@@ -1,13 +1,9 @@
 """The kernels give the reference's pixels: every setting, size, stage, dtype and memory order."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +18,7 @@ from daqakd.functional import augment
 from daqakd.functional.augment import Plan, Settings
 
 from ..helpers.cases import require
+from ..helpers.machine import each_instruction_set, printed_by, with_threads
 from ..helpers.pictures import adversarial
 from ..helpers.plans import every_row, example_plan, random_pixels
 
@@ -189,17 +186,11 @@ def test_every_stage(chains, slots, mix, size, backend):
 
 def test_any_number_of_threads_gives_the_same_bits():
     runs_on("native")
-    before, results = torch.get_num_threads(), []
     plan, pixels = (
         policy_plan("augmix", "pil", 32, 65, "cutmix"),
         adversarial(32).repeat(9, 1, 1, 1),
     )
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append(augment(pixels, plan, backend="native"))
-    finally:
-        torch.set_num_threads(before)
+    results = with_threads(lambda: augment(pixels, plan, backend="native"))
     assert all(torch.equal(result, results[0]) for result in results)
 
 
@@ -300,19 +291,11 @@ def digest() -> str:
     return whole.hexdigest()
 
 
-@pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
+@each_instruction_set
 def test_any_instruction_set_gives_the_same_bits(instruction_set):
     runs_on("native")
-    code = "from tests import test_augment_backends as t; print(t.digest())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"DAQAKD_CPU": instruction_set},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == digest()
+    code = "from tests.ops import test_augment_backends as t; print(t.digest())"
+    assert printed_by(code, DAQAKD_CPU=instruction_set) == digest()
 
 
 def rounded_twice(product: Tensor, term: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from daqakd.functional.cmi import CMIDivergenceFunction, new_state
 
 from ..helpers import cases, truth, truth_cmi
 from ..helpers.cases import each_backend
+from ..helpers.machine import with_threads
 from .test_cmi import batch, soft_labels, state_of
 
 IMAGES = 50_000
@@ -120,13 +121,7 @@ def test_any_number_of_threads_gives_the_same_bits(classes, kind):
     cases.require("cmi", "native")
     z, labels = batch(5000, classes, 12.0, 0.8)
     labels = soft_labels(5000, classes) if kind == "soft" else labels
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            found.append(state_of(z, labels, "native"))
-    finally:
-        torch.set_num_threads(before)
+    found = with_threads(lambda: state_of(z, labels, "native"))
     assert all(torch.equal(state, found[0]) for state in found)
 
 

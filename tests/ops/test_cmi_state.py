@@ -10,7 +10,7 @@ from daqakd.functional.cmi import centroids_of, new_state
 
 from ..helpers import cases, truth_cmi
 from ..helpers.cases import each_backend
-from ..ops.test_cmi import INF, NAN, P, Y, Z, batch, soft_labels, state_of
+from .test_cmi import INF, NAN, P, Y, Z, batch, soft_labels, state_of
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
 MASS, ENTROPY, CROSS_ENTROPY, CORRECT, INVALID = range(EXTRA_COLUMNS)
