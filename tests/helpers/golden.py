@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from math import prod
 
 import torch
 from torch import Tensor
@@ -23,23 +22,10 @@ from daqakd.functional import augment
 from daqakd.functional.cmi import new_state
 
 from . import cases
+from .drawn import SHAPE, images, near_ties, numbers, words
 
-SHAPE = (4, 24, 9, 11)
-DIGITS = {torch.float64: 32, torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}  # binary
 SEMANTICS = ("pil", "torchvision")
 Results = tuple[list[Tensor], list[Tensor]]  # of every backend, of the compiled one alone
-
-
-def words(count: int, stream: int) -> Tensor:
-    """Return 32-bit words: int64 ``[count]``."""
-    return draws.philox(7, stream, torch.arange(-(-count // 4)), 0).view(-1)[:count]
-
-
-def numbers(shape: tuple[int, ...], dtype: torch.dtype, stream: int) -> Tensor:
-    """Return numbers in [-4, 4) that ``dtype`` holds exactly."""
-    digits = DIGITS[dtype]
-    whole = (words(prod(shape), stream) >> (32 - digits)) - 2 ** (digits - 1)
-    return (whole.double() * 2.0 ** (3 - digits)).to(dtype).view(shape)
 
 
 def parameters(axis: int | None, dtype: torch.dtype) -> Tensor:
@@ -54,11 +40,12 @@ def ends(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def lsq(dtype: torch.dtype, backend: str) -> Results:
-    x, g = (numbers(SHAPE, dtype, stream) for stream in (0, 1))
+    g = numbers(SHAPE, dtype, 1)
     forward, backward = (overload(f"lsq_{way}", backend) for way in ("forward", "backward"))
     elements, sums = [], []
     for axis in (None, 1):
         step = parameters(axis, dtype)
+        x = near_ties(dtype, float(step.flatten()[0]))
         elements.append(forward(x, step, -8, 7, axis))
         for ste in range(3):
             dx, ds = backward(g, x, step, -8, 7, axis, ste, 0.5)
@@ -68,11 +55,12 @@ def lsq(dtype: torch.dtype, backend: str) -> Results:
 
 
 def pact(dtype: torch.dtype, backend: str) -> Results:
-    x, g = (numbers(SHAPE, dtype, stream) for stream in (0, 1))
+    g = numbers(SHAPE, dtype, 1)
     forward, backward = (overload(f"pact_{way}", backend) for way in ("forward", "backward"))
     elements, sums = [], []
     for axis, signed in ((None, False), (1, True)):
         alpha = parameters(axis, dtype)
+        x = near_ties(dtype, float(alpha.flatten()[0]) / (7 if signed else 15))
         y, mask = forward(x, alpha, 4, signed, axis)
         dx, dalpha = backward(g, mask, alpha, signed, axis)
         elements += [y, mask, dx]
@@ -81,10 +69,10 @@ def pact(dtype: torch.dtype, backend: str) -> Results:
 
 
 def dorefa_activation(dtype: torch.dtype, backend: str) -> Results:
-    x, g = (numbers(SHAPE, dtype, stream) for stream in (0, 1))
+    x, g = near_ties(dtype, 1 / 7), numbers(SHAPE, dtype, 1)
     elements = []
     for bits, signed in ((1, False), (4, True)):
-        y, mask = overload("dorefa_activation_forward", backend)(x / 4, bits, signed)
+        y, mask = overload("dorefa_activation_forward", backend)(x, bits, signed)
         elements += [y, mask, overload("dorefa_activation_backward", backend)(g, mask)]
     return elements, []
 
@@ -100,7 +88,7 @@ def dorefa_weight(dtype: torch.dtype, backend: str) -> Results:
 
 
 def ewgs(dtype: torch.dtype, backend: str) -> Results:
-    x, g = (numbers(SHAPE, dtype, stream) for stream in (0, 1))
+    x, g = near_ties(dtype, 1.6 / 15) + ends(dtype)[0].to(dtype), numbers(SHAPE, dtype, 1)
     forward, backward = (overload(f"ewgs_{way}", backend) for way in ("forward", "backward"))
     elements, sums = [], []
     for bits in (1, 4):
@@ -159,14 +147,6 @@ def cmi(dtype: torch.dtype, backend: str) -> Results:
         backward = overload("cmi_divergence_backward", backend)
         results += [state, rows, backward(rows, z, labels, centroids)]
     return [], results
-
-
-def images() -> Tensor:
-    """Return noise, two levels, ramps and a constant: uint8 ``[12, 3, 32, 32]``."""
-    noise = words(6 * 3 * 32 * 32, 4).view(6, 3, 32, 32)
-    ramp = torch.arange(3 * 32 * 32).view(1, 3, 32, 32) * torch.arange(1, 6).view(5, 1, 1, 1)
-    two = (noise[:1] & 1) * 155 + 100
-    return torch.cat([noise[1:], two, ramp, torch.full_like(two, 93)]).remainder(256).byte()
 
 
 def pixels(name: str, semantics: str, backend: str) -> Results:
