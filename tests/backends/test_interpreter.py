@@ -39,7 +39,7 @@ def run_tests(files: list[str], expression: str, marked: str) -> tuple[int, list
     )
     assert done.returncode == 0, done.stdout[-4000:]
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
-    return int(re.search(r"(\d+) passed", done.stdout)[1]), skipped
+    return int(re.findall(r"(\d+) passed", done.stdout)[0]), skipped
 
 
 def interpret(stem: str, expression: str, marked: str) -> None:

@@ -213,8 +213,11 @@ EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, many) | {
     for name, semantics in product(POLICIES, SEMANTICS)
 }
 COMPILED = for_each_dtype(dorefa_weight, kd_loss, cmi)  # elsewhere by PyTorch's exp, log and tanh
-PLAIN = {f"resized-{semantics}": partial(resized, semantics) for semantics in SEMANTICS}
-PLAIN |= {"draws": drawn, "packed": packed}
+PLAIN: dict[str, Callable[[str], Results]] = {
+    **{f"resized-{semantics}": partial(resized, semantics) for semantics in SEMANTICS},
+    "draws": drawn,
+    "packed": packed,
+}
 RESULTS = EVERYWHERE | COMPILED | PLAIN
 BACKENDS = {"reference": EVERYWHERE | PLAIN, "native": EVERYWHERE | COMPILED}
 RUNS = [(name, backend) for backend, names in BACKENDS.items() for name in names]

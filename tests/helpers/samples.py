@@ -1,6 +1,7 @@
 """Arguments that every op is tried with."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -53,7 +54,7 @@ TENSORS = tuple(scalar(number) for number in NUMBERS)
 HALF = torch.bfloat16
 
 
-SAMPLES = {
+SAMPLES: dict[str, Callable[[], list]] = {
     "lsq_forward": lambda: [
         (images(), scalar(0.3), -4, 3, None),
         (columns(HALF), torch.rand(5), 0, 15, 1),

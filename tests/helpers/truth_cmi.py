@@ -79,4 +79,8 @@ def decimals(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             for i in range(count)
         ]
         pac = -sum(logs[y][y] for y in logs) / len(logs)
-    return tuple(torch.from_numpy(np.array(values, dtype=np.float64)) for values in (kl, pac, dz))
+    return _tensor(kl), _tensor(pac), _tensor(dz)
+
+
+def _tensor(values) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float64))

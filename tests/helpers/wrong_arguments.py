@@ -7,30 +7,28 @@ import torch
 from daqakd import functional
 from daqakd.functional.cmi import new_state
 
+Pairs = list[tuple[dict, str]]  # of arguments that differ, and the message
 ROWS, LABELS = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
 ONE, ONES = torch.tensor(1.0), torch.ones(2)
 LIST = [torch.zeros(n) for n in (3, 5, 7)]
 STEPS = [torch.ones(())] * 3
 
-VALID = {
-    name: partial(getattr(functional, name), **arguments)
-    for name, arguments in {
-        "lsq": {"x": ROWS, "step": ONE / 2, "bits": 3, "signed": True},
-        "pact": {"x": ROWS, "alpha": ONE / 2, "bits": 3},
-        "dorefa_weight": {"w": torch.zeros(2), "bits": 2},
-        "dorefa_activation": {"x": torch.zeros(2), "bits": 2},
-        "ewgs": {"x": ROWS, "lower": -ONE, "upper": ONE, "bits": 3},
-        "lsq_many": {"x": LIST, "step": STEPS, "bits": 2, "signed": True},
-        "dorefa_weight_many": {"w": LIST, "bits": 2},
-        "ewgs_many": {"x": LIST, "lower": STEPS, "upper": STEPS, "bits": 2},
-        "kd_loss": {"student_logits": ROWS, "teacher_logits": ROWS, "labels": LABELS},
-        "cmi": {"logits": ROWS, "labels": LABELS},
-        "cmi_update": {"logits": ROWS, "labels": LABELS},
-    }.items()
+ARGUMENTS: dict[str, dict] = {
+    "lsq": {"x": ROWS, "step": ONE / 2, "bits": 3, "signed": True},
+    "pact": {"x": ROWS, "alpha": ONE / 2, "bits": 3},
+    "dorefa_weight": {"w": torch.zeros(2), "bits": 2},
+    "dorefa_activation": {"x": torch.zeros(2), "bits": 2},
+    "ewgs": {"x": ROWS, "lower": -ONE, "upper": ONE, "bits": 3},
+    "lsq_many": {"x": LIST, "step": STEPS, "bits": 2, "signed": True},
+    "dorefa_weight_many": {"w": LIST, "bits": 2},
+    "ewgs_many": {"x": LIST, "lower": STEPS, "upper": STEPS, "bits": 2},
+    "kd_loss": {"student_logits": ROWS, "teacher_logits": ROWS, "labels": LABELS},
+    "cmi": {"logits": ROWS, "labels": LABELS},
+    "cmi_update": {"state": new_state(3), "logits": ROWS, "labels": LABELS},
 }
-VALID["cmi_update"] = partial(VALID["cmi_update"], new_state(3))
+VALID = {name: partial(getattr(functional, name), **some) for name, some in ARGUMENTS.items()}
 
-LSQ = [
+LSQ: Pairs = [
     ({"x": ROWS.int()}, r"x: expected float16.*got torch\.int32"),
     ({"step": torch.tensor(1)}, r"step: expected float16.*got torch\.int64"),
     ({"step": torch.ones(3)}, r"step: expected one value, got shape \(3,\).*axis="),
@@ -46,7 +44,7 @@ LSQ = [
     ({"ste": "close"}, r"ste: expected one of closed, open, rounded, got 'close'"),
     ({"backend": "cuda"}, r"unknown backend in backend= 'cuda'.*native, reference, triton"),
 ]
-PACT = [
+PACT: Pairs = [
     ({"x": ROWS.long()}, r"x: expected float16.*got torch\.int64"),
     ({"alpha": torch.tensor(True)}, r"alpha: expected float16.*got torch\.bool"),
     ({"alpha": ONES}, r"alpha: expected one value, got shape \(2,\)"),
@@ -59,7 +57,7 @@ PACT = [
 ]
 
 
-def dorefa(first: str) -> list[tuple[dict, str]]:
+def dorefa(first: str) -> Pairs:
     return [
         ({first: torch.zeros(2).int()}, r"[wx]: expected float16.*got torch\.int32"),
         ({"bits": 0}, r"bits: expected an integer from 1 to 8, got 0"),
@@ -69,10 +67,10 @@ def dorefa(first: str) -> list[tuple[dict, str]]:
     ]
 
 
-ONE_SIGNED_BIT = [
+ONE_SIGNED_BIT: Pairs = [
     ({"bits": 1, "signed": True}, r"bits: expected an integer from 2 to 8 for a signed")
 ]
-EWGS = [
+EWGS: Pairs = [
     ({"x": ROWS.int()}, r"x: expected float16.*got torch\.int32"),
     ({"lower": torch.tensor(0)}, r"lower: expected float16.*got torch\.int64"),
     ({"upper": torch.tensor(1)}, r"upper: expected float16.*got torch\.int64"),
@@ -82,20 +80,20 @@ EWGS = [
     ({"bits": 9}, r"bits: .*got 9"),
     ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
 ]
-LSQ_MANY = [
+LSQ_MANY: Pairs = [
     ({"bits": [2]}, r"bits: expected one per tensor, 3, got 1"),
     ({"step": [ONE]}, r"step: expected one per tensor"),
     ({"step": [ONES] * 3}, r"step\[0\]: expected shape"),
     ({"bits": 1}, r"bits: expected an integer from 2 to 8"),
     ({"grad_scale": [1.0]}, r"grad_scale: expected one per tensor"),
 ]
-DOREFA_WEIGHT_MANY = [
+DOREFA_WEIGHT_MANY: Pairs = [
     ({"bits": 9}, r"bits: expected an integer from 1 to 8"),
     ({"w": [torch.ones(3), torch.ones(3).half()]}, r"w\[1\]: is .*float16"),
     ({"w": [torch.ones(3).long()]}, r"w\[0\]: expected float16"),
 ]
-EWGS_MANY = [({"upper": [torch.ones(3)] * 3}, r"upper\[0\]: expected one value")]
-KD_LOSS = [
+EWGS_MANY: Pairs = [({"upper": [torch.ones(3)] * 3}, r"upper\[0\]: expected one value")]
+KD_LOSS: Pairs = [
     ({"student_logits": ROWS.int()}, r"student_logits: expected float16.*got torch\.int32"),
     ({"student_logits": ROWS[0]}, r"student_logits: expected \[B, C\].*got \(3,\)"),
     ({"student_logits": ROWS[:, :0]}, r"student_logits: expected .*C >= 1.*got \(2, 0\)"),
@@ -111,7 +109,7 @@ KD_LOSS = [
     ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
     ({"temperature": ONE.to("meta")}, "temperature: is on meta, but student_logits is on cpu"),
 ]
-CMI = [
+CMI: Pairs = [
     ({"logits": ROWS.int()}, r"logits: expected float16.*got torch\.int32"),
     ({"logits": ROWS[0]}, r"logits: expected \[B, C\], got \(3,\)"),
     ({"labels": LABELS[:1]}, r"labels: expected int64 \[B\].*got torch\.int64 \(1,\)"),
@@ -119,9 +117,9 @@ CMI = [
     ({"labels": ROWS[:, :2]}, r"labels: .*got torch\.float32 \(2, 2\)"),
     ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
 ]
-SOFT_LABELS = [({"labels": ROWS}, "centroids: soft labels need fixed centroids")]
+SOFT_LABELS: Pairs = [({"labels": ROWS}, "centroids: soft labels need fixed centroids")]
 
-WRONG = {
+WRONG: dict[str, Pairs] = {
     "lsq": LSQ,
     "pact": PACT,
     "dorefa_weight": dorefa("w"),

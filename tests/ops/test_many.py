@@ -38,17 +38,14 @@ def widths(count: int) -> list[int]:
 def single(stem: str, w: list[Tensor], parameters: list[list[Tensor]], backend: str, **options):
     """Apply the single op tensor by tensor."""
     bits = options.pop("bits", widths(len(w)))
-    if stem == "dorefa_weight_many":
-        run = functional.dorefa_weight
-        return [run(x, bits=b, backend=backend, **options) for x, b in zip(w, bits, strict=True)]
-    if stem == "ewgs_many":
+    run = getattr(functional, stem.removesuffix("_many"))
+    if stem != "lsq_many":
         rows = zip(w, *parameters, bits, strict=True)
-        run = functional.ewgs
-        return [run(x, low, up, bits=b, backend=backend, **options) for x, low, up, b in rows]
+        return [run(*row, bits=b, backend=backend, **options) for *row, b in rows]
     scales = options.pop("grad_scale", [1.0] * len(w))
     rows = zip(w, parameters[0], bits, scales, strict=True)
     return [
-        functional.lsq(
+        run(
             x, s, bits=b, signed=True, axis=None if s.numel() == 1 else 0, grad_scale=scale,
             backend=backend, **options,
         )
@@ -76,7 +73,7 @@ def parameters_of(stem: str, w: list[Tensor], per_row: bool) -> list[list[Tensor
     return [[s.requires_grad_() for s in steps]]
 
 
-OPTIONS = {
+OPTIONS: dict[str, list[dict]] = {
     "lsq_many": [{}, {"ste": "open"}, {"ste": "rounded"}],
     "dorefa_weight_many": [{}, {"detach_max": False}],
     "ewgs_many": [{"delta": 0.1}, {"delta": torch.tensor(0.2)}],
