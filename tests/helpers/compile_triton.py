@@ -13,7 +13,6 @@ import pkgutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import daqakd.kernels
 import triton
@@ -21,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parent))
-import sass  # type: ignore[import-untyped]
+import sass
 
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
@@ -29,10 +28,10 @@ SIZES = ["outer", "channels", "inner", "pieces", "numel", "width", "tiles", "dow
 SIZES += ["copies", "group", "firsts", "starts", "programs"]
 SIZES += ["height", "chains", "slots", "channel_step", "pixel_step", "images", "settings"]
 SIZES += ["rows", "classes", "groups", "stride"]
-ELEMENTS: tuple[str, ...] = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
+ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 ELEMENTS += ("logits", "student", "teacher")
-FLOATS: tuple[str, ...] = ("step", "partials", "out", "ds", "alpha", "lower", "upper")
-FLOATS += ("delta_tensor", "lower_partials", "upper_partials", "maximum", "sums", "counts")
+FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
+FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
 FLOATS += ("weights", "temperature_tensor", "ce_weight_tensor", "kd_weight_tensor", "upstream")
 FLOATS += ("loss", "parts", "ce", "kl")
 FLOATS += ("outs", "real", "share", "values", "kept", "total")
@@ -92,9 +91,9 @@ def kind(argument: str, dtype: str) -> str:
     return "i32" if argument in SIZES else "fp32"
 
 
-def constants(kernel, family: str) -> list[dict[str, Any]]:
+def constants(kernel, family: str) -> list[dict[str, int]]:
     """Return every tile with every choice of the kernel's flags and of what may be None."""
-    found: list[dict[str, Any]] = []
+    found = []
     names = [parameter.name for parameter in kernel.params]
     for tile in TILES[family]:
         flags = [name for name in names if name.isupper() and name not in tile]
@@ -106,10 +105,10 @@ def constants(kernel, family: str) -> list[dict[str, Any]]:
 
 def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
     names = [parameter.name for parameter in kernel.params]
-    signature: dict[str, Any] = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
+    signature = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
     # What a launch tells the compiler: addresses and sizes are multiples of 16.
     even = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in EVEN]
-    hints: dict[tuple[int, ...], list] = {(i,): [["tt.divisibility", 16]] for i in even}
+    hints = {(i,): [["tt.divisibility", 16]] for i in even}
     if "COUNT" in tile:
         listed = [i for i, n in enumerate(names) if n not in tile and n not in ALONE]
         for i in listed:

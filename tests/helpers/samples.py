@@ -1,7 +1,6 @@
 """Arguments that every op is tried with."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -54,7 +53,7 @@ TENSORS = tuple(scalar(number) for number in NUMBERS)
 HALF = torch.bfloat16
 
 
-SAMPLES: dict[str, Callable[[], list]] = {
+SAMPLES: dict = {
     "lsq_forward": lambda: [
         (images(), scalar(0.3), -4, 3, None),
         (columns(HALF), torch.rand(5), 0, 15, 1),
