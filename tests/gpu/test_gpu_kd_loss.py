@@ -6,7 +6,7 @@ import torch
 from daqakd._ops import overload
 from daqakd.functional import kd_loss
 
-from ..backends.test_native import RUNS, SHAPES
+from ..helpers.runs import RUNS, SHAPES
 from .test_gpu import DTYPES, each_backend, require
 
 
