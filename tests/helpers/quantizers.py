@@ -64,7 +64,7 @@ class Quantizer:
         """Return parameters of different, unround values."""
         return ()
 
-    def varied(self, place: int) -> dict:
+    def varied(self, index: int) -> dict:
         """Return options that change from one layout, dtype and axis to the next."""
         return {}
 
@@ -98,8 +98,8 @@ class Lsq(Quantizer):
             return (torch.tensor(0.37, dtype=dtype),)
         return (0.31 + 0.07 * torch.arange(x.shape[axis], dtype=dtype) ** 0.5,)
 
-    def varied(self, place):
-        return {"ste": STES[place % len(STES)]}
+    def varied(self, index):
+        return {"ste": STES[index % len(STES)]}
 
     def input_at_width(self, dtype, options):
         high = truth.code_range(options["bits"], options["signed"])[1]

@@ -48,7 +48,7 @@ def test_fifty_thousand_images_of_more_classes(gap, accuracy, classes, backend):
 
 
 def by_entropies(p: Tensor, labels: Tensor) -> float:
-    """Return CMI as everybody writes it, in the dtype of the predictions ``p``."""
+    """Return CMI as it is usually written, in the dtype of the predictions ``p``."""
     counts = torch.bincount(labels, minlength=p.shape[1]).to(p.dtype)
     means = torch.zeros(p.shape[1], p.shape[1], dtype=p.dtype).index_add_(0, labels, p)
     means = means / counts[:, None]
@@ -73,12 +73,12 @@ def test_plain_sums_lose_what_exact_sums_keep(gap, dtype, wrong):
 @pytest.mark.parametrize("gap", [2, 12, 30, 40])
 @pytest.mark.parametrize("accuracy", [0.0, 1.0])
 def test_a_class_that_is_predicted_wrongly_keeps_its_digits(gap, accuracy, backend):
-    """Its own share is as small as another class's rest, and 1 less the rest would lose it."""
+    """Its own probability is as tiny as the rest elsewhere, and 1 less the rest would lose it."""
     cases.require("cmi", backend)
     z, labels = batch(40, 4, gap, accuracy)
     z = z.float()
     rows, pac, dz = truth_cmi.decimals(z, labels)
-    rtol = 1e-9 + 2.0**-72 * math.exp(gap)  # sums keep 72 binary digits of a share
+    rtol = 1e-9 + 2.0**-72 * math.exp(gap)  # sums keep 72 binary digits of a probability
     state = CMIState(4)
     with use_backend(backend):
         state.update(z, labels)

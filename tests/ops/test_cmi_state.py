@@ -131,12 +131,12 @@ def test_soft_labels_weight_the_centroids(backend):
 def test_two_weighted_calls_equal_one_mixed_label(backend):
     cases.require("cmi", backend)
     z, first = batch(30, 5, backend=backend)
-    second, share = (first + 2) % 5, torch.rand(30, dtype=torch.float64)
+    second, weight = (first + 2) % 5, torch.rand(30, dtype=torch.float64)
     rows = torch.zeros(30, 5, dtype=torch.float64)
-    rows = rows.scatter_add(1, first[:, None], share[:, None])
-    rows = rows.scatter_add(1, second[:, None], 1 - share[:, None])
-    twice = state_of(z, first, backend, weight=share)
-    cmi_update(twice, z, second, weight=1 - share, backend=backend)
+    rows = rows.scatter_add(1, first[:, None], weight[:, None])
+    rows = rows.scatter_add(1, second[:, None], 1 - weight[:, None])
+    twice = state_of(z, first, backend, weight=weight)
+    cmi_update(twice, z, second, weight=1 - weight, backend=backend)
     assert torch.equal(twice, state_of(z, rows, backend))
 
 

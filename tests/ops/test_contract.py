@@ -199,9 +199,9 @@ def test_double_backward_through_saved_tensors_is_a_clear_error(name):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        pytest.param(name, *pair, id=f"{name}-{place}-{next(iter(pair[0]))}")
+        pytest.param(name, *pair, id=f"{name}-{i}-{next(iter(pair[0]))}")
         for name, pairs in WRONG.items()
-        for place, pair in enumerate(pairs)
+        for i, pair in enumerate(pairs)
     ],
 )
 def test_error_names_the_argument(name, change, message):

@@ -48,8 +48,8 @@ def test_ties_for_the_maximum_share_its_gradient():
     _, dw = truth.with_gradients(dorefa_weight, [w], g, bits=3, detach_max=False)
     extra = dw - detached
     t = torch.tanh(w)
-    share = -(g * t).sum() / t[2] ** 2 / 2 * (1 - t[2] ** 2)
-    torch.testing.assert_close(extra, torch.stack([-share, 0 * share, share]))
+    each = -(g * t).sum() / t[2] ** 2 / 2 * (1 - t[2] ** 2)
+    torch.testing.assert_close(extra, torch.stack([-each, 0 * each, each]))
 
 
 @pytest.mark.parametrize("detach_max", [True, False], ids=["detached", "in-graph"])

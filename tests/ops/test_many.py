@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("poisoned_empty")
 LAYOUTS = (*FLAT[::3], *DENSE, *SPARSE)
 FEW = (FLAT[6], *DENSE[4:6], SPARSE[2])  # Triton's interpreter walks the list in every program
 LARGE = {
-    "native": cases.Case("larger-than-a-piece", (40_000,)),
+    "native": cases.Case("larger-than-a-chunk", (40_000,)),
     "triton": cases.Case("larger-than-a-tile", (2_500,)),
 }
 LARGE["reference"] = LARGE["native"]

@@ -34,8 +34,8 @@ def test_agrees_with_truth(quantizer, case, options, dtype, backend):
     cases.require(quantizer.name, backend, dtype)
     x = case.make(dtype, scale=quantizer.scale)
     first = cases.CASES.index(case) + cases.DTYPES.index(dtype)
-    for place, axis in enumerate(quantizer.axes(x)):
-        varied = quantizer.options | options | quantizer.varied(first + place)
+    for i, axis in enumerate(quantizer.axes(x)):
+        varied = quantizer.options | options | quantizer.varied(first + i)
         check_against_truth(quantizer, x, axis, backend, **varied)
 
 
