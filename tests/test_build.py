@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="not th
 
 def load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem + "_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -38,7 +38,7 @@ def imported_layers(path: Path):
         if isinstance(node, ast.ImportFrom) and node.level == depth:
             names = [node.module] if node.module else [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("daqakd."):
-            names = [node.module.removeprefix("daqakd.")]
+            names = [str(node.module).removeprefix("daqakd.")]
         else:
             continue
         for name in names:

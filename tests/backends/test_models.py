@@ -76,8 +76,7 @@ def agree(name: str, method: str, backend: str = "native") -> None:
         cases.require(op, backend)
     side = SIDES.get(name, 64)
     x = torch.randn(8, 3, side, side)
-    bits = {"weight_bits": 2, "act_bits": 2}
-    student = daqakd.quantize(trained(make(name), x), method=method, **bits)
+    student = daqakd.quantize(trained(make(name), x), method=method, weight_bits=2, act_bits=2)
     daqakd.calibrate(student, x).train()
     record = Record(backend)
     loss, gradients = step(student, x, backend, record)

@@ -3,133 +3,22 @@
 import functools
 import hashlib
 import itertools
-import os
-import subprocess
-import sys
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from daqakd._ops import overload
 from daqakd.backends import native
 from daqakd.functional import lsq
 
 from ..helpers import cases
 from ..helpers.cases import each_dtype
+from ..helpers.machine import each_instruction_set, printed_by, with_threads
+from ..helpers.runs import RUNS, SHAPES, inputs, run_lsq
 
 pytestmark = pytest.mark.skipif(native.FAILURES["cpu"] is not None, reason=str(native.FAILURES))
-SHAPES = {  # shape, axis: each way the work is cut
-    "tensor": ((300_001,), None),
-    "rows": ((6, 40_000), 0),
-    "images": ((64, 24, 7, 7), 1),
-    "columns": ((5_000, 70), 1),
-    "folded-columns": ((30_000, 3), 1),
-    "short-runs": ((500, 50, 3, 3), 1),
-    "wide": ((40, 5_003), 1),
-}
 each_shape = pytest.mark.parametrize("name", SHAPES)
-
-
-def inputs(name: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Tensor, Tensor, int | None]:
-    shape, axis = SHAPES[name]
-    generator = torch.Generator().manual_seed(7)
-    x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-    channels = () if axis is None else (shape[axis],)
-    step = torch.rand(channels, generator=generator, dtype=torch.float64) * 0.3 + 0.1
-    return x.to(device), step.to(device, cases.parameter_dtype(dtype)), axis
-
-
-def run(
-    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
-) -> list[Tensor]:
-    """Run LSQ forward and backward."""
-    x, step, axis = inputs(name, dtype, device)
-    y = overload("lsq_forward", backend)(x, step, -8, 7, axis)
-    return [y, *overload("lsq_backward", backend)(x.flip(0), x, step, -8, 7, axis, 0, 0.5)]
-
-
-def run_pact(
-    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
-) -> list[Tensor]:
-    x, step, axis = inputs(name, dtype, device)
-    y, mask = overload("pact_forward", backend)(x, step * 8, 4, True, axis)
-    return [y, mask, *overload("pact_backward", backend)(x.flip(0), mask, step, True, axis)]
-
-
-def run_activation(
-    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
-) -> list[Tensor]:
-    x, _, _ = inputs(name, dtype, device)
-    y, mask = overload("dorefa_activation_forward", backend)(x, 4, True)
-    return [y, mask, overload("dorefa_activation_backward", backend)(x.flip(0), mask)]
-
-
-def run_weight(
-    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
-) -> list[Tensor]:
-    w, results = inputs(name, dtype, device)[0], []
-    for bits in (1, 4):
-        results += overload("dorefa_weight_forward", backend)(w, bits)
-        backward = partial(overload("dorefa_weight_backward", backend), w.flip(0), w)
-        results += [backward(results[-1], bits, detach) for detach in (True, False)]
-    return results
-
-
-def run_ewgs(
-    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
-) -> list[Tensor]:
-    x = inputs(name, dtype, device)[0]
-    ends = torch.tensor([-0.7, 0.9], dtype=cases.parameter_dtype(dtype), device=device).unbind()
-    y = overload("ewgs_forward", backend)(x, *ends, 4)
-    return [y, *overload("ewgs_backward", backend)(x.flip(0), x, *ends, 4, 0.1, None)]
-
-
-def run_cmi(
-    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
-) -> list[Tensor]:
-    """Take the first rows of 37 classes, with hard labels and with soft ones."""
-    z = inputs(name, dtype, device)[0].reshape(-1)[: 37 * 500].reshape(-1, 37) * 4
-    hard, q = torch.arange(len(z), device=device) % 37, z[:37].double().softmax(1)
-    state = torch.zeros(3, 37, 42, 2, dtype=torch.int64, device=device)
-    results = [state]
-    for labels in (hard, z.flip(0).double().softmax(1)):
-        overload("cmi_update", backend)(state, z, labels, None, hard % 3)
-        rows = overload("cmi_divergence", backend)(z, labels, q)
-        results += [rows, overload("cmi_divergence_backward", backend)(rows, z, labels, q)]
-    return results
-
-
-def run_kd_loss(
-    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
-) -> list[Tensor]:
-    x, classes = inputs(name, dtype, device)[0].reshape(-1), KD_CLASSES[name]
-    z = x[: x.numel() // classes * classes].reshape(-1, classes)
-    t, y = 3 * z.flip(0), torch.arange(len(z), device=device) % classes - 1
-    settings, g = (4.0, 1.0, 2.0, None, None, None), y.to(cases.parameter_dtype(dtype)) / classes
-    forward, backward = (overload(f"kd_loss_{way}", backend) for way in ("forward", "backward"))
-    return [
-        *forward(z, t, y, *settings, 0.0, -1, 1, True),
-        *forward(z, t, t.float().softmax(1), *settings, 0.1, -1, 0, True),
-        backward(g[0], z, t, None, *settings, 0.0, -1, 2),
-        backward(g, z, t, y, *settings, 0.1, -1, 0),
-    ]
-
-
-# each way a row is cut; 30,000 rows of "tensor" have their labels counted by a launch of its own
-KD_CLASSES = dict(zip(SHAPES, (10, 40_000, 1500, 70, 3, 1000, 5003), strict=True))
-RUNS = {
-    "lsq": run,
-    "pact": run_pact,
-    "dorefa_activation": run_activation,
-    "dorefa_weight": run_weight,
-    "ewgs": run_ewgs,
-    "cmi": run_cmi,
-    "kd_loss": run_kd_loss,
-}
 each_op = pytest.mark.parametrize("op", RUNS)
 
 
@@ -141,14 +30,7 @@ def bits(tensors: list[Tensor]) -> list[bytes]:
 @each_shape
 @each_dtype
 def test_any_number_of_threads_gives_the_same_bits(name, dtype, op):
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append(bits(RUNS[op](name, dtype)))
-    finally:
-        torch.set_num_threads(before)
+    results = with_threads(lambda: bits(RUNS[op](name, dtype)))
     assert all(result == results[0] for result in results)
 
 
@@ -160,28 +42,17 @@ def digest() -> str:
     return whole.hexdigest()
 
 
-@pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
+@each_instruction_set
 def test_any_instruction_set_gives_the_same_bits(instruction_set):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from tests.backends import test_native; print(test_native.digest())",
-        ],
-        env=os.environ | {"DAQAKD_CPU": instruction_set},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == digest()
+    code = "from tests.backends import test_native; print(test_native.digest())"
+    assert printed_by(code, DAQAKD_CPU=instruction_set) == digest()
 
 
 @each_shape
 @each_dtype
 def test_every_way_to_cut_lsq_agrees_with_the_reference(name, dtype):
     x, step, axis = inputs(name, dtype)
-    y, dx, ds = run(name, dtype)
+    y, dx, ds = run_lsq(name, dtype)
     wanted_y = torch.ops.daqakd.lsq_forward.reference(x, step, -8, 7, axis)
     wanted_dx, _ = torch.ops.daqakd.lsq_backward.reference(x.flip(0), x, step, -8, 7, axis, 0, 0.5)
     assert torch.equal(y, wanted_y)

@@ -8,6 +8,7 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ def variants(kernels: dict[str, tuple[str, ...]], vectorized: bool) -> set[str]:
     }
 
 
-def unvectored(kernels: dict[str, tuple[str, ...]]) -> set[str]:
+def unvectored(kernels: Mapping[str, tuple[str, ...]]) -> set[str]:
     return {
         f"{stem}<{element}{',' * bool(ending)}{ending}>"
         for stem, endings in kernels.items()

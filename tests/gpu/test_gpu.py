@@ -6,7 +6,7 @@ import torch
 from daqakd.backends import can_run
 from daqakd.functional import lsq
 
-from ..backends.test_native import RUNS, SHAPES, inputs
+from ..helpers.runs import RUNS, SHAPES, inputs
 
 BACKENDS = ("native", "triton")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -6,7 +6,7 @@ import torch
 from daqakd._ops import overload
 from daqakd.functional import kd_loss
 
-from ..backends.test_native import RUNS, SHAPES
+from ..helpers.runs import RUNS, SHAPES
 from .test_gpu import DTYPES, each_backend, require
 
 
@@ -61,8 +61,8 @@ def test_kd_loss_is_one_launch_each_way(size, backend):
 @pytest.mark.parametrize("classes", [10, 1000, 32000])
 def test_kd_loss_in_a_graph_takes_a_changed_temperature(classes, backend):
     require("kd_loss", torch.float32, backend)
-    heat = torch.tensor(4.0, device="cuda")
-    arguments = kd_arguments(256, classes, heat)
+    temperature = torch.tensor(4.0, device="cuda")
+    arguments = kd_arguments(256, classes, temperature)
     forward = overload("kd_loss_forward", backend)
     forward(*arguments, True)
     pairs = []
@@ -71,8 +71,8 @@ def test_kd_loss_in_a_graph_takes_a_changed_temperature(classes, backend):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             captured = forward(*arguments, True)
-        for temperature in (4.0, 2.5, 7.0):
-            heat.fill_(temperature)
+        for value in (4.0, 2.5, 7.0):
+            temperature.fill_(value)
             graph.replay()
             pairs += zip([x.clone() for x in captured], forward(*arguments, True), strict=True)
     finally:
@@ -106,8 +106,8 @@ def test_kd_loss_on_two_streams_at_once(backend):
     wanted, streams = forward(*arguments, True), [torch.cuda.Stream() for _ in range(2)]
     torch.cuda.synchronize()
     results = []
-    for turn in range(50):
-        with torch.cuda.stream(streams[turn % 2]):
+    for i in range(50):
+        with torch.cuda.stream(streams[i % 2]):
             results.append(forward(*arguments, True))
     torch.cuda.synchronize()
     assert all(all(map(torch.equal, result, wanted)) for result in results)

@@ -67,8 +67,8 @@ each_dtype = pytest.mark.parametrize("dtype", named(DTYPES, dtype_name))
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
-def each_combination(**factors) -> pytest.MarkDecorator:
-    """Run all combinations of ``factors`` (values by readable name), dtypes and backends.
+def combinations(**factors) -> list:
+    """Return all combinations of ``factors`` (values by readable name), dtypes and backends.
 
     Triton's interpreter is slow: there, those beyond all pairs of factors are marked slow.
     """
@@ -80,7 +80,12 @@ def each_combination(**factors) -> pytest.MarkDecorator:
             marks = pytest.mark.slow if backend == "triton" and dtype != lone else ()
             name = "-".join([*names, dtype_name(dtype), backend])
             found.append(pytest.param(*values, dtype, backend, id=name, marks=marks))
-    return pytest.mark.parametrize((*factors, "dtype", "backend"), found)
+    return found
+
+
+def each_combination(**factors) -> pytest.MarkDecorator:
+    """Run the ``combinations`` of factors, dtypes and backends."""
+    return pytest.mark.parametrize((*factors, "dtype", "backend"), combinations(**factors))
 
 
 def require(op: str, backend: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
@@ -88,6 +93,10 @@ def require(op: str, backend: str, dtype: torch.dtype = torch.float32, device: s
     reason = can_run(op, backend, device, dtype)
     if reason is not None:
         pytest.skip(f"{op} on {backend}: {reason}")
+
+
+def double(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def parameter_dtype(dtype: torch.dtype) -> torch.dtype:

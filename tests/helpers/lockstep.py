@@ -70,7 +70,7 @@ class Replay(TorchDispatchMode):
         low, high = torch.minimum(below, above) - floor, torch.maximum(below, above) + floor
         assert bool(((recorded >= low) & (recorded <= high)).all()), "wrong away from every tie"
         flipped = (recorded - own).abs() > floor
-        count, most = int(flipped.sum()), max(1, int(tolerance.FLIP_SHARE * own.numel()))
+        count, most = int(flipped.sum()), max(1, int(tolerance.MOST_FLIPS * own.numel()))
         assert count <= most, f"{count} flips among {own.numel()} values, at most {most} allowed"
         self.flips += count
         return torch.where(flipped, recorded, own)

@@ -52,7 +52,7 @@ TENSORS = tuple(scalar(number) for number in NUMBERS)
 HALF = torch.bfloat16
 
 
-SAMPLES = {
+SAMPLES: dict = {
     "lsq_forward": lambda: [
         (images(), scalar(0.3), -4, 3, None),
         (columns(HALF), torch.rand(5), 0, 15, 1),

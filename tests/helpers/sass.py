@@ -32,6 +32,7 @@ def tool(name: str) -> Path | None:
 def cuobjdump(file: Path, *options: str) -> Iterator[str]:
     command = [str(tool("cuobjdump")), *options, str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         yield from process.stdout
     assert process.returncode == 0, command
 

@@ -9,7 +9,7 @@ VALUE_FLOORS = {
     torch.bfloat16: 2.0**-8,
     torch.float16: 2.0**-11,
 }
-FLIP_SHARE = 0.005
+MOST_FLIPS = 0.005  # of all elements
 
 
 def error(result: Tensor, truth: Tensor, unit: float = 1.0) -> float:
@@ -91,7 +91,7 @@ def check_quantized(
     level: Tensor | float,
     *,
     floor: float | None = None,
-    share: float = FLIP_SHARE,
+    most: float = MOST_FLIPS,
 ) -> None:
     """Require equality within ``floor``, but for a few flips by one level near a boundary.
 
@@ -101,7 +101,7 @@ def check_quantized(
         near: bool, true for the elements so near a rounding tie or a clip edge that they may flip.
         level: size of one level, broadcastable to ``truth``.
         floor: relative error allowed away from the flips; by default the floor of the dtype.
-        share: largest share of flips among all elements; one flip is always allowed.
+        most: largest fraction of elements that may flip; one flip is always allowed.
     """
     floor = VALUE_FLOORS[result.dtype] if floor is None else floor
     wide, truth = result.detach().double(), truth.detach().double()
@@ -112,5 +112,5 @@ def check_quantized(
     levels = torch.as_tensor(level, dtype=torch.float64).expand_as(truth)
     by_one = (gap - levels).abs() <= 2 * allowed
     assert bool(by_one[flipped].all()), "a flip by another amount than one level"
-    count, most = int(flipped.sum()), max(1, int(share * truth.numel()))
-    assert count <= most, f"{count} flips among {truth.numel()} elements, at most {most} allowed"
+    count, allowed_count = int(flipped.sum()), max(1, int(most * truth.numel()))
+    assert count <= allowed_count, f"{count} flips of {truth.numel()}, {allowed_count} allowed"

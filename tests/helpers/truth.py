@@ -38,7 +38,7 @@ def half_even(v: Tensor) -> Tensor:
     return below + torch.where(rest == 0.5, odd, (rest > 0.5).double())
 
 
-def wear(smooth: Tensor, value: Tensor) -> Tensor:
+def straight_through(smooth: Tensor, value: Tensor) -> Tensor:
     """Give the gradient of ``smooth`` the ``value`` of another tensor."""
     return smooth + (value - smooth).detach()
 
@@ -46,7 +46,7 @@ def wear(smooth: Tensor, value: Tensor) -> Tensor:
 def at_least(parameter: Tensor, smallest: float) -> Tensor:
     """Keep a parameter away from zero, with its gradient taken there."""
     raised = torch.where(parameter > smallest, parameter, torch.full_like(parameter, smallest))
-    return wear(parameter, raised)
+    return straight_through(parameter, raised)
 
 
 def along(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
@@ -97,7 +97,7 @@ def pact(
     n = level_count(bits, signed)
     floor = -a if signed else torch.zeros_like(a)
     code = half_even(torch.minimum(torch.maximum(x, floor), a).detach() * n / a.detach())
-    inner = wear(x, code * a / n)
+    inner = straight_through(x, code * a / n)
     return torch.where(x >= a, a, torch.where(x <= floor, floor, inner))
 
 
@@ -105,7 +105,7 @@ def dorefa_activation(x: Tensor, *, bits: int, signed: bool = False) -> Tensor:
     """[DoReFa] eq. 11, ends included in the straight-through range."""
     low, n = -1.0 if signed else 0.0, level_count(bits, signed)
     value = half_even(x.detach().clamp(low, 1.0) * n) / n
-    return torch.where((low <= x) & (x <= 1), wear(x, value), value)
+    return torch.where((low <= x) & (x <= 1), straight_through(x, value), value)
 
 
 def dorefa_weight(w: Tensor, *, bits: int, detach_max: bool = True) -> Tensor:
@@ -113,12 +113,14 @@ def dorefa_weight(w: Tensor, *, bits: int, detach_max: bool = True) -> Tensor:
     if bits == 1:
         size = w.abs().mean()
         sign = torch.where(w.detach() < 0, -1.0, 1.0).double()
-        return wear(w, torch.zeros_like(w)) + sign * (size.detach() if detach_max else size)
+        return straight_through(w, torch.zeros_like(w)) + sign * (
+            size.detach() if detach_max else size
+        )
     t, n = torch.tanh(w), 2**bits - 1
     largest = t.abs().amax()  # ties share the gradient of amax equally
     largest = largest.detach() if detach_max else largest
     unit = t / (2 * largest) + 0.5 if float(largest.detach()) > 0 else 0 * w + 0.5
-    return 2 * wear(unit, half_even(unit.detach() * n) / n) - 1
+    return 2 * straight_through(unit, half_even(unit.detach() * n) / n) - 1
 
 
 def ewgs(x: Tensor, lower: Tensor, upper: Tensor, *, bits: int, delta: float = 0.0) -> Tensor:
@@ -128,7 +130,7 @@ def ewgs(x: Tensor, lower: Tensor, upper: Tensor, *, bits: int, delta: float = 0
     unit = torch.where(unit < 0, 0.0, torch.where(unit > 1, 1.0, unit))
     value = half_even(unit.detach() * n) / n
     error = unit.detach() - value
-    rounded = wear(unit, value)
+    rounded = straight_through(unit, value)
     if rounded.requires_grad:
         rounded = ScaledGradient.apply(rounded, error, delta)
     return rounded

@@ -1,4 +1,4 @@
-"""What CMI must be: in float64 by its definition, by off-label shares, and in 60 decimal digits."""
+"""What CMI must be: in float64 by its definition, off the label, in 60 decimal digits."""
 
 from decimal import Decimal, localcontext
 
@@ -28,13 +28,13 @@ def pac(p: Tensor, labels: Tensor) -> Tensor:
 
 
 def entropy_off(off: Tensor, dim: int = -1) -> Tensor:
-    """Return the entropy of rows given by all shares but the largest, exact for tiny shares."""
+    """Return the entropy of rows from all probabilities but the largest, exact for tiny ones."""
     rest = off.sum(dim)
     spread = torch.where(off > 0, -off * off.clamp(min=1e-300).log(), 0.0).sum(dim)
     return spread - (1 - rest) * torch.log1p(-rest)
 
 
-def off_shares(logits: Tensor, left_out: Tensor) -> Tensor:
+def off_label(logits: Tensor, left_out: Tensor) -> Tensor:
     """Return softmax with the class ``left_out`` of each row set to 0."""
     gap = logits - logits.gather(1, left_out[:, None])
     weights = gap.exp().scatter(1, left_out[:, None], 0.0)
@@ -42,8 +42,8 @@ def off_shares(logits: Tensor, left_out: Tensor) -> Tensor:
 
 
 def residual(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return CMI as entropy of the class mean less mean entropy, from off-label shares only."""
-    off, entropies = off_shares(logits, labels), entropy_off(off_shares(logits, logits.argmax(1)))
+    """Return CMI as entropy of the class mean less mean entropy, from off-label probabilities."""
+    off, entropies = off_label(logits, labels), entropy_off(off_label(logits, logits.argmax(1)))
     total = torch.zeros((), dtype=torch.float64)
     for y in labels.unique():
         own = labels == y
@@ -79,4 +79,8 @@ def decimals(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             for i in range(count)
         ]
         pac = -sum(logs[y][y] for y in logs) / len(logs)
-    return tuple(torch.from_numpy(np.array(values, dtype=np.float64)) for values in (kl, pac, dz))
+    return _tensor(kl), _tensor(pac), _tensor(dz)
+
+
+def _tensor(values) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float64))

@@ -1,19 +1,14 @@
 """The kernels give the reference's pixels: every setting, size, stage, dtype and memory order."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from daqakd._ops import AUGMENT_KINDS
 from daqakd.augment import ranges
 from daqakd.augment.plan import Planner, normalised_values
 from daqakd.augment.policies import POLICIES, policy
@@ -22,6 +17,7 @@ from daqakd.functional import augment
 from daqakd.functional.augment import Plan, Settings
 
 from ..helpers.cases import require
+from ..helpers.machine import each_instruction_set, printed_by, with_threads
 from ..helpers.pictures import adversarial
 from ..helpers.plans import every_row, example_plan, random_pixels
 
@@ -190,17 +186,11 @@ def test_every_stage(chains, slots, mix, size, backend):
 
 def test_any_number_of_threads_gives_the_same_bits():
     runs_on("native")
-    before, results = torch.get_num_threads(), []
     plan, pixels = (
         policy_plan("augmix", "pil", 32, 65, "cutmix"),
         adversarial(32).repeat(9, 1, 1, 1),
     )
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append(augment(pixels, plan, backend="native"))
-    finally:
-        torch.set_num_threads(before)
+    results = with_threads(lambda: augment(pixels, plan, backend="native"))
     assert all(torch.equal(result, results[0]) for result in results)
 
 
@@ -228,65 +218,6 @@ def test_inputs_that_are_not_contiguous():
     compare(pixels.to(memory_format=torch.channels_last), replace(plan, **strided), "native")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("index", 9), ("index", -1), ("setting", 99), ("setting", -1)]
-)
-def test_rows_out_of_range_are_refused(name, value):
-    """A wrong plan must not read wild memory."""
-    runs_on("native")
-    plan = example_plan(9)
-    getattr(plan, name).view(-1)[4] = value
-    with pytest.raises(RuntimeError, match=f"{name}: expected values from 0"):
-        augment(random_pixels(9), plan, backend="native")
-
-
-@pytest.mark.parametrize("value", [-1, 99])
-@pytest.mark.parametrize("name", ["index", "setting", "partner"])
-def test_rows_out_of_range_stop_triton(name, value, monkeypatch):
-    """As on a GPU, where nothing can be read back before the launch: an assertion in the kernel."""
-    runs_on("triton")
-    from triton.runtime import interpreter
-
-    builder = interpreter.interpreter_builder
-    asserting = replace(builder.options, debug=True, sanitize_overflow=False)
-    monkeypatch.setattr(builder, "options", asserting)
-    plan = example_plan(3, 1, 1, "cutmix")
-    getattr(plan, name).view(-1)[1] = value
-    with pytest.raises(Exception, match=f"{name}: expected a row"):
-        augment(random_pixels(3), plan, backend="triton")
-
-
-@pytest.mark.parametrize("name", ["crop", "setting", "share", "erase", "box", "values"])
-def test_shapes_are_checked(name):
-    runs_on("native")
-    plan = example_plan(9, 3, 3, "cutmix")
-    short = replace(plan, **{name: getattr(plan, name)[:2]})
-    with pytest.raises(RuntimeError, match=f"{name}: its dtype or shape"):
-        augment(random_pixels(9), short, backend="native")
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1e30, 3e9])
-def test_wild_magnitudes_read_nothing_outside(bad):
-    """Pixels from nowhere are 0."""
-    runs_on("native")
-    plan = example_plan(1, 1, 1)
-    for kind in (4, 5):
-        plan.settings.real[kind, 2] = bad
-        plan.setting.fill_(kind)
-        result = augment(random_pixels(1), in_bytes(plan), dtype=torch.uint8, backend="native")
-        assert not result.any()
-
-
-@pytest.mark.parametrize("factor", [3e9, -3e9, 1e30, -1e30, float("inf"), float("nan")])
-def test_wild_factors_clip_as_the_reference_does(factor):
-    runs_on("native")
-    plan = in_bytes(example_plan(9, 1, 1))
-    for name in ("contrast", "color", "sharpness", "contrast_pil", "color_pil", "sharpness_pil"):
-        plan.settings.real[:, 0], plan.settings.real[:, 1] = factor, 1 - factor
-        plan.setting.fill_(AUGMENT_KINDS[name])
-        compare(random_pixels(9), plan, "native", dtype=torch.uint8)
-
-
 def digest() -> str:
     whole = hashlib.sha256()
     torch.manual_seed(0)
@@ -301,54 +232,8 @@ def digest() -> str:
     return whole.hexdigest()
 
 
-@pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
+@each_instruction_set
 def test_any_instruction_set_gives_the_same_bits(instruction_set):
     runs_on("native")
-    code = "from tests import test_augment_backends as t; print(t.digest())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"DAQAKD_CPU": instruction_set},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == digest()
-
-
-def rounded_twice(product: Tensor, term: Tensor) -> Tensor:
-    """Add in float64, then round: the reference's fma, whose product is exact."""
-    return (product + term).float()
-
-
-def rounded_once(product: Tensor, term: Tensor) -> Tensor:
-    """Add as a processor's fma does: what float64 lost decides a tie."""
-    total = product + term
-    kept = total - product
-    lost = (product - (total - kept)) + (term - kept)
-    tie = (total.view(torch.int64) & 0x1FFFFFFF) == 0x10000000
-    aside = torch.nextafter(total, lost.sign() * float("inf"))
-    return torch.where(tie & (lost != 0), aside, total).float()
-
-
-def positions(settings: Settings, side: int, add) -> Tensor:
-    """Return where output pixels lie by torchvision's maps: float32 ``[n, 2, H, W]``."""
-    maps = settings.real[(settings.kind == 4) | (settings.kind == 5)].view(-1, 2, 3, 1, 1)
-    place = torch.arange(side) - (side - 1) / 2
-    across, down = place * maps[:, :, 0], place[:, None].double() * maps[:, :, 1].double()
-    at = add(down, across.double()) + maps[:, :, 2] + 1
-    return add(at.double() * (side / 2), torch.tensor(-0.5, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("side", [32, 33, 64, 224])
-def test_no_setting_shows_that_the_reference_rounds_twice(side):
-    nearest, bilinear = (all_settings(kernels, side, side) for kernels in ("tensor", "bilinear"))
-    once, twice = (positions(nearest, side, add) for add in (rounded_once, rounded_twice))
-    assert torch.equal(once.round(), twice.round())
-    assert torch.equal(*(positions(bilinear, side, add) for add in (rounded_once, rounded_twice)))
-
-
-def test_rounding_once_and_twice_differ():
-    product, term = torch.tensor([1 + 2**-24, 2**-80], dtype=torch.float64).split(1)
-    assert rounded_once(product, term) == 1 + 2**-23
-    assert rounded_twice(product, term) == 1
+    code = "from tests.ops import test_augment_backends as t; print(t.digest())"
+    assert printed_by(code, DAQAKD_CPU=instruction_set) == digest()

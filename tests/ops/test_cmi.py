@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from daqakd._cmi import from_limbs
-from daqakd._errors import InputError
 from daqakd.functional import cmi, cmi_update
 from daqakd.functional.cmi import centroids_of, new_state
 
@@ -181,27 +180,3 @@ def test_a_class_ruled_out_has_no_weight(backend):
 
 
 Z = torch.zeros(2, 3)
-
-
-@pytest.mark.parametrize(
-    "function", [cmi, partial(cmi_update, new_state(3))], ids=["cmi", "update"]
-)
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"logits": Z.int()}, r"logits: expected float16.*got torch\.int32"),
-        ({"logits": Z[0]}, r"logits: expected \[B, C\], got \(3,\)"),
-        ({"labels": Y[:1]}, r"labels: expected int64 \[B\].*got torch\.int64 \(1,\)"),
-        ({"labels": Y[:2].int()}, r"labels: expected int64 \[B\].*got torch\.int32 \(2,\)"),
-        ({"labels": Z[:, :2]}, r"labels: .*got torch\.float32 \(2, 2\)"),
-        ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
-    ],
-)
-def test_error_names_the_argument(function, change, message):
-    with pytest.raises(InputError, match=message):
-        function(**({"logits": Z, "labels": Y[:2]} | change))
-
-
-def test_soft_labels_need_centroids():
-    with pytest.raises(InputError, match="centroids: soft labels need fixed centroids"):
-        cmi(Z, Z)

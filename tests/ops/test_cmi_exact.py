@@ -14,6 +14,7 @@ from daqakd.functional.cmi import CMIDivergenceFunction, new_state
 
 from ..helpers import cases, truth, truth_cmi
 from ..helpers.cases import each_backend
+from ..helpers.machine import with_threads
 from .test_cmi import batch, soft_labels, state_of
 
 IMAGES = 50_000
@@ -47,7 +48,7 @@ def test_fifty_thousand_images_of_more_classes(gap, accuracy, classes, backend):
 
 
 def by_entropies(p: Tensor, labels: Tensor) -> float:
-    """Return CMI as everybody writes it, in the dtype of the predictions ``p``."""
+    """Return CMI as it is usually written, in the dtype of the predictions ``p``."""
     counts = torch.bincount(labels, minlength=p.shape[1]).to(p.dtype)
     means = torch.zeros(p.shape[1], p.shape[1], dtype=p.dtype).index_add_(0, labels, p)
     means = means / counts[:, None]
@@ -72,12 +73,12 @@ def test_plain_sums_lose_what_exact_sums_keep(gap, dtype, wrong):
 @pytest.mark.parametrize("gap", [2, 12, 30, 40])
 @pytest.mark.parametrize("accuracy", [0.0, 1.0])
 def test_a_class_that_is_predicted_wrongly_keeps_its_digits(gap, accuracy, backend):
-    """Its own share is as small as another class's rest, and 1 less the rest would lose it."""
+    """Its own probability is as tiny as the rest elsewhere, and 1 less the rest would lose it."""
     cases.require("cmi", backend)
     z, labels = batch(40, 4, gap, accuracy)
     z = z.float()
     rows, pac, dz = truth_cmi.decimals(z, labels)
-    rtol = 1e-9 + 2.0**-72 * math.exp(gap)  # sums keep 72 binary digits of a share
+    rtol = 1e-9 + 2.0**-72 * math.exp(gap)  # sums keep 72 binary digits of a probability
     state = CMIState(4)
     with use_backend(backend):
         state.update(z, labels)
@@ -120,13 +121,7 @@ def test_any_number_of_threads_gives_the_same_bits(classes, kind):
     cases.require("cmi", "native")
     z, labels = batch(5000, classes, 12.0, 0.8)
     labels = soft_labels(5000, classes) if kind == "soft" else labels
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            found.append(state_of(z, labels, "native"))
-    finally:
-        torch.set_num_threads(before)
+    found = with_threads(lambda: state_of(z, labels, "native"))
     assert all(torch.equal(state, found[0]) for state in found)
 
 

@@ -1,4 +1,4 @@
-"""What holds for every op: schema, shape function, compilation, export, determinism."""
+"""What holds for every op: schema, shape function, compilation, export, determinism, errors."""
 
 import contextlib
 import re
@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 import daqakd
-from daqakd import _ops, functional
+from daqakd import InputError, _ops, functional
 from daqakd.functional.cmi import new_state
 
 from ..helpers.cases import each_backend
 from ..helpers.samples import HARD, SAMPLES, runnable, samples, scalar, tensors
+from ..helpers.wrong_arguments import ONES, SETTINGS, VALID, WRONG
 
 each_op = pytest.mark.parametrize("name", _ops.SCHEMAS)
 
@@ -193,3 +194,22 @@ def test_double_backward_through_saved_tensors_is_a_clear_error(name):
     gradients = torch.autograd.grad(FUNCTIONS[name](x, p).sum(), (x, p), create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         (x.sum() + sum(gradient.sum() for gradient in gradients)).backward()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        pytest.param(name, *pair, id=f"{name}-{i}-{next(iter(pair[0]))}")
+        for name, pairs in WRONG.items()
+        for i, pair in enumerate(pairs)
+    ],
+)
+def test_error_names_the_argument(name, change, message):
+    with pytest.raises(InputError, match=message):
+        VALID[name](**change)
+
+
+@pytest.mark.parametrize(("name", "setting"), SETTINGS)
+def test_a_setting_is_a_single_value(name, setting):
+    with pytest.raises(ValueError, match=rf"{setting}: expected a 0-dim tensor, got shape \(2,\)"):
+        VALID[name](**{setting: ONES})

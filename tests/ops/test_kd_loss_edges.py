@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from daqakd import _ops
-from daqakd._errors import InputError
 from daqakd.functional import kd_loss
 
 from ..helpers import cases, truth
@@ -164,9 +163,10 @@ def test_a_long_row_that_starts_with_classes_ruled_out(backend):
 
 def test_a_label_beyond_the_classes_is_an_error():
     cases.require("kd_loss", "native")
+    z = torch.zeros(2, 3)
     for y in (3, -1):
         with pytest.raises(RuntimeError, match=rf"labels: expected 0 to 2 or .*-100, got {y}"):
-            kd_loss(Z, Z, torch.tensor([0, y]), backend="native")
+            kd_loss(z, z, torch.tensor([0, y]), backend="native")
 
 
 @each_backend
@@ -181,40 +181,3 @@ def test_nan_stays_in_its_row(backend):
     )
     assert loss.isnan().tolist() == [False, True, False]
     assert dz.isnan().any(1).tolist() == [False, True, False]
-
-
-Z, Y = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"student_logits": Z.int()}, r"student_logits: expected float16.*got torch\.int32"),
-        ({"student_logits": Z[0]}, r"student_logits: expected \[B, C\].*got \(3,\)"),
-        ({"student_logits": Z[:, :0]}, r"student_logits: expected .*C >= 1.*got \(2, 0\)"),
-        ({"teacher_logits": Z.int()}, r"teacher_logits: expected float16.*got torch\.int32"),
-        ({"teacher_logits": Z[:1]}, r"teacher_logits: expected \[B, C\].*\(2, 3\), got \(1, 3\)"),
-        ({"teacher_logits": Z.clone().requires_grad_()}, r"teacher_logits: requires a gradient"),
-        ({"labels": Y[:1]}, r"labels: expected int64 \[B\].*got torch\.int64 \(1,\)"),
-        ({"labels": Y.bool()}, r"labels: .*got torch\.bool \(2,\)"),
-        ({"labels": torch.zeros(2)}, r"labels: .*got torch\.float32 \(2,\)"),
-        ({"label_smoothing": 1.0}, r"label_smoothing: expected 0 <= e < 1, got 1\.0"),
-        ({"label_smoothing": -0.1}, r"label_smoothing: .*got -0\.1"),
-        ({"reduction": "avg"}, r"reduction: expected one of none, mean, sum, got 'avg'"),
-        ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
-    ],
-)
-def test_error_names_the_argument(change, message):
-    with pytest.raises(InputError, match=message):
-        kd_loss(**({"student_logits": Z, "teacher_logits": Z, "labels": Y} | change))
-
-
-def test_settings_are_on_the_device_of_the_logits():
-    with pytest.raises(InputError, match="temperature: is on meta, but student_logits is on cpu"):
-        kd_loss(Z, Z, Y, temperature=torch.tensor(1.0, device="meta"))
-
-
-@pytest.mark.parametrize("name", ["temperature", "ce_weight", "kd_weight"])
-def test_settings_are_single_values(name):
-    with pytest.raises(ValueError, match=rf"{name}: expected a 0-dim tensor, got shape \(2,\)"):
-        kd_loss(Z, Z, Y, **{name: torch.ones(2)})

@@ -141,7 +141,7 @@ def test_a_checkpoint_repeats_what_its_first_pass_did():
     assert all(map(torch.equal, found, outcome_of_used(alone, x)))
 
 
-def outcome_of_used(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+def outcome_of_used(model: Again, x: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(model(x).square().sum(), [x, model.query.weight, model.key.weight])
 
 

@@ -72,10 +72,11 @@ def assert_same_step(model: nn.Module, other: nn.Module) -> None:
     assert torch.equal(y, y2)
     assert grads.keys() == grads2.keys()
     for name, grad in grads.items():
-        if grad is None or grads2[name] is None:
-            assert grad is grads2[name] is None, name
+        other_grad = grads2[name]
+        if grad is None or other_grad is None:
+            assert grad is other_grad is None, name
         else:
-            assert torch.equal(grad, grads2[name]), name
+            assert torch.equal(grad, other_grad), name
 
 
 @each_method

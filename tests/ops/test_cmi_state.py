@@ -10,7 +10,7 @@ from daqakd.functional.cmi import centroids_of, new_state
 
 from ..helpers import cases, truth_cmi
 from ..helpers.cases import each_backend
-from ..ops.test_cmi import INF, NAN, P, Y, Z, batch, soft_labels, state_of
+from .test_cmi import INF, NAN, P, Y, Z, batch, soft_labels, state_of
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
 MASS, ENTROPY, CROSS_ENTROPY, CORRECT, INVALID = range(EXTRA_COLUMNS)
@@ -131,12 +131,12 @@ def test_soft_labels_weight_the_centroids(backend):
 def test_two_weighted_calls_equal_one_mixed_label(backend):
     cases.require("cmi", backend)
     z, first = batch(30, 5, backend=backend)
-    second, share = (first + 2) % 5, torch.rand(30, dtype=torch.float64)
+    second, weight = (first + 2) % 5, torch.rand(30, dtype=torch.float64)
     rows = torch.zeros(30, 5, dtype=torch.float64)
-    rows = rows.scatter_add(1, first[:, None], share[:, None])
-    rows = rows.scatter_add(1, second[:, None], 1 - share[:, None])
-    twice = state_of(z, first, backend, weight=share)
-    cmi_update(twice, z, second, weight=1 - share, backend=backend)
+    rows = rows.scatter_add(1, first[:, None], weight[:, None])
+    rows = rows.scatter_add(1, second[:, None], 1 - weight[:, None])
+    twice = state_of(z, first, backend, weight=weight)
+    cmi_update(twice, z, second, weight=1 - weight, backend=backend)
     assert torch.equal(twice, state_of(z, rows, backend))
 
 

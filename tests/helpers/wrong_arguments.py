@@ -1,0 +1,141 @@
+"""Arguments that the public functions refuse, and what the error says."""
+
+from functools import partial
+
+import torch
+
+from daqakd import functional
+from daqakd.functional.cmi import new_state
+
+Pairs = list[tuple[dict, str]]  # of arguments that differ, and the message
+ROWS, LABELS = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
+ONE, ONES = torch.tensor(1.0), torch.ones(2)
+LIST = [torch.zeros(n) for n in (3, 5, 7)]
+STEPS = [torch.ones(())] * 3
+
+ARGUMENTS: dict[str, dict] = {
+    "lsq": {"x": ROWS, "step": ONE / 2, "bits": 3, "signed": True},
+    "pact": {"x": ROWS, "alpha": ONE / 2, "bits": 3},
+    "dorefa_weight": {"w": torch.zeros(2), "bits": 2},
+    "dorefa_activation": {"x": torch.zeros(2), "bits": 2},
+    "ewgs": {"x": ROWS, "lower": -ONE, "upper": ONE, "bits": 3},
+    "lsq_many": {"x": LIST, "step": STEPS, "bits": 2, "signed": True},
+    "dorefa_weight_many": {"w": LIST, "bits": 2},
+    "ewgs_many": {"x": LIST, "lower": STEPS, "upper": STEPS, "bits": 2},
+    "kd_loss": {"student_logits": ROWS, "teacher_logits": ROWS, "labels": LABELS},
+    "cmi": {"logits": ROWS, "labels": LABELS},
+    "cmi_update": {"state": new_state(3), "logits": ROWS, "labels": LABELS},
+}
+VALID = {name: partial(getattr(functional, name), **some) for name, some in ARGUMENTS.items()}
+
+LSQ: Pairs = [
+    ({"x": ROWS.int()}, r"x: expected float16.*got torch\.int32"),
+    ({"step": torch.tensor(1)}, r"step: expected float16.*got torch\.int64"),
+    ({"step": torch.ones(3)}, r"step: expected one value, got shape \(3,\).*axis="),
+    ({"step": torch.ones(3), "axis": 0}, r"step: expected shape \(2,\) for axis=0, got \(3,\)"),
+    ({"step": torch.ones(3), "axis": 2}, r"axis: expected a dimension of the 2-D input, got 2"),
+    ({"step": torch.ones(3), "axis": -3}, r"axis: .*got -3"),
+    ({"bits": 0}, r"bits: expected an integer from 2 to 8 for a signed range, got 0"),
+    ({"bits": 1}, r"bits: .*got 1"),
+    ({"bits": 0, "signed": False}, r"bits: expected an integer from 1 to 8, got 0"),
+    ({"bits": 9}, r"bits: .*got 9"),
+    ({"bits": 4.0}, r"bits: .*got 4\.0"),
+    ({"bits": True}, r"bits: .*got True"),
+    ({"ste": "close"}, r"ste: expected one of closed, open, rounded, got 'close'"),
+    ({"backend": "cuda"}, r"unknown backend in backend= 'cuda'.*native, reference, triton"),
+]
+PACT: Pairs = [
+    ({"x": ROWS.long()}, r"x: expected float16.*got torch\.int64"),
+    ({"alpha": torch.tensor(True)}, r"alpha: expected float16.*got torch\.bool"),
+    ({"alpha": ONES}, r"alpha: expected one value, got shape \(2,\)"),
+    ({"alpha": ONES, "axis": 1}, r"alpha: expected shape \(3,\) for axis=1"),
+    ({"alpha": ONES, "axis": 5}, r"axis: .*got 5"),
+    ({"bits": 0}, r"bits: expected an integer from 1 to 8, got 0"),
+    ({"bits": 1, "signed": True}, r"bits: expected an integer from 2 to 8 for a signed range"),
+    ({"bits": 9}, r"bits: .*got 9"),
+    ({"backend": "refrence"}, r"unknown backend in backend= 'refrence'.*Did you mean 'refer"),
+]
+
+
+def dorefa(first: str) -> Pairs:
+    return [
+        ({first: torch.zeros(2).int()}, r"[wx]: expected float16.*got torch\.int32"),
+        ({"bits": 0}, r"bits: expected an integer from 1 to 8, got 0"),
+        ({"bits": 9}, r"bits: .*got 9"),
+        ({"bits": "2"}, r"bits: .*got '2'"),
+        ({"backend": "cpu"}, r"unknown backend in backend= 'cpu'"),
+    ]
+
+
+ONE_SIGNED_BIT: Pairs = [
+    ({"bits": 1, "signed": True}, r"bits: expected an integer from 2 to 8 for a signed")
+]
+EWGS: Pairs = [
+    ({"x": ROWS.int()}, r"x: expected float16.*got torch\.int32"),
+    ({"lower": torch.tensor(0)}, r"lower: expected float16.*got torch\.int64"),
+    ({"upper": torch.tensor(1)}, r"upper: expected float16.*got torch\.int64"),
+    ({"lower": ONES}, r"lower: expected one value, got shape \(2,\)"),
+    ({"upper": ONES}, r"upper: expected one value, got shape \(2,\)"),
+    ({"bits": 0}, r"bits: expected an integer from 1 to 8, got 0"),
+    ({"bits": 9}, r"bits: .*got 9"),
+    ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
+]
+LSQ_MANY: Pairs = [
+    ({"bits": [2]}, r"bits: expected one per tensor, 3, got 1"),
+    ({"step": [ONE]}, r"step: expected one per tensor"),
+    ({"step": [ONES] * 3}, r"step\[0\]: expected shape"),
+    ({"bits": 1}, r"bits: expected an integer from 2 to 8"),
+    ({"grad_scale": [1.0]}, r"grad_scale: expected one per tensor"),
+]
+DOREFA_WEIGHT_MANY: Pairs = [
+    ({"bits": 9}, r"bits: expected an integer from 1 to 8"),
+    ({"w": [torch.ones(3), torch.ones(3).half()]}, r"w\[1\]: is .*float16"),
+    ({"w": [torch.ones(3).long()]}, r"w\[0\]: expected float16"),
+]
+EWGS_MANY: Pairs = [({"upper": [torch.ones(3)] * 3}, r"upper\[0\]: expected one value")]
+KD_LOSS: Pairs = [
+    ({"student_logits": ROWS.int()}, r"student_logits: expected float16.*got torch\.int32"),
+    ({"student_logits": ROWS[0]}, r"student_logits: expected \[B, C\].*got \(3,\)"),
+    ({"student_logits": ROWS[:, :0]}, r"student_logits: expected .*C >= 1.*got \(2, 0\)"),
+    ({"teacher_logits": ROWS.int()}, r"teacher_logits: expected float16.*got torch\.int32"),
+    ({"teacher_logits": ROWS[:1]}, r"teacher_logits: expected \[B, C\].*\(2, 3\), got \(1, 3\)"),
+    ({"teacher_logits": ROWS.clone().requires_grad_()}, r"teacher_logits: requires a gradient"),
+    ({"labels": LABELS[:1]}, r"labels: expected int64 \[B\].*got torch\.int64 \(1,\)"),
+    ({"labels": LABELS.bool()}, r"labels: .*got torch\.bool \(2,\)"),
+    ({"labels": torch.zeros(2)}, r"labels: .*got torch\.float32 \(2,\)"),
+    ({"label_smoothing": 1.0}, r"label_smoothing: expected 0 <= e < 1, got 1\.0"),
+    ({"label_smoothing": -0.1}, r"label_smoothing: .*got -0\.1"),
+    ({"reduction": "avg"}, r"reduction: expected one of none, mean, sum, got 'avg'"),
+    ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
+    ({"temperature": ONE.to("meta")}, "temperature: is on meta, but student_logits is on cpu"),
+]
+CMI: Pairs = [
+    ({"logits": ROWS.int()}, r"logits: expected float16.*got torch\.int32"),
+    ({"logits": ROWS[0]}, r"logits: expected \[B, C\], got \(3,\)"),
+    ({"labels": LABELS[:1]}, r"labels: expected int64 \[B\].*got torch\.int64 \(1,\)"),
+    ({"labels": LABELS.int()}, r"labels: expected int64 \[B\].*got torch\.int32 \(2,\)"),
+    ({"labels": ROWS[:, :2]}, r"labels: .*got torch\.float32 \(2, 2\)"),
+    ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
+]
+SOFT_LABELS: Pairs = [({"labels": ROWS}, "centroids: soft labels need fixed centroids")]
+
+WRONG: dict[str, Pairs] = {
+    "lsq": LSQ,
+    "pact": PACT,
+    "dorefa_weight": dorefa("w"),
+    "dorefa_activation": dorefa("x") + ONE_SIGNED_BIT,
+    "ewgs": EWGS,
+    "lsq_many": LSQ_MANY,
+    "dorefa_weight_many": DOREFA_WEIGHT_MANY,
+    "ewgs_many": EWGS_MANY,
+    "kd_loss": KD_LOSS,
+    "cmi": CMI + SOFT_LABELS,
+    "cmi_update": CMI,
+}
+SETTINGS = [  # numbers, or tensors of one
+    ("ewgs", "delta"),
+    ("ewgs_many", "delta"),
+    ("kd_loss", "temperature"),
+    ("kd_loss", "ce_weight"),
+    ("kd_loss", "kd_weight"),
+]
