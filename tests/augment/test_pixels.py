@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import _functional_tensor
 
 from daqakd.augment import ranges
 from daqakd.augment.policies import POLICIES, policy
@@ -14,8 +15,10 @@ from daqakd.functional import augment
 from ..helpers.cases import each_backend, require
 from ..helpers.pictures import from_pil, pictures, to_pil
 from ..helpers.plans import every_row
+from .conftest import fused_grid, machine_grid
 
 NAMES = ("Identity", *ranges.GEOMETRIC, *ranges.ENHANCE, *ranges.IMAGE_OPS, "Invert")
+TIES_LIMIT = 2e-3  # of the pixels, at which coordinates or values tie
 GEOMETRY_LIMIT = 3e-5  # of the pixels, where coordinates of a side of 224 tie
 RANGES = {
     "trivialaugment": ranges.TRIVIALAUGMENT,
@@ -111,6 +114,30 @@ def test_odd_sizes(kernels, size):
     images = torch.randint(0, 256, (4, 3, *size)).byte()
     for name in NAMES:
         assert differing(images, name, "trivialaugment", kernels, "reference") == 0
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40), (17, 9), (224, 224)], ids=str)
+def test_this_machine_s_grids_are_within_rounding_of_the_fused_ones(size):
+    """So its pixels differ from ours at ties alone: given a grid, all pixels are equal."""
+    height, width = size
+    context = ImageContext(height, width, "torchvision")
+    for name in ranges.GEOMETRIC:
+        for magnitude in signed_magnitudes(name, "trivialaugment", context):
+            theta = make_setting(name, magnitude, context).real
+            half = torch.tensor([[width * 0.5], [height * 0.5]])
+            matrix = (torch.tensor(theta).view(2, 3) * half)[None]
+            grids = [
+                make(matrix, width, height, width, height) for make in (machine_grid, fused_grid)
+            ]
+            assert (grids[0] - grids[1]).abs().max() <= 2 * torch.finfo(torch.float32).eps * 4
+
+
+@each_name
+@pytest.mark.parametrize("kernels", ["tensor", "bilinear"])
+def test_on_this_machine_s_grids_few_pixels_differ(name, kernels, monkeypatch):
+    monkeypatch.setattr(_functional_tensor, "_gen_affine_grid", machine_grid)
+    wrong = differing(pictures("adversarial", 32), name, "trivialaugment", kernels, "reference")
+    assert wrong <= (TIES_LIMIT if name in ranges.GEOMETRIC else 0)
 
 
 @pytest.mark.parametrize("degrees", [90.0, -90.0, 180.0, -180.0, 270.0, 0.0, -0.0, 360.0, 45.0])
