@@ -68,10 +68,10 @@ def pretend(monkeypatch, black_and_white):
     """Return a ranking until sure on made-up leads of the own class, no image being augmented."""
 
     def ranked(leads: dict[str, torch.Tensor]):
-        def batches(tally, stop):
-            for _, index in tally.job.steps[tally.done : stop]:
-                lead = leads[tally.name][index]
-                labels = tally.job.dataset.train.labels[index]
+        def batches(accumulator, stop):
+            for _, index in accumulator.job.steps[accumulator.done : stop]:
+                lead = leads[accumulator.name][index]
+                labels = accumulator.job.dataset.train.labels[index]
                 side = torch.where(labels == 1, lead, -lead)
                 yield Batch(torch.stack([-side, side], 1) / 2, labels, index)
 
@@ -202,7 +202,7 @@ class Killed(Exception):
     ids=["batch", "between files", "look"],
 )
 def test_a_kill_changes_nothing(taught, tmp_path, monkeypatch, owner, name, places):
-    """Every tally is saved at every step here, and the work is stopped at each kind of place."""
+    """Every accumulator is saved at every step here, and the work is stopped at each kind of place."""
     monkeypatch.setattr(job, "BATCH", 50)
     monkeypatch.setattr(rounds, "SAVE_SECONDS", 0.0)
     strategies = [*STRATEGIES, "randaugment", "autoaugment-cifar"]

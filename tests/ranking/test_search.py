@@ -185,11 +185,11 @@ def test_a_killed_search_continues_to_the_same_end(taught, tmp_path, monkeypatch
     whole = daqakd.search(*taught, compositions=9, seed=2)
     save, saves = Checkpoint.save, []
 
-    def fatal(self, tally):
-        saves.append(tally.name)
+    def fatal(self, accumulator):
+        saves.append(accumulator.name)
         if len(saves) == 11:
             raise KeyboardInterrupt
-        save(self, tally)
+        save(self, accumulator)
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "save", fatal)
