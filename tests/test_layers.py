@@ -3,9 +3,12 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+import daqakd
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "daqakd"
@@ -63,6 +66,53 @@ def test_the_rule_sees_a_violation(tmp_path, monkeypatch):
     bad.write_text("from ..ranking import rank\nfrom daqakd.train import distill\n")
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
     assert [layer for _, layer in imported_layers(bad)] == ["ranking", "train"]
+
+
+MODULES = {
+    ".".join(("daqakd", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): p
+    for p in PACKAGE.rglob("*.py")
+}
+
+
+def imports_of(name: str) -> set[str]:
+    """Return the package's modules that a module imports as it is loaded."""
+    path, found = MODULES[name], set()
+    home = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.parse(path.read_text()).body:  # not below TYPE_CHECKING or in functions
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join(home[: len(home) - node.level + 1])
+            source = f"{base}.{node.module}" if node.module else base
+            for alias in node.names:
+                whole = f"{source}.{alias.name}"
+                found.add(whole if whole in MODULES else source)
+    return found - {name}
+
+
+def test_no_module_imports_itself_in_a_circle():
+    order = list(TopologicalSorter({name: imports_of(name) for name in MODULES}).static_order())
+    assert order.index("daqakd.functional.lsq") < order.index("daqakd.cli.run")
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+
+
+@pytest.mark.parametrize("name", ["daqakd.ranking.job", "daqakd.train.trainer", "daqakd.ops"])
+def test_modules_are_reached_by_import(name):
+    """No function of the same name stands before a module."""
+    code = f"import {name} as module; print(module.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.strip() == name) == (name in MODULES)
+
+
+def test_the_package_loads_torch_at_the_first_use_of_a_name():
+    code = (
+        "import sys, daqakd, daqakd.cli.main as cli\n"
+        "assert cli.main(['--help']) == 0 and 'torch' not in sys.modules\n"
+        "assert all(getattr(daqakd, name) is not None for name in daqakd.__all__)\n"
+        "assert set(daqakd.__all__) <= set(dir(daqakd)) and 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    with pytest.raises(AttributeError, match="has no attribute 'rnak'"):
+        _ = daqakd.rnak
 
 
 def test_kernels_import_torch_triton_and_the_standard_library_only():

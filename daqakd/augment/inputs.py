@@ -1,5 +1,6 @@
 """``InputSpec``: how pixels become what a network sees, from the data set into the model file."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -19,12 +20,14 @@ Channels = tuple[float, float, float]
 def three_channels(name: str, values: Sequence[float]) -> Channels:
     """Return one number per channel as floats, so that equal specs read the same."""
     try:
-        red, green, blue = (float(v) for v in values)
+        channels = tuple(float(v) for v in values)
     except (TypeError, ValueError):
-        red, green, blue = 0.0, 0.0, float("nan")
-    if blue != blue or (name == "std" and min(red, green, blue) <= 0):
+        channels = ()
+    fits = len(channels) == 3 and all(map(math.isfinite, channels))
+    if not fits or (name == "std" and min(channels) <= 0):
         wanted = "three positive numbers" if name == "std" else "three numbers"
         raise InputError(f"{name}: expected {wanted}, one per channel in [0, 1], got {values}")
+    red, green, blue = channels
     return red, green, blue
 
 

@@ -202,7 +202,7 @@ class Killed(Exception):
     ids=["batch", "between files", "look"],
 )
 def test_a_kill_changes_nothing(taught, tmp_path, monkeypatch, owner, name, places):
-    """Every accumulator is saved at every step here, and the work is stopped at each kind of place."""
+    """Every sum is saved at every step here, and the work is stopped at each kind of place."""
     monkeypatch.setattr(job, "BATCH", 50)
     monkeypatch.setattr(rounds, "SAVE_SECONDS", 0.0)
     strategies = [*STRATEGIES, "randaugment", "autoaugment-cifar"]
