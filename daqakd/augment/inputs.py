@@ -5,9 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import torch
-from torch import Tensor
-
 from .._errors import InputError, unknown
 from ..functional._checks import SEMANTICS, Semantics
 from .pipeline import ResizedCrop
@@ -68,11 +65,6 @@ class InputSpec:
     def sides(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of what the network sees of images of this size."""
         return (height, width) if self.pipeline is None else (self.pipeline.size,) * 2
-
-    def normalised_levels(self) -> Tensor:
-        """Return each pixel value in [0, 1], minus mean, over deviation: float32 ``[3, 256]``."""
-        levels = torch.arange(256) / torch.tensor(255.0)
-        return (levels - torch.tensor(self.mean)[:, None]) / torch.tensor(self.std)[:, None]
 
     def describe(self) -> str:
         """Say how training images are made, as checkpoints note it."""
