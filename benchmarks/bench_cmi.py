@@ -9,6 +9,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +32,8 @@ Run = Callable[[], object]
 
 def teacher_of(classes: int, device: str) -> tuple[torch.nn.Module, Tensor]:
     """Return ResNet-20 and a batch at CIFAR size, both as the ranker has them."""
-    network = models.build("resnet20", classes).eval().to(device, memory_format=torch.channels_last)
+    network = models.build("resnet20", classes).eval().to(device)
+    network = network.to(memory_format=torch.channels_last)
     images = torch.randn(BATCH, 3, 32, 32, device=device)
     return network, images.contiguous(memory_format=torch.channels_last)
 
@@ -83,15 +85,14 @@ def updates(classes: int, device: str) -> dict[str, Run]:
         state = new_state(classes, FOLDS, device)
         cmi_update(state, logits, labels, group=folds, backend=backend)
         torch.testing.assert_close(from_limbs(state), from_limbs(wanted), rtol=1e-12, atol=1e-12)
-        found[backend] = lambda state=state, backend=backend: cmi_update(
-            state, logits, labels, group=folds, backend=backend
-        )
+        found[backend] = partial(cmi_update, state, logits, labels, group=folds, backend=backend)
     return found
 
 
 def medians(runs: dict[str, Run], rounds: int) -> dict[str, float]:
     """Return seconds per call; a round is as many calls as take 10 ms."""
-    calls, times = {}, {name: [] for name in runs}
+    calls: dict[str, int] = {}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for name, run in runs.items():
         run()
         begin = timer()

@@ -48,7 +48,8 @@ def made_up(root: Path, num_images: int) -> Path:
         np.save(labels_path(root, split), labels.numpy())
     mean, std = NAMED_STATISTICS["cifar10"]
     held = {name: {"images": count, "sha256": f"made up {count}"} for name, count in splits.items()}
-    facts = {"format": FORMAT, "name": "made-up", "classes": [str(c) for c in range(CLASSES)]}
+    facts: dict[str, object] = {"format": FORMAT, "name": "made-up"}
+    facts |= {"classes": [str(c) for c in range(CLASSES)]}
     facts |= {"size": SIDE, "mean": mean, "std": std, "flip": True, "splits": held}
     write_json(root / METADATA_FILE, facts)
     return root
@@ -100,7 +101,7 @@ def one_ranking(options: argparse.Namespace) -> None:
     print(json.dumps({**parts, "passes": passes.seconds()}))
 
 
-def timed(name: str, data: Path, teacher: Path, options: argparse.Namespace) -> dict[str, object]:
+def timed(name: str, data: Path, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Rank in a new process; return its wall time and what that consists of."""
     asked = ["--data", data, "--teacher", teacher, "--device", options.device]
     asked += ["--teacher-dtype", options.teacher_dtype]

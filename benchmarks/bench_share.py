@@ -10,6 +10,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def training_step(batch: int, device: str) -> Callable[[], None]:
     order = torch.channels_last if device == "cuda" else torch.contiguous_format
     x = torch.randn(batch, 3, SIDE, SIDE, device=device).contiguous(memory_format=order)
     labels = torch.arange(batch, device=device) % CLASSES
-    teacher = models.build("resnet20", CLASSES).to(device, memory_format=order).eval()
+    teacher = models.build("resnet20", CLASSES).to(device).to(memory_format=order).eval()
     student = daqakd.quantize(teacher, weight_bits=2, act_bits=2)
     daqakd.calibrate(student, x).train()
     optimizer = torch.optim.Adam(daqakd.param_groups(student, 1e-3, 1e-4), lr=1e-3)
@@ -59,12 +60,18 @@ def training_step(batch: int, device: str) -> Callable[[], None]:
     return step
 
 
+def whole_epoch(stream: Stream, batch: int) -> None:
+    """Make the batches of an epoch and drop them."""
+    for _ in stream.epoch(0, batch):
+        pass
+
+
 def measure(steps: int, batch: int, rounds: int, device: str) -> dict[str, float]:
     """Return the seconds of a step, and of a batch of each strategy: medians."""
     step = training_step(batch, device)
     runs: dict[str, Callable[[], object]] = {"step": lambda: [step() for _ in range(steps)]}
     for name, stream in streams(steps * batch, device).items():
-        runs[name] = lambda stream=stream: [None for _ in stream.epoch(0, batch)]
+        runs[name] = partial(whole_epoch, stream, batch)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():

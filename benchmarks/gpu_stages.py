@@ -43,7 +43,7 @@ def sanitized(tool: str, tests: str, dry: bool, seconds: float) -> Stage:
 def measured(op: str, out: Path, dry: bool) -> Stage:
     """Return an op's rows, as ``daqakd bench`` has them."""
     num_images = NUM_IMAGES if op == "step" else RANKER_BATCH
-    arguments = ((op,), SIZES, DTYPES, "cuda", 5, num_images)
+    arguments: tuple[object, ...] = ((op,), SIZES, DTYPES, "cuda", 5, num_images)
     if dry:
         arguments = ((op,), (1024,), DTYPES[:1], "cpu", 1, 4)
     code = "from pathlib import Path; from daqakd.bench.run import bench_into;"

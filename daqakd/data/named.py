@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from .._errors import InputError
-from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD
+from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD, Channels
 from .dataset import Images
 from .folder import find_tree
 from .resize import rgb_stack
 from .source import Source
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+Statistics = tuple[Channels, Channels]
 
 NAMED_STATISTICS: dict[str, Statistics] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter, defaultdict
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -154,8 +155,9 @@ def test_augmix_weights_follow_the_law():
 
 
 def planner(**change) -> Planner:
-    options = {"pad": 4, "flip": True, "erasing": False, "mixing": None, "box": "image"}
-    options |= {"values": normalised_values((0.5,) * 3, (0.25,) * 3), "seed": 5} | change
+    options: dict[str, Any] = {"pad": 4, "flip": True, "erasing": False, "mixing": None}
+    options |= {"box": "image", "values": normalised_values((0.5,) * 3, (0.25,) * 3), "seed": 5}
+    options |= change
     return Planner(policy("nothing", 32, 32), height=32, width=32, **options)
 
 

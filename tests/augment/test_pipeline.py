@@ -359,11 +359,11 @@ def test_registered_transforms_run_after_torchvision_s_own_pipeline():
         (lambda p, i, b: color_jitter(p, b, b.long()), r"factor: expected torch.float32 \(40, 4\)"),
         (lambda p, i, b: color_jitter(p, b.float(), b), r"order: expected torch.int64 \(40, 4\)"),
         (lambda p, i, b: ResizedCrop(0), "size: expected at least 1"),
-        (lambda p, i, b: ResizedCrop(24.0), "size: expected at least 1 pixel, as an int, got 24.0"),
+        (lambda p, i, b: ResizedCrop(24.0), "size: expected at least 1 pixel, as an int, got 24.0"),  # type: ignore[arg-type]
         (lambda p, i, b: ResizedCrop(scale=(0.5, 2)), "scale: expected shares"),
         (lambda p, i, b: ResizedCrop(scale=(float("nan"), 1)), "scale: expected shares"),
-        (lambda p, i, b: ResizedCrop(scale=0.5), "scale: expected 2 numbers, got 0.5"),
-        (lambda p, i, b: ResizedCrop(jitter=(0.1, 0.1)), r"jitter: expected 4 numbers, got \(0.1"),
+        (lambda p, i, b: ResizedCrop(scale=0.5), "scale: expected 2 numbers, got 0.5"),  # type: ignore[arg-type]
+        (lambda p, i, b: ResizedCrop(jitter=(0.1, 0.1)), r"jitter: expected 4 numbers, got \(0.1"),  # type: ignore[arg-type]
         (lambda p, i, b: ResizedCrop(ratio=(1, float("inf"))), "ratio: expected 0 < low <= high"),
         (
             lambda p, i, b: color_jitter(p, b.float(), b.long(), parts=["hues"]),

@@ -11,6 +11,7 @@ from daqakd.augment import ranges
 from daqakd.augment.policies import POLICIES, policy
 from daqakd.augment.settings import ImageContext, make_setting, stack_settings
 from daqakd.functional import augment
+from daqakd.functional._checks import Semantics
 
 from ..helpers.cases import each_backend, require
 from ..helpers.pictures import from_pil, pictures, to_pil
@@ -26,7 +27,7 @@ RANGES = {
     "autoaugment": ranges.AUTOAUGMENT,
     "augmix": ranges.AUGMIX,
 }
-KERNELS = {
+KERNELS: dict[str, tuple[Semantics, bool]] = {
     "pil": ("pil", False),
     "tensor": ("torchvision", False),
     "bilinear": ("torchvision", True),
@@ -56,7 +57,8 @@ def expected(images: Tensor, name: str, magnitude: float, kernels: str) -> Tenso
 def differing(images: Tensor, name: str, tables: str, kernels: str, backend: str) -> float:
     """Return the fraction of pixels that differ over all magnitudes."""
     semantics, bilinear = KERNELS[kernels]
-    context = ImageContext(*images.shape[-2:], semantics, bilinear)
+    height, width = images.shape[-2:]
+    context = ImageContext(height, width, semantics, bilinear)
     found = signed_magnitudes(name, tables, context)
     plan = every_row(
         stack_settings([make_setting(name, magnitude, context) for magnitude in found]), len(images)

@@ -70,7 +70,8 @@ def replayed(images: Tensor, recorded: list, context: ImageContext) -> Tensor:
     settings: list[Setting] = []
     for i, (drawn, _) in enumerate(recorded):
         for c, s in ((c, s) for c, chain in enumerate(drawn) for s in range(len(chain))):
-            settings.append(make_setting(*drawn[c][s], context))
+            name, magnitude = drawn[c][s]
+            settings.append(make_setting(name, magnitude, context))
             setting[i, c, s] = len(settings)
     drawn_weights = [weights for _, weights in recorded]
     share = None if drawn_weights[0] is None else torch.cat(drawn_weights)

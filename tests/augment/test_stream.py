@@ -144,7 +144,7 @@ def test_a_registered_transform_draws_reproducibly():
         (lambda: get_strategy("trivalaugment"), "unknown strategy.*Did you mean 'trivialaugment'"),
         (lambda: get_strategy("cutmix+cutmix"), "mixes images already"),
         (lambda: register_strategy("minimal", print), "taken"),
-        (lambda: register_strategy("new", 3), "expected a callable"),
+        (lambda: register_strategy("new", 3), "expected a callable"),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_names_say_what_to_do(call, message):

@@ -7,7 +7,16 @@ import torch
 
 from daqakd import _ops
 from daqakd._errors import InputError
-from daqakd.backends import can_run, choose, forced_backend, select, table, use_backend
+from daqakd.backends import (
+    can_run,
+    choose,
+    forced_backend,
+    native,
+    select,
+    table,
+    triton,
+    use_backend,
+)
 from daqakd.functional import lsq
 
 X = torch.zeros(3)
@@ -22,7 +31,7 @@ def _nothing_forced(monkeypatch):
 @pytest.fixture
 def _no_other_backend(monkeypatch):
     """Take every backend but the reference away, each with its reason."""
-    for module in (select.native, select.triton):
+    for module in (native, triton):
         monkeypatch.setattr(module, "can_run", lambda *_: "it was taken away")
 
 
@@ -39,13 +48,13 @@ def test_a_refusal_gives_its_reason(backend):
     assert "no_such_op" in reason
 
 
-@pytest.mark.skipif(select.native.FAILURES["cpu"] is not None, reason="installed without _C.so")
+@pytest.mark.skipif(native.FAILURES["cpu"] is not None, reason="installed without _C.so")
 @pytest.mark.parametrize("op", _ops.STEMS)
 def test_the_dispatcher_says_what_the_libraries_run(op, monkeypatch):
     dtype = _ops.INPUT_DTYPES.get(op, (torch.float32,))[0]
     assert can_run(op, "native", "cpu", dtype) is None
     assert _ops.implemented("native", "xpu") == frozenset()
-    monkeypatch.setitem(select.native.IMPLEMENTED, "cpu", frozenset())
+    monkeypatch.setitem(native.IMPLEMENTED, "cpu", frozenset())
     assert op in can_run(op, "native", "cpu", dtype)
 
 
@@ -65,7 +74,7 @@ def test_the_reference_is_the_last_resort(device):
 
 
 def test_the_first_of_the_preference_is_chosen(monkeypatch):
-    monkeypatch.setattr(select.native, "can_run", lambda *_: None)
+    monkeypatch.setattr(native, "can_run", lambda *_: None)
     assert choose("lsq", X) == "native"
     assert choose("lsq", X, "reference") == "reference"
 
@@ -88,7 +97,7 @@ def test_every_row_names_a_result_that_exists():
 def test_the_first_row_that_covers_a_call_decides(monkeypatch):
     small = table.Preference(("reference",), "", op="lsq", dtype=torch.float32, below=10)
     monkeypatch.setitem(table.PREFERENCES, "cpu", (small, *table.PREFERENCES["cpu"]))
-    monkeypatch.setattr(select.native, "can_run", lambda *_: None)
+    monkeypatch.setattr(native, "can_run", lambda *_: None)
     assert choose("lsq", torch.ones(9)) == "reference"
     assert choose("lsq", torch.ones(10)) == "native"
     assert choose("lsq", torch.ones(9).double()) == "native"
@@ -128,7 +137,7 @@ def test_use_backend_ends_with_an_error():
 
 
 def test_an_argument_wins_over_the_block(monkeypatch):
-    monkeypatch.setattr(select.native, "can_run", lambda *_: None)
+    monkeypatch.setattr(native, "can_run", lambda *_: None)
     with use_backend("native"):
         assert choose("lsq", X) == "native"
         assert choose("lsq", X, "reference") == "reference"

@@ -17,6 +17,7 @@ import daqakd
 
 from ..helpers import sass
 
+ROOT = Path(__file__).parents[2]
 LIBRARY = Path(daqakd.__file__).parent / "_C_cuda.so"
 ARCHITECTURES = ("sm_80", "sm_90")
 ELEMENTS = {"float": 4, "half": 8, "bfloat16": 8}  # name -> elements in 16 bytes
@@ -150,12 +151,8 @@ def cuda() -> dict[tuple[str, str], sass.Kernel]:
 
 @functools.cache
 def triton(*options: str) -> list[tuple[str, str, dict[str, int], str, sass.Kernel]]:
-    command = [
-        sys.executable,
-        str(Path(__file__).parents[1] / "helpers" / "compile_triton.py"),
-        *options,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.helpers.compile_triton", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return [(*row[:4], sass.Kernel(**row[4])) for row in rows]

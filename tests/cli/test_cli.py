@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 DATA = os.environ.get("DAQAKD_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="DAQAKD_DATA names no folder with cifar10/")
 # batches of 32: with one step per epoch a teacher may stay at chance, which is an error
-FAST = ("--batch-size", "32", "--teacher-epochs", "1", "--epochs", "1")
+FAST: tuple[str, ...] = ("--batch-size", "32", "--teacher-epochs", "1", "--epochs", "1")
 FAST += ("--strategies", "minimal", "cutmix")
 
 

@@ -1,7 +1,8 @@
 """Compile every Triton kernel for GPUs that are not there; print one JSON row per variant.
 
-``--every-tile`` compiles each dtype and architecture with every tile size.
-Runs as its own process, because one that interprets Triton cannot compile it, and on all cores.
+From the root, ``python -m tests.helpers.compile_triton``; ``--every-tile`` compiles each dtype and
+architecture with every tile size. Runs as its own process, because one that interprets Triton
+cannot compile it, and on all cores.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import pkgutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import daqakd.kernels
 import triton
@@ -20,8 +22,10 @@ from daqakd.kernels.kd_loss import Numbers, Tensors
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-sys.path.insert(0, str(Path(__file__).parent))
-import sass
+from . import sass
+
+ArgumentKey = str | tuple[int, int]  # its name, or (argument, field) where the argument is a tuple
+Tile = dict[ArgumentKey, Any]  # the arguments that are compiled in
 
 ARCHITECTURES = (80, 90)
 DTYPES = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
@@ -29,10 +33,10 @@ SIZES = ["outer", "channels", "inner", "blocks", "numel", "width", "tiles", "dow
 SIZES += ["repeats", "group", "offsets", "partial_offsets", "programs"]
 SIZES += ["height", "chains", "slots", "channel_step", "pixel_step", "images", "settings"]
 SIZES += ["rows", "classes", "groups", "stride"]
-ELEMENTS = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
+ELEMENTS: tuple[str, ...] = ("x", "w", "y", "grad", "dx")  # pointers to the tensor's own dtype
 ELEMENTS += ("logits", "student", "teacher")
-FLOATS = ("step", "partials", "out", "ds", "alpha", "lower", "upper", "delta_tensor")
-FLOATS += ("lower_partials", "upper_partials", "maximum", "sums", "counts")
+FLOATS: tuple[str, ...] = ("step", "partials", "out", "ds", "alpha", "lower", "upper")
+FLOATS += ("delta_tensor", "lower_partials", "upper_partials", "maximum", "sums", "counts")
 FLOATS += ("soft_labels", "temperature", "ce_weight", "kd_weight", "upstream")
 FLOATS += ("loss", "reduced", "ce", "kl")
 FLOATS += ("outs", "real", "share", "values", "kept", "total")
@@ -47,7 +51,8 @@ OTHERS |= {"integer": "*i32", "erase": "*i32", "box": "*i32", "index": "*i64", "
 LISTED = 8  # tensors of a *_many launch; its arguments are tuples but for these
 KD_OPTIONAL = ("soft_labels", "temperature", "ce_weight", "kd_weight", "counted", "upstream")
 KD_PATHS = tuple((0, Tensors._fields.index(name)) for name in KD_OPTIONAL)
-OPTIONAL = {  # what a launch may pass None for, by name or by its place in a tuple
+# what a launch may pass None for, by name or by its place in a tuple
+OPTIONAL: dict[str, tuple[ArgumentKey, ...]] = {
     "kd_loss_tile_kernel": KD_PATHS,
     "kd_loss_long_kernel": KD_PATHS,
     "dorefa_weight_backward_flat_kernel": ("sums", "counts"),
@@ -57,7 +62,7 @@ OPTIONAL = {  # what a launch may pass None for, by name or by its place in a tu
 }
 ALONE = ("partials", "delta", "delta_tensor", "programs")
 EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
-TILES = {  # by what a name contains, the first that fits
+TILES: dict[str, list[Tile]] = {  # by what a name contains, the first that fits
     "augment": [{"BLOCK": 1024}],
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
@@ -93,7 +98,7 @@ def kind(argument: str, dtype: str) -> str:
     return "i32" if argument in SIZES else "fp32"
 
 
-def constants(kernel, family: str) -> list[dict[str, int]]:
+def constants(kernel, family: str) -> list[Tile]:
     """Return every tile with every choice of the kernel's flags and of what may be None."""
     found = []
     names = [parameter.name for parameter in kernel.params]
@@ -105,12 +110,12 @@ def constants(kernel, family: str) -> list[dict[str, int]]:
     return found + [one | dict.fromkeys(lacking) for one in found if lacking]
 
 
-def compile_one(kernel, dtype: str, tile: dict[str, int], architecture: int) -> sass.Kernel:
+def compile_one(kernel, dtype: str, tile: Tile, architecture: int) -> sass.Kernel:
     names = [parameter.name for parameter in kernel.params]
-    signature = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
+    signature: dict[str, Any] = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
     # What a launch tells the compiler: addresses and sizes are multiples of 16.
     even = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in EVEN]
-    hints = {(i,): [["tt.divisibility", 16]] for i in even}
+    hints: dict[tuple[int, ...], list[Any]] = {(i,): [["tt.divisibility", 16]] for i in even}
     if "tensors" in names:
         kinds = [kind(n, dtype) for n in Tensors._fields]
         given = [k for k in range(len(kinds)) if (0, k) not in tile]
@@ -154,7 +159,7 @@ def variants(name: str, kernel):
             yield shown, dtype, tile, architecture
 
 
-def report(name: str, shown: str, dtype: str, tile: dict, architecture: int) -> str:
+def report(name: str, shown: str, dtype: str, tile: Tile, architecture: int) -> str:
     found = compile_one(dict(kernels())[name], dtype, tile, architecture)
     shown_tile = {str(place): value for place, value in tile.items()}
     return json.dumps([name, shown, shown_tile, f"sm_{architecture}", vars(found)])

@@ -14,6 +14,7 @@ from daqakd.augment.plan import Planner, normalised_values
 from daqakd.augment.policies import POLICIES, policy
 from daqakd.augment.settings import ImageContext, stack_settings
 from daqakd.functional import augment
+from daqakd.functional._checks import Semantics
 from daqakd.functional.augment import Plan, Settings
 
 from ..helpers.cases import require
@@ -21,7 +22,7 @@ from ..helpers.machine import each_instruction_set, printed_by, with_threads
 from ..helpers.pictures import adversarial
 from ..helpers.plans import every_row, example_plan, random_pixels
 
-KERNELS = {
+KERNELS: dict[str, tuple[Semantics, bool, ranges.MagnitudeRanges]] = {
     "pil": ("pil", False, ranges.TRIVIALAUGMENT),
     "tensor": ("torchvision", False, ranges.TRIVIALAUGMENT),
     "bilinear": ("torchvision", True, ranges.AUGMIX),

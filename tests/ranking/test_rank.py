@@ -209,8 +209,14 @@ def test_ranking_files_and_order(taught, tmp_path):
 
 def watch_tallies(monkeypatch) -> list[str]:
     """Return a list that gets the strategy of every batch from now on."""
-    seen, add = [], Accumulator.add
-    monkeypatch.setattr(Accumulator, "add", lambda self, b: seen.append(self.name) or add(self, b))
+    seen: list[str] = []
+    add = Accumulator.add
+
+    def watched(self, batch):
+        seen.append(self.name)
+        return add(self, batch)
+
+    monkeypatch.setattr(Accumulator, "add", watched)
     return seen
 
 

@@ -267,7 +267,7 @@ def test_a_run_begun_before_an_option_existed_continues_with_its_default(tmp_pat
             keep_options(path, "train", {**old, **change}, defaults)
 
 
-CROPS = ("--crop", "resized", "--input-size", "16", "--crop-scale", "0.5", "1")
+CROPS: tuple[str, ...] = ("--crop", "resized", "--input-size", "16", "--crop-scale", "0.5", "1")
 CROPS += ("--jitter", "0.2", "0.2", "0.2", "0")
 FAST = ("--teacher-epochs", "2", "--epochs", "1", "--batch-size", "64", "--images", "400")
 NAMES = ("--strategies", "minimal", "cutmix")

@@ -16,7 +16,7 @@ from ..helpers.small import write_images
 
 ROOT = Path(__file__).parents[2]
 # batches of 32: with one step per epoch a teacher may stay at chance, which is an error
-SHORT = ("--batch-size", "32", "--teacher-epochs", "4", "--epochs", "1")
+SHORT: tuple[str, ...] = ("--batch-size", "32", "--teacher-epochs", "4", "--epochs", "1")
 SHORT += ("--strategies", "minimal", "cutmix")
 
 # replaces the n-th os.replace, which publishes a finished file, by a kill

@@ -44,7 +44,8 @@ class Stop(Exception):
 
 def stopping_at(monkeypatch, step: int):
     """Make training stop dead after ``step`` steps in all."""
-    original, done = Loop._step, []
+    original = Loop._step
+    done: list[int] = []
 
     def step_or_stop(self, batch):
         if len(done) == step:
