@@ -68,7 +68,7 @@ class RankConfig(ScoreConfig):
     budget: float | None = None
     """Stop ranking after this many seconds; a larger budget continues."""
     until_sure: bool = False
-    """Stop as soon as the best is separated from all others, and drop who is on the way."""
+    """Stop once the best is separated from all others; those separated on the way are dropped."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
