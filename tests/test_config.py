@@ -44,7 +44,7 @@ WRONG = [
     (RankConfig, {"strategies": "minimal"}, "strategies: expected a tuple of any number"),
     (RankConfig, {"strategies": ()}, "strategies: need at least one"),
     (RankConfig, {"strategies": (3,)}, "strategies: expected a tuple of any number, each a string"),
-    (RankConfig, {"strategies": ("minimals",)}, "Did you mean 'minimal'"),
+    (RankConfig, {"strategies": ("minmal",)}, "Did you mean 'minimal'"),
     (SearchConfig, {"compositions": 1}, "compositions: expected 2 to 10000, got 1"),
     (SearchConfig, {"compositions": 4.0}, "compositions: expected an integer, got 4.0"),
 ]
