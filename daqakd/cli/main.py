@@ -3,7 +3,9 @@
 Only the chosen command's file is imported, so that the list of commands answers at once.
 """
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +23,19 @@ COMMANDS = {
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",
 }
+NOT_WRITABLE = "change its permissions, or use another --out"
+ADVICE = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
+    errno.EACCES: NOT_WRITABLE,
+    errno.EPERM: NOT_WRITABLE,
+    errno.EROFS: "use another --out",
+    errno.ENOENT: "it cannot be opened or made; check the path",
+    errno.ENOTDIR: "a part of the path is a file; name another",
+    errno.EISDIR: "it is a directory; name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 DESCRIPTION = """\
 usage: daqakd COMMAND [OPTIONS]
 
@@ -34,18 +49,48 @@ commands (daqakd COMMAND --help lists the options):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 on success, 2 for bad input, 130 when interrupted."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
-    if name in ("-h", "--help"):
-        print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
-        return 0
     try:
-        _run(name, rest)
+        if name in ("-h", "--help"):
+            print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
+        else:
+            _run(name, rest)
+        sys.stdout.flush()
     except InputError as error:
-        print(f"daqakd: error: {error}", file=sys.stderr)
+        print(f"daqakd: error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"daqakd: error: {_explain(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("daqakd: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def one_line(text: str) -> str:
+    """Return a message as one paragraph, whatever it quotes."""
+    return " ".join(text.split("\n"))
+
+
+def _explain(error: OSError) -> str:
+    """Say which file the system refused, why, and what helps."""
+    advice = ADVICE.get(error.errno or 0, "check the path, then run the same command again")
+    reason = error.strerror or f"{type(error).__name__}: {one_line(str(error))}"
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason}; {advice}"
+    if not _output_works():
+        return f"the output cannot be written: {reason}; {advice}"
+    return f"{reason}; {advice}"
+
+
+def _output_works() -> bool:
+    """Whether stdout takes what is left in it; what it refuses is dropped, not met at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ def draw(ranking: dict[str, Any]) -> bytes:
         low, high = row["score_ci95"]
         left.plot([low, high], [place, place], color=colour, linewidth=2)
         left.plot(row["score"], place, "o", color=colour)
-    left.set_yticks(range(len(rows)), [r["name"] for r in rows])
+    left.set_yticks(range(len(rows)), [r["name"] for r in rows], parse_math=False)
     left.invert_yaxis()
     left.set_xlabel("score = PAC - CMI (nats, lower is better), 95 % interval")
     left.grid(axis="x", alpha=0.3)
@@ -37,13 +37,15 @@ def draw(ranking: dict[str, Any]) -> bytes:
             textcoords="offset points",
             ha="right" if leftwards else "left",
             size=8,
+            parse_math=False,
         )
     right.set_xlabel("PAC (nats)")
     right.set_ylabel("CMI (nats)")
     right.margins(x=0.25, y=0.1)
     right.grid(alpha=0.3)
     tied = f", tied with it: {', '.join(ranking['tied'])}" if ranking["tied"] else ""
-    figure.suptitle(f"{ranking['images']} images; best: {ranking['best']}{tied}")
+    title = f"{ranking['images']} images; best: {ranking['best']}{tied}"
+    figure.suptitle(title, parse_math=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()
