@@ -22,8 +22,15 @@ console = Console(highlight=False, soft_wrap=True, width=_width())
 
 
 def say(text: str) -> None:
-    """Print one line."""
-    console.print(text, markup=False)
+    """Print one line.
+
+    Raises:
+        OSError: naming the output.
+    """
+    try:
+        console.print(text, markup=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "the output") from error
 
 
 def track(items: Iterable[Item], title: str, total: int, done: int = 0) -> Iterator[Item]:

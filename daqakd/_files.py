@@ -94,7 +94,10 @@ def write_toml(path: Path, content: str) -> None:
 
 def read_toml(path: Path) -> str:
     """Return the text of a TOML file, its hash checked; errors as for :func:`read_json`."""
-    return _checked(path)
+    text = _checked(path)
+    if not text.endswith("\n"):  # a comment that is cut is TOML too
+        raise damaged(path, "its end is missing")
+    return text
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from ._options import RECIPE, Data, Device, InputOptions, OptionalInt, OptionalN
 
 DEFAULT_MODEL = "resnet20"
 HOLDOUT = 0.1
+LARGEST = 2**15  # side of images
 NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(RECIPE)
 NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget"}
 
@@ -55,14 +56,21 @@ class JobOptions:
     def check(self, file: ModelFile | None) -> None:
         """Raise InputError for options that are wrong with this teacher, before any long work."""
         check_least(self, 1, "size")
+        if self.size is not None and self.size > LARGEST:
+            raise InputError(f"size: expected at most {LARGEST} pixels, got {self.size}")
         check_least(self, 0, "workers")
         check_seed(self.seed)
         find_model(self.model_name(file))
         InputSpec().with_changes(**self.input.changes(file))
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Raise InputError for options that are wrong with this data set."""
+
     def model_name(self, file: ModelFile | None) -> str:
         """Return the model's name, as the option or the teacher's file says."""
-        return self.model or (file.model if file else None) or DEFAULT_MODEL
+        if file is None:
+            return self.model or DEFAULT_MODEL
+        return file.name(self.model, DEFAULT_MODEL)
 
     def new_model(self, file: ModelFile | None, dataset: Dataset) -> nn.Module:
         """Return the teacher's file's model on the device, or a new one; it must take the images.
@@ -134,6 +142,7 @@ def begin(
         kept = _options_to_keep(options)
         check_options(options.out / "config.toml", command, *kept)
         dataset = load_data(options, file, holdout)
+        options.check_data(dataset)
         model = options.new_model(file, dataset)
         with _noting(options.out, command, *kept):
             yield dataset, model

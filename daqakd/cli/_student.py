@@ -13,6 +13,7 @@ from ..data import Dataset
 from ..models import build
 from ..quant import quantize
 from ..ranking import RankConfig, Ranking, rank
+from ..ranking.job import count_images
 from ..train import TrainConfig, distill, teach
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
 from ._job import HOLDOUT, JobOptions, check_strategy, device_of
@@ -38,6 +39,10 @@ class RankOptions(JobOptions):
         super().check(file)
         self.rank_config.check()
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Check that there are images enough to rank."""
+        count_images(dataset, self.ranking.images)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudentOptions(RankOptions):
@@ -61,6 +66,11 @@ class StudentOptions(RankOptions):
         check_strategy(self.strategy)
         self.quantization.check()
         self.train_config.check()
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Check that there are images enough to rank, where that is asked for."""
+        if self.strategy == "auto":
+            super().check_data(dataset)
 
 
 def teacher_config(options: JobOptions, **changes: Any) -> TrainConfig:

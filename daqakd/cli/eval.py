@@ -87,7 +87,7 @@ def test_accuracy(
     file: ModelFile, name: str | None, dataset: Dataset, device: torch.device
 ) -> float:
     """Return a model file's accuracy on the test images."""
-    model = load_model(file, name or file.model or DEFAULT_MODEL, dataset.num_classes)
+    model = load_model(file, file.name(name, DEFAULT_MODEL), dataset.num_classes)
     return accuracy(model.to(device), dataset.test, dataset.inputs, device)
 
 

@@ -50,14 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 on success, 2 for bad input, 130 when interrupted."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     try:
-        if name in ("-h", "--help"):
-            print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
-        else:
+        try:
             _run(name, rest)
-        sys.stdout.flush()
+        finally:
+            sys.stdout.flush()  # here, and not at exit, a full disk is met as an error
     except InputError as error:
         print(f"daqakd: error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough
+        _drop_unwritten()
+        return 1
     except OSError as error:
         print(f"daqakd: error: {_explain(error)}", file=sys.stderr)
         return 2
@@ -76,24 +78,26 @@ def _explain(error: OSError) -> str:
     """Say which file the system refused, why, and what helps."""
     advice = ADVICE.get(error.errno or 0, "check the path, then run the same command again")
     reason = error.strerror or f"{type(error).__name__}: {one_line(str(error))}"
+    refused = _drop_unwritten()
     if error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {reason}; {advice}"
-    if not _output_works():
-        return f"the output cannot be written: {reason}; {advice}"
-    return f"{reason}; {advice}"
+    return f"{'the output: ' if refused else ''}{reason}; {advice}"
 
 
-def _output_works() -> bool:
-    """Whether stdout takes what is left in it; what it refuses is dropped, not met at exit."""
+def _drop_unwritten() -> bool:
+    """Drop what stdout refuses, so that it is not met again at exit; return whether it did."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        return True
+    return False
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
+    if name in ("-h", "--help"):
+        print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
+        return
     if name not in COMMANDS:
         raise unknown("command", name, list(COMMANDS))
     import tyro

@@ -37,11 +37,13 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    with open(path, newline="", errors="replace") as file:
-        try:
-            header, *rows = csv.reader(file)
-        except (ValueError, csv.Error) as error:
-            raise damaged(path, "it has no header") from error
+    text = path.read_bytes().decode(errors="replace")
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except (ValueError, csv.Error) as error:
+        raise damaged(path, "it is no table") from error
+    if not rows or not text.endswith("\n"):
+        raise damaged(path, "its end is missing")
     hashed = header == [*COLUMNS, HASH]
     if not hashed and header != list(COLUMNS):
         raise damaged(path, "its header is not one of daqakd's")

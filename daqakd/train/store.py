@@ -82,21 +82,21 @@ class ModelFile:
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(self.path, "its classes cannot be read") from error
 
-    def name(self, asked: str | None) -> str:
-        """Return the model's name, as ``asked`` or else as the file says.
+    def name(self, asked: str | None, default: str | None = None) -> str:
+        """Return the model's name, as ``asked``, or else as the file says, or else the default.
 
         Raises:
-            InputError: neither says it, or the file names a function, which is not imported.
+            InputError: nothing says it, or the file names a function, which is not imported.
         """
         chosen, told = asked or self.model, self.facts.get("model", "")
-        if chosen is not None:
-            return chosen
-        if ":" in told:
+        if chosen is None and ":" in told:
             raise InputError(
                 f"{self.path}: its model is the function {told}, which is code and is imported only"
                 f" where you name it; if you trust it, pass --model {told}"
             )
-        raise InputError(f"{self.path}: does not say which model it is; pass --model")
+        if chosen is None and default is None:
+            raise InputError(f"{self.path}: does not say which model it is; pass --model")
+        return chosen or str(default)
 
 
 def save_model(
