@@ -81,7 +81,7 @@ def test_every_cut_is_noticed(kind, tmp_path):
 def test_what_is_written_comes_back_without_its_hash(tmp_path):
     write_json(tmp_path / "a", RECORD)
     assert read_json(tmp_path / "a") == RECORD
-    assert list(json.loads((tmp_path / "a").read_text()))[0] == "content_hash"
+    assert (tmp_path / "a").read_text().startswith('{\n  "content_hash": ')
     write_tensors(tmp_path / "b", tensors(), {"model": "resnet20"})
     found, facts = read_tensors(tmp_path / "b")
     assert facts == {"model": "resnet20"}
