@@ -1,4 +1,4 @@
-"""Every file of a run, damaged in every way: one sentence that names it, and nothing else changed."""
+"""Every file of a run, damaged in every way: one sentence names it, and nothing else changes."""
 
 import re
 import shutil
@@ -131,5 +131,5 @@ def test_a_damaged_search(damage, tree, finished, tmp_path, capsys):
         spoilt.write_bytes(DAMAGES[damage](spoilt.read_bytes()))
     assert main(line) == 2
     assert "rounds.json: damaged" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="search.json: damaged"):
+    with pytest.raises(ValueError, match=r"search\.json: damaged"):
         read_json(tmp_path / "search.json")
