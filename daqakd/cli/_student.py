@@ -15,6 +15,7 @@ from ..quant import quantize
 from ..ranking import RankConfig, Ranking, rank
 from ..ranking.job import count_images
 from ..train import TrainConfig, distill, teach
+from ..train.identity import check_finished
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
 from ._job import HOLDOUT, JobOptions, check_strategy, device_of
 from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup
@@ -90,6 +91,8 @@ def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strat
             model, dataset, strategy=strategy, config=config, run_dir=options.out, quiet=False
         )
         save_model(path, result.model, name, dataset, strategy=strategy)
+    else:
+        check_finished(path, "teacher", dataset)
     _console.say(f"teacher: {path}")
     return path
 
@@ -118,6 +121,7 @@ def train_into(
     """Choose the strategy and train the student unless the run directory has it."""
     path, name = options.out / "student.safetensors", options.model_name(file)
     if path.exists():
+        check_finished(path, "student", dataset, teacher)
         pack_into(options.out, name)
         return path
     recipe = {name: getattr(options.quantization, name) for name in RECIPE}

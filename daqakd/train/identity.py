@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._errors import InputError
 from ..data import Dataset
+from .checkpoint import read_progress
 from .config import TrainConfig
 
 # these may change on the way: how far to train, and what leaves the numbers as they are
@@ -30,19 +31,35 @@ def identity(
     dataset: Dataset, strategy: str, config: TrainConfig, teacher: nn.Module | None
 ) -> dict[str, Any]:
     """Return what a run's checkpoints are written with; JSON."""
+    options = {k: v for k, v in vars(config).items() if k not in FREE}
+    options |= {"strategy": strategy, "flip": dataset.flip}
+    return {**_origin(dataset, teacher), "options": options}
+
+
+def _origin(dataset: Dataset, teacher: nn.Module | None) -> dict[str, Any]:
     split = digest_of({"fit": dataset.fit, "heldout": dataset.heldout})
     images = dataset.train.identity()
-    return {
-        "data": {
-            "classes": list(dataset.classes),
-            "training images": len(dataset.fit),
-            "held-out images": len(dataset.heldout),
-            "digest": hashlib.sha256(f"{images} {split}".encode()).hexdigest(),
-        },
-        "teacher": None if teacher is None else digest_of(teacher.state_dict()),
-        "options": {k: v for k, v in vars(config).items() if k not in FREE}
-        | {"strategy": strategy, "flip": dataset.flip},
+    data = {
+        "classes": list(dataset.classes),
+        "training images": len(dataset.fit),
+        "held-out images": len(dataset.heldout),
+        "digest": hashlib.sha256(f"{images} {split}".encode()).hexdigest(),
     }
+    return {"data": data, "teacher": None if teacher is None else digest_of(teacher.state_dict())}
+
+
+def check_finished(
+    path: Path, role: str, dataset: Dataset, teacher: nn.Module | None = None
+) -> None:
+    """Raise InputError where the model at ``path``, in its run directory, is of other data.
+
+    Its checkpoint tells; without one, the model is taken as it is.
+    """
+    checkpoint = path.parent / "checkpoint" / f"{role}.safetensors"
+    if checkpoint.exists():
+        there = read_progress(checkpoint)
+        here = {**_origin(dataset, teacher), "options": there.get("options", {})}
+        check_identity(path, role, there, here)
 
 
 def check_identity(path: Path, title: str, there: dict[str, Any], here: dict[str, Any]) -> None:

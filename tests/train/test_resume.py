@@ -10,6 +10,7 @@ import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd._files import read_tensors, write_tensors
 from daqakd.data import Images
+from daqakd.train.identity import check_finished
 from daqakd.train.loop import Loop
 
 from ..helpers.small import SmallNet, small_dataset
@@ -160,3 +161,17 @@ def test_a_kill_between_the_last_step_and_the_end_of_an_epoch(
     (name,) = [p.name for p in (tmp_path / "cut").glob("*.csv")]
     files = [tmp_path / folder / name for folder in ("whole", "cut")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_finished_model_of_other_data_is_not_taken(run):
+    check_finished(run / "student.safetensors", "student", small_dataset(), teacher())
+    check_finished(run / "teacher.safetensors", "teacher", small_dataset())
+    with pytest.raises(InputError, match=r"student\.safetensors: .*another data set"):
+        check_finished(
+            run / "student.safetensors", "student", with_pixel(small_dataset()), teacher()
+        )
+    with pytest.raises(InputError, match=r"student\.safetensors: .*another teacher"):
+        check_finished(run / "student.safetensors", "student", small_dataset(), teacher(seed=1))
+    with pytest.raises(InputError, match=r"teacher\.safetensors: .*another data set"):
+        check_finished(run / "teacher.safetensors", "teacher", with_names(small_dataset()))
+    check_finished(run / "elsewhere/student.safetensors", "student", small_dataset(), teacher())
