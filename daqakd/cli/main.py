@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             _run(name, rest)
         finally:
-            sys.stdout.flush()  # here, and not at exit, a full disk is met as an error
+            _flush()  # here, and not at exit, a full disk is met as an error
     except InputError as error:
         print(f"daqakd: error: {one_line(str(error))}", file=sys.stderr)
         return 2
@@ -78,20 +78,24 @@ def _explain(error: OSError) -> str:
     """Say which file the system refused, why, and what helps."""
     advice = ADVICE.get(error.errno or 0, "check the path, then run the same command again")
     reason = error.strerror or f"{type(error).__name__}: {one_line(str(error))}"
-    refused = _drop_unwritten()
-    if error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {reason}; {advice}"
-    return f"{'the output: ' if refused else ''}{reason}; {advice}"
+    _drop_unwritten()
+    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{place}{reason}; {advice}"
 
 
-def _drop_unwritten() -> bool:
-    """Drop what stdout refuses, so that it is not met again at exit; return whether it did."""
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "the output") from error
+
+
+def _drop_unwritten() -> None:
+    """Drop what stdout refuses, so that it is not met again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:

@@ -230,4 +230,5 @@ def load_model(file: ModelFile, name: str | None, classes: int) -> nn.Module:
     if layers is None:
         return _fit(model, file, chosen)
     codes = replace(file, tensors=packed.unpack(file.tensors, layers, file.path))
-    return packed.decode(_fit(model, codes, chosen), file.tensors, layers, file.path)
+    model = _fit(model, codes, chosen)
+    return packed.decode(model, codes.tensors, file.tensors, layers, file.path)
