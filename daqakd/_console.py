@@ -1,5 +1,6 @@
 """Progress of long work: a live bar on a terminal, plain lines in a pipe, silence elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30.0
 
-console = Console(highlight=False, soft_wrap=True)
+
+def _width() -> int | None:
+    """Return a width where COLUMNS says none that can be: some containers set it to 0."""
+    return 80 if os.environ.get("COLUMNS", "1").strip() in ("", "0") else None
+
+
+console = Console(highlight=False, soft_wrap=True, width=_width())
 
 
 def say(text: str) -> None:
-    """Print one line."""
-    console.print(text, markup=False)
+    """Print one line.
+
+    Raises:
+        OSError: naming the output.
+    """
+    try:
+        console.print(text, markup=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "the output") from error
 
 
 def track(items: Iterable[Item], title: str, total: int, done: int = 0) -> Iterator[Item]:

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "daqakd"
 
 # the import rule, left to right; names in one tuple stand side by side and do not see each other
 ORDER = (
-    ("_errors", "_files", "_console", "kernels"),
+    ("_errors", "kernels"),
+    ("_files", "_console"),
     ("_config", "_ops", "_packing", "_cmi", "_kd"),
     ("backends",),
     ("functional",),

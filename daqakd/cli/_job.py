@@ -1,5 +1,7 @@
 """What the commands on data share: their options, the run directory, data set, teacher, device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,19 +10,24 @@ import torch
 import tyro
 from torch import nn
 
+from .._config import check_least
 from .._errors import InputError
-from .._files import write_json
-from ..augment import InputSpec, get_strategy
+from .._files import write_bytes, write_json
+from ..augment import InputSpec, clean_inputs, get_strategy
 from ..data import Dataset, load
+from ..models import build, check_logits
 from ..models import find as find_model
 from ..quant import LayerSpec
+from ..train.config import check_seed
 from ..train.environment import environment
-from ..train.options_file import keep_options
+from ..train.options_file import check_options, keep_options
 from ..train.store import ModelFile, load_model
+from ._lock import working_in
 from ._options import RECIPE, Data, Device, InputOptions, OptionalInt, OptionalName, flat
 
 DEFAULT_MODEL = "resnet20"
 HOLDOUT = 0.1
+LARGEST = 2**15  # side of images
 NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(RECIPE)
 NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget"}
 
@@ -48,13 +55,38 @@ class JobOptions:
 
     def check(self, file: ModelFile | None) -> None:
         """Raise InputError for options that are wrong with this teacher, before any long work."""
-        if self.model is not None:
-            find_model(self.model)
+        check_least(self, 1, "size")
+        if self.size is not None and self.size > LARGEST:
+            raise InputError(f"size: expected at most {LARGEST} pixels, got {self.size}")
+        check_least(self, 0, "workers")
+        check_seed(self.seed)
+        find_model(self.model_name(file))
         InputSpec().with_changes(**self.input.changes(file))
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Raise InputError for options that are wrong with this data set."""
 
     def model_name(self, file: ModelFile | None) -> str:
         """Return the model's name, as the option or the teacher's file says."""
-        return self.model or (file.model if file else None) or DEFAULT_MODEL
+        if file is None:
+            return self.model or DEFAULT_MODEL
+        return file.name(self.model, DEFAULT_MODEL)
+
+    def new_model(self, file: ModelFile | None, dataset: Dataset) -> nn.Module:
+        """Return the teacher's file's model on the device, or a new one; it must take the images.
+
+        Raises:
+            InputError: it cannot be built or loaded, or gives no logits for the data set's images.
+        """
+        name, device = self.model_name(file), device_of(self.device)
+        if file is None:
+            model = build(name, dataset.num_classes)
+        else:
+            model = load_model(file, name, dataset.num_classes)
+        model.to(device)
+        images = clean_inputs(dataset.train.pixels[:2], dataset.inputs, device)
+        check_logits(model, images, dataset.num_classes, name)
+        return model
 
 
 def check_strategy(name: str) -> None:
@@ -79,12 +111,6 @@ def load_data(
     return dataset.with_inputs(**options.input.changes(file))
 
 
-def load_teacher(options: JobOptions, file: ModelFile, dataset: Dataset) -> nn.Module:
-    """Load the teacher onto the device."""
-    model = load_model(file, options.model_name(file), dataset.num_classes)
-    return model.to(device_of(options.device))
-
-
 def _kept(values: dict[str, Any]) -> dict[str, Any]:
     """Return the options that ``config.toml`` keeps, as it keeps them."""
     kept = {k: v for k, v in values.items() if k not in NOT_KEPT and k not in NOT_SHOWN}
@@ -93,13 +119,53 @@ def _kept(values: dict[str, Any]) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
 
 
-def begin(options: JobOptions, command: str, file: ModelFile | None = None) -> None:
-    """Open the run directory: check the options, keep them, write down the environment."""
-    options.check(file)
+def _options_to_keep(options: JobOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options that ``config.toml`` keeps, and their defaults."""
     defaults = {f.name: f.default for f in fields(options) if f.default is not MISSING}
     before, values = _kept(flat(defaults)), _kept(flat(vars(options)))
     # TOML has no None, and a missing option is one of an older version, at its default
     values |= {k: "None" for k, v in before.items() if v is not None and values[k] is None}
-    keep_options(options.out / "config.toml", command, values, before)
-    if not (options.out / "env.json").exists():
-        write_json(options.out / "env.json", environment())
+    return values, before
+
+
+@contextmanager
+def begin(
+    options: JobOptions, command: str, file: ModelFile | None = None, holdout: float = HOLDOUT
+) -> Iterator[tuple[Dataset, nn.Module]]:
+    """Work in the run directory: lock it, check everything, only then keep the options.
+
+    Yields the data set and the model: the teacher's file's, or a new one.
+    """
+    options.check(file)
+    device_of(options.device)
+    with working_in(options.out):
+        kept = _options_to_keep(options)
+        check_options(options.out / "config.toml", command, *kept)
+        dataset = load_data(options, file, holdout)
+        options.check_data(dataset)
+        model = options.new_model(file, dataset)
+        with _noting(options.out, command, *kept):
+            yield dataset, model
+
+
+@contextmanager
+def _noting(
+    out: Path, command: str, values: dict[str, Any], before: dict[str, Any]
+) -> Iterator[None]:
+    """Keep options and environment, unless bad input ends the command before any work is kept."""
+    notes = [out / "config.toml", out / "env.json"]
+    old = {path: path.read_bytes() for path in notes if path.exists()}
+    present = {*out.rglob("*"), *notes}
+    keep_options(notes[0], command, values, before)
+    if not notes[1].exists():
+        write_json(notes[1], environment())
+    try:
+        yield
+    except InputError:
+        if {*out.rglob("*")} <= present:
+            for path in notes:
+                if path in old:
+                    write_bytes(path, old[path])
+                else:
+                    path.unlink(missing_ok=True)
+        raise

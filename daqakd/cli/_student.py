@@ -13,9 +13,11 @@ from ..data import Dataset
 from ..models import build
 from ..quant import quantize
 from ..ranking import RankConfig, Ranking, rank
+from ..ranking.job import count_images
 from ..train import TrainConfig, distill, teach
+from ..train.identity import check_finished
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
-from ._job import HOLDOUT, JobOptions, check_strategy, device_of, load_teacher
+from ._job import HOLDOUT, JobOptions, check_strategy, device_of
 from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup
 
 PACKED = "student.packed"
@@ -37,6 +39,10 @@ class RankOptions(JobOptions):
         """Check the ranking's options too."""
         super().check(file)
         self.rank_config.check()
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Check that there are images enough to rank."""
+        count_images(dataset, self.ranking.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,11 @@ class StudentOptions(RankOptions):
         self.quantization.check()
         self.train_config.check()
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Check that there are images enough to rank, where that is asked for."""
+        if self.strategy == "auto":
+            super().check_data(dataset)
+
 
 def teacher_config(options: JobOptions, **changes: Any) -> TrainConfig:
     """Return a teacher's training options: SGD."""
@@ -80,6 +91,8 @@ def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strat
             model, dataset, strategy=strategy, config=config, run_dir=options.out, quiet=False
         )
         save_model(path, result.model, name, dataset, strategy=strategy)
+    else:
+        check_finished(path, "teacher", dataset)
     _console.say(f"teacher: {path}")
     return path
 
@@ -102,13 +115,15 @@ def choose_strategy(options: StudentOptions, teacher: nn.Module, dataset: Datase
     return ranking.best
 
 
-def train_into(options: StudentOptions, file: ModelFile, dataset: Dataset) -> Path:
+def train_into(
+    options: StudentOptions, file: ModelFile, teacher: nn.Module, dataset: Dataset
+) -> Path:
     """Choose the strategy and train the student unless the run directory has it."""
-    path = options.out / "student.safetensors"
+    path, name = options.out / "student.safetensors", options.model_name(file)
     if path.exists():
-        pack_into(options.out)
+        check_finished(path, "student", dataset, teacher)
+        pack_into(options.out, name)
         return path
-    teacher = load_teacher(options, file, dataset)
     recipe = {name: getattr(options.quantization, name) for name in RECIPE}
     student = quantize(teacher, **recipe)
     strategy = choose_strategy(options, teacher, dataset)
@@ -121,15 +136,15 @@ def train_into(options: StudentOptions, file: ModelFile, dataset: Dataset) -> Pa
         run_dir=options.out,
         quiet=False,
     )
-    save_model(path, result.model, options.model_name(file), dataset, recipe, strategy)
-    pack_into(options.out)
+    save_model(path, result.model, name, dataset, recipe, strategy)
+    pack_into(options.out, name)
     return path
 
 
-def pack_into(out: Path) -> None:
+def pack_into(out: Path, name: str) -> None:
     """Write the student's packed form unless the run directory has it."""
     path = out / f"{PACKED}.safetensors"
     if not path.exists():
         student = read_model_file(out, "student")
-        size, full = save_packed(path, student), student.path.stat().st_size
+        size, full = save_packed(path, student, name), student.path.stat().st_size
         _console.say(f"packed student: {path}, {size:,} bytes (unpacked {full:,})")

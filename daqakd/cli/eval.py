@@ -1,22 +1,22 @@
 """``eval``: test accuracy of teachers, students and packed students."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
 
 from .. import _console
 from .._errors import InputError
-from .._files import write_json
+from .._files import read_json, write_json
 from ..augment import ResizedCrop
 from ..data import Dataset, load
 from ..train import accuracy
 from ..train.options_file import read_options
 from ..train.store import ModelFile, load_model, read_model_file
 from ._job import DEFAULT_MODEL, device_of
+from ._lock import working_in
 from ._options import Device, OptionalChannels, OptionalInt, OptionalName, OptionalPath, changed
 from ._student import PACKED
 
@@ -32,7 +32,8 @@ class Options:
     packed: bool = False
     """Evaluate the run's student.packed.safetensors; its outputs are the student's, bit for bit."""
     model: OptionalName = None
-    """Model name of the teacher; default: the file's, else resnet20."""
+    """Model name; default: the file's, else resnet20. A package.module:function that a file names
+    is imported only where it is repeated here."""
     mean: OptionalChannels = None
     """Per-channel mean; default: the file's, else ImageNet's."""
     std: OptionalChannels = None
@@ -54,7 +55,10 @@ def run(options: Options) -> None:
         return eval_teacher(options, read_model_file(options.teacher))
     if options.input_size is not None:
         raise InputError("input_size: is for --teacher; a run's student has its own; leave it out")
-    eval_run(Path(options.target), options.packed, device_of(options.device))
+    out = Path(options.target)
+    read_options(out / "config.toml")  # a folder that is no run is left as it is
+    with working_in(out):
+        eval_run(out, options.packed, options.model, device_of(options.device))
 
 
 def eval_teacher(options: Options, file: ModelFile) -> None:
@@ -68,7 +72,7 @@ def eval_teacher(options: Options, file: ModelFile) -> None:
     _console.say(f"teacher {file.path}: {right:.2%} of {len(dataset.test)} test images")
 
 
-def eval_run(out: Path, packed: bool, device: torch.device) -> None:
+def eval_run(out: Path, packed: bool, name: str | None, device: torch.device) -> None:
     """Evaluate a run's student, on the data set it was trained on."""
     written = read_options(out / "config.toml")
     config = written.get("train") or written.get("run")
@@ -76,14 +80,14 @@ def eval_run(out: Path, packed: bool, device: torch.device) -> None:
         raise InputError(f"{out}: has no student; it holds {', '.join(written)}. Run train first")
     file = read_model_file(out, PACKED if packed else "student")
     dataset = load(config["data"], size=config.get("size"), holdout=0).with_inputs(**file.inputs)
-    evaluate_into(out, {"packed" if packed else "student": file}, None, dataset, device)
+    evaluate_into(out, {"packed" if packed else "student": file}, name, dataset, device)
 
 
 def test_accuracy(
     file: ModelFile, name: str | None, dataset: Dataset, device: torch.device
 ) -> float:
     """Return a model file's accuracy on the test images."""
-    model = load_model(file, name or file.model or DEFAULT_MODEL, dataset.num_classes)
+    model = load_model(file, file.name(name, DEFAULT_MODEL), dataset.num_classes)
     return accuracy(model.to(device), dataset.test, dataset.inputs, device)
 
 
@@ -97,7 +101,7 @@ def evaluate_into(
     """Evaluate models on the test images, once, and add them to ``eval.json``."""
     accuracies = {role: test_accuracy(f, name, dataset, device) for role, f in files.items()}
     path = out / "eval.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    record = read_json(path) if path.exists() else {}
     for role, right in accuracies.items():
         _console.say(f"{role}: {right:.2%} of {len(dataset.test)} test images")
         record |= {f"{role}_accuracy": right, f"{role}_bytes": files[role].path.stat().st_size}

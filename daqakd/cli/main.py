@@ -3,7 +3,9 @@
 Only the chosen command's file is imported, so that the list of commands answers at once.
 """
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +23,19 @@ COMMANDS = {
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",
 }
+NOT_WRITABLE = "change its permissions, or use another --out"
+ADVICE = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
+    errno.EACCES: NOT_WRITABLE,
+    errno.EPERM: NOT_WRITABLE,
+    errno.EROFS: "use another --out",
+    errno.ENOENT: "it cannot be opened or made; check the path",
+    errno.ENOTDIR: "a part of the path is a file; name another",
+    errno.EISDIR: "it is a directory; name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 DESCRIPTION = """\
 usage: daqakd COMMAND [OPTIONS]
 
@@ -34,13 +49,19 @@ commands (daqakd COMMAND --help lists the options):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 on success, 2 for bad input, 130 when interrupted."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
-    if name in ("-h", "--help"):
-        print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
-        return 0
     try:
-        _run(name, rest)
+        try:
+            _run(name, rest)
+        finally:
+            _flush()  # here, and not at exit, a full disk is met as an error
     except InputError as error:
-        print(f"daqakd: error: {error}", file=sys.stderr)
+        print(f"daqakd: error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough
+        _drop_unwritten()
+        return 1
+    except OSError as error:
+        print(f"daqakd: error: {_explain(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("daqakd: interrupted; the same command continues", file=sys.stderr)
@@ -48,7 +69,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def one_line(text: str) -> str:
+    """Return a message as one paragraph, whatever it quotes."""
+    return " ".join(text.split("\n"))
+
+
+def _explain(error: OSError) -> str:
+    """Say which file the system refused, why, and what helps."""
+    advice = ADVICE.get(error.errno or 0, "check the path, then run the same command again")
+    reason = error.strerror or f"{type(error).__name__}: {one_line(str(error))}"
+    _drop_unwritten()
+    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{place}{reason}; {advice}"
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "the output") from error
+
+
+def _drop_unwritten() -> None:
+    """Drop what stdout refuses, so that it is not met again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _run(name: str, arguments: Sequence[str]) -> None:
+    if name in ("-h", "--help"):
+        print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
+        return
     if name not in COMMANDS:
         raise unknown("command", name, list(COMMANDS))
     import tyro

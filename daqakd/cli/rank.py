@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..train.store import read_model_file
-from ._job import begin, load_data, load_teacher
+from ._job import begin
 from ._student import RankOptions, rank_into
 
 
@@ -19,6 +19,5 @@ class Options(RankOptions):
 def run(options: Options) -> None:
     """Rank with a given teacher."""
     file = read_model_file(options.teacher)
-    begin(options, "rank", file)
-    dataset = load_data(options, file)
-    rank_into(options, load_teacher(options, file, dataset), dataset)
+    with begin(options, "rank", file) as (dataset, teacher):
+        rank_into(options, teacher, dataset)

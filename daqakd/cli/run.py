@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -9,7 +10,7 @@ import tyro
 from .. import _console
 from ..train import TrainConfig
 from ..train.store import ModelFile, read_model_file
-from ._job import begin, check_strategy, device_of, load_data
+from ._job import begin, check_strategy, device_of
 from ._options import OptionalPath, TeacherOptions
 from ._student import StudentOptions, teach_into, teacher_config, train_into
 from .eval import evaluate_into
@@ -43,18 +44,24 @@ class Options(StudentOptions):
 def run(options: Options) -> None:
     """Teach or take a teacher, rank, train, evaluate, report."""
     given = None if options.teacher is None else read_model_file(options.teacher)
-    begin(options, "run", given)
-    dataset = load_data(options, given, options.holdout)
-    if given is None:
-        strategy = options.teaching.teacher_strategy
-        given = read_model_file(teach_into(options, dataset, options.teacher_config, strategy))
-    student = read_model_file(train_into(options, given, dataset), "student")
-    if not (options.out / "eval.json").exists():
-        files = {"teacher": given, "student": student}
-        evaluate_into(options.out, files, options.model, dataset, device_of(options.device))
+    with begin(options, "run", given, options.holdout) as (dataset, model):
+        if given is None:
+            strategy = options.teaching.teacher_strategy
+            path = teach_into(options, dataset, options.teacher_config, strategy)
+            given = read_model_file(path)
+            model = options.new_model(given, dataset)
+        student = read_model_file(train_into(options, given, model, dataset), "student")
+        name = options.model_name(given)
+        if not (options.out / "eval.json").exists():
+            files = {"teacher": given, "student": student}
+            evaluate_into(options.out, files, name, dataset, device_of(options.device))
+        _report(options.out, name)
+
+
+def _report(out: Path, name: str) -> None:
     if find_spec("matplotlib") is None:
         _console.say("report: skipped, it needs matplotlib (pip install 'daqakd[report]')")
         return
     from ..report import report
 
-    _console.say(f"report: {report([options.out])}")
+    _console.say(f"report: {report([out], model=name)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from .. import _console
 from ..ranking import SearchConfig, search
 from ..train.store import ModelFile, read_model_file
-from ._job import JobOptions, begin, load_data, load_teacher
+from ._job import JobOptions, begin
 from ._options import SearchGroup
 
 
@@ -32,10 +32,8 @@ class Options(JobOptions):
 def run(options: Options) -> None:
     """Search for a composition with a given teacher."""
     file = read_model_file(options.teacher)
-    begin(options, "search", file)
-    dataset = load_data(options, file)
-    teacher = load_teacher(options, file, dataset)
-    found = search(teacher, dataset, options.search_config, run_dir=options.out, quiet=False)
-    found.save(options.out)
+    with begin(options, "search", file) as (dataset, teacher):
+        found = search(teacher, dataset, options.search_config, run_dir=options.out, quiet=False)
+        found.save(options.out)
     _console.say(found.ranking.table)
     _console.say(f"train with it: daqakd train {options.data} --strategy {found.best}")

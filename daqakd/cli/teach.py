@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..train import TrainConfig
 from ..train.store import ModelFile
-from ._job import HOLDOUT, JobOptions, begin, check_strategy, load_data
+from ._job import HOLDOUT, JobOptions, begin, check_strategy
 from ._student import TEACHER_DECAY, teach_into, teacher_config
 
 
@@ -45,6 +45,5 @@ class Options(JobOptions):
 
 def run(options: Options) -> None:
     """Train a teacher and keep it."""
-    begin(options, "teach")
-    dataset = load_data(options, holdout=options.holdout)
-    teach_into(options, dataset, options.train_config, options.strategy)
+    with begin(options, "teach", holdout=options.holdout) as (dataset, _):
+        teach_into(options, dataset, options.train_config, options.strategy)

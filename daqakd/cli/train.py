@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .. import _console
 from ..train.store import read_model_file
-from ._job import begin, load_data
+from ._job import begin
 from ._student import StudentOptions, train_into
 
 
@@ -20,6 +20,6 @@ class Options(StudentOptions):
 def run(options: Options) -> None:
     """Train a student with a given teacher."""
     file = read_model_file(options.teacher)
-    begin(options, "train", file)
-    path = train_into(options, file, load_data(options, file, options.holdout))
+    with begin(options, "train", file, options.holdout) as (dataset, teacher):
+        path = train_into(options, file, teacher, dataset)
     _console.say(f"student: {path}")

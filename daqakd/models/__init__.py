@@ -4,8 +4,10 @@ from collections.abc import Callable
 from importlib import import_module
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from .._errors import InputError, unknown
+from .outputs import check_logits, logits_of
 from .resnet import CIFARResNet
 from .vgg import VGG
 
@@ -37,13 +39,40 @@ def _import_builder(name: str) -> Callable[..., nn.Module]:
     module, _, attribute = name.partition(":")
     try:
         function = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a user's module raises
         raise InputError(
-            f"model {name!r}: {error}; expected package.module:function, importable from here"
+            f"model {name!r}: cannot be imported ({type(error).__name__}: {error}); expected"
+            " package.module:function, importable from here"
         ) from error
     if not callable(function):
         raise InputError(f"model {name!r}: {attribute} is not callable")
     builder: Callable[..., nn.Module] = function
+    return builder
+
+
+def _guarded(name: str, function: Callable[..., nn.Module]) -> Callable[[int], nn.Module]:
+    """Return a builder that says in one sentence what is wrong with ``function``."""
+
+    def builder(classes: int) -> nn.Module:
+        try:
+            model = function(num_classes=classes)
+        except Exception as error:  # whatever a user's function raises
+            raise InputError(
+                f"model {name!r}: {name}(num_classes={classes}) failed with"
+                f" {type(error).__name__}: {error}; mend it, or pass another --model"
+            ) from error
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"model {name!r}: returned a {type(model).__name__}, expected a torch.nn.Module"
+            )
+        lazy = [k for k, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+        if lazy:
+            raise InputError(
+                f"model {name!r}: {lazy[0]} is lazy, so it has no weights yet; run the model once"
+                " on a batch before its function returns it"
+            )
+        return model
+
     return builder
 
 
@@ -56,8 +85,7 @@ def find(name: str) -> Callable[[int], nn.Module]:
         InputError: there is no such model.
     """
     if ":" in name:
-        function = _import_builder(name)
-        return lambda classes: function(num_classes=classes)
+        return _guarded(name, _import_builder(name))
     if name not in BUILDERS:
         raise unknown("model", name, list(BUILDERS))
     return BUILDERS[name]
@@ -68,4 +96,4 @@ def build(name: str, num_classes: int) -> nn.Module:
     return find(name)(num_classes)
 
 
-__all__ = ["BUILDERS", "VGG", "CIFARResNet", "build", "find"]
+__all__ = ["BUILDERS", "VGG", "CIFARResNet", "build", "check_logits", "find", "logits_of"]

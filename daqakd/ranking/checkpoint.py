@@ -1,13 +1,15 @@
 """Checkpoints of a ranking: one file per strategy, and one for what the rounds decided."""
 
-import json
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
-from safetensors import safe_open
-
-from .._files import write_json, write_tensors
+from .._files import damaged, read_json, read_tensors, write_json, write_tensors
 from .accumulator import Accumulator
+
+LONGEST = 180
+_PLAIN = "".join(map(chr, range(32, 127))).replace("/", "").replace("%", "")
 
 
 class Checkpoint:
@@ -18,18 +20,19 @@ class Checkpoint:
 
     def load(self, accumulator: Accumulator) -> None:
         """Restore an accumulator as it was saved last."""
-        path = self._path(f"{accumulator.name}.safetensors")
+        path = self._strategy_path(accumulator.name)
         if path is None or not path.exists():
             return
-        with safe_open(path, "pt") as file:
-            facts = file.metadata()
-            if facts.get("fingerprint") == self.fingerprint:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, facts = read_tensors(path)
+        if facts.get("fingerprint") == self.fingerprint:
+            try:
                 accumulator.restore(tensors, int(facts["done"]), float(facts["seconds"]))
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise damaged(path, error) from error
 
     def save(self, accumulator: Accumulator) -> None:
         """Save an accumulator."""
-        path = self._path(f"{accumulator.name}.safetensors")
+        path = self._strategy_path(accumulator.name)
         facts = {"done": str(accumulator.done), "seconds": repr(accumulator.seconds)}
         if path is not None:
             write_tensors(path, accumulator.tensors(), {"fingerprint": self.fingerprint, **facts})
@@ -37,7 +40,7 @@ class Checkpoint:
     def rounds(self) -> tuple[list[list[str]], float]:
         """Return the names that each finished round dropped, and the seconds spent by then."""
         path = self._path("rounds.json")
-        record = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        record = read_json(path) if path is not None and path.exists() else {}
         if record.get("fingerprint") != self.fingerprint:
             return [], 0.0
         return record["dropped"], record["seconds"]
@@ -48,6 +51,13 @@ class Checkpoint:
         record = {"fingerprint": self.fingerprint, "dropped": dropped, "seconds": seconds}
         if path is not None:
             write_json(path, record)
+
+    def _strategy_path(self, name: str) -> Path | None:
+        # a registered name may hold what a file's name may not, or be longer than one
+        plain = quote(name, safe=_PLAIN)
+        if len(plain) > LONGEST:
+            plain = f"{plain[:100]}-{hashlib.sha256(name.encode()).hexdigest()}"
+        return self._path(f"{plain}.safetensors")
 
     def _path(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / "ranking.parts" / name

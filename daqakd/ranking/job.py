@@ -16,6 +16,7 @@ from ..augment import Stream, clean_inputs, get_strategy
 from ..augment.draws import permutation
 from ..augment.stream import fits_on
 from ..data import Dataset, class_ranks
+from ..models import logits_of
 from .confidence import FOLDS
 from .config import ScoreConfig
 
@@ -62,8 +63,8 @@ class Job:
         """Return the teacher's float32 logits ``[B, C]`` of normalised images ``[B, 3, H, W]``."""
         dtype = self.config.dtype
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            logits: Tensor = self.teacher(images.contiguous(memory_format=torch.channels_last))
-        return logits.float()
+            output = self.teacher(images.contiguous(memory_format=torch.channels_last))
+        return logits_of(output).float()
 
     def clean_inputs(self, index: Tensor) -> Tensor:
         """Return clean training images, normalised: float32 ``[B, 3, S, S]``."""

@@ -3,6 +3,12 @@
 import io
 from typing import Any
 
+LONGEST = 40  # characters of a name
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+
 
 def draw(ranking: dict[str, Any]) -> bytes:
     """Return a PNG: scores with 95 % intervals on the left, CMI against PAC on the right.
@@ -22,7 +28,7 @@ def draw(ranking: dict[str, Any]) -> bytes:
         low, high = row["score_ci95"]
         left.plot([low, high], [place, place], color=colour, linewidth=2)
         left.plot(row["score"], place, "o", color=colour)
-    left.set_yticks(range(len(rows)), [r["name"] for r in rows])
+    left.set_yticks(range(len(rows)), [_short(r["name"]) for r in rows], parse_math=False)
     left.invert_yaxis()
     left.set_xlabel("score = PAC - CMI (nats, lower is better), 95 % interval")
     left.grid(axis="x", alpha=0.3)
@@ -31,19 +37,21 @@ def draw(ranking: dict[str, Any]) -> bytes:
         point, leftwards = (row["pac"], row["cmi"]), row["pac"] > middle
         right.plot(*point, "o", color=colour)
         right.annotate(
-            row["name"],
+            _short(row["name"]),
             point,
             xytext=(-6 if leftwards else 6, 3),
             textcoords="offset points",
             ha="right" if leftwards else "left",
             size=8,
+            parse_math=False,
         )
     right.set_xlabel("PAC (nats)")
     right.set_ylabel("CMI (nats)")
     right.margins(x=0.25, y=0.1)
     right.grid(alpha=0.3)
-    tied = f", tied with it: {', '.join(ranking['tied'])}" if ranking["tied"] else ""
-    figure.suptitle(f"{ranking['images']} images; best: {ranking['best']}{tied}")
+    tied = f", tied with it: {', '.join(map(_short, ranking['tied']))}" if ranking["tied"] else ""
+    title = f"{ranking['images']} images; best: {_short(ranking['best'])}{tied}"
+    figure.suptitle(title, parse_math=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()

@@ -75,6 +75,7 @@ def score_against_accuracy(points: Sequence[tuple[str, float, float]]) -> bytes:
             textcoords="offset points",
             ha="right" if leftwards else "left",
             size=8,
+            parse_math=False,
         )
     axes.set(xlabel="score (nats, lower is better)", ylabel="student's test accuracy (%)")
     axes.grid(alpha=0.3)
@@ -107,7 +108,8 @@ def _plot_weights(axes: Any, name: str, layer: QuantLayer) -> None:
     for side in (axes, twin):
         side.set_yticks([])
     axes.tick_params(labelsize=6)
-    axes.set_title(f"{name}, {layer.weight_quantizer.bits} bit", fontsize=7)  # type: ignore[union-attr]
+    title = f"{name}, {layer.weight_quantizer.bits} bit"  # type: ignore[union-attr]
+    axes.set_title(title, fontsize=7, parse_math=False)
 
 
 @torch.no_grad()

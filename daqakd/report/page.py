@@ -176,12 +176,15 @@ def _run(run: RunRecord) -> str:
     return f"{_facts(run)}{ranking}{_training(run)}{student}{_origin(run)}"
 
 
-def report(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
+def report(
+    folders: Sequence[str | Path], out: str | Path | None = None, model: str | None = None
+) -> Path:
     """Write one HTML page about one or several runs, with every picture inside it.
 
     Args:
         folders: run directories.
         out: the file; None for ``report.html`` in the first run.
+        model: ``package.module:function`` of students whose file names it.
 
     Returns:
         The file's path.
@@ -189,7 +192,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> Path
     Raises:
         InputError: a folder is not a run, or matplotlib is missing.
     """
-    runs = [read_run(Path(folder)) for folder in folders]
+    runs = [read_run(Path(folder), model) for folder in folders]
     try:
         body = _comparison(runs) + "<hr>".join(
             f"<h1>{escape(run.folder.name)}</h1>{_run(run)}" for run in runs

@@ -1,7 +1,5 @@
 """The files of a run directory, read back for the report."""
 
-import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from .._errors import InputError
+from .._files import read_json
+from ..train.metrics import read_metrics
 from ..train.options_file import read_options
 from ..train.store import load_model, read_model_file
 
@@ -43,37 +43,30 @@ class RunRecord:
         return self.facts.get("strategy")
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+def _json(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _student(folder: Path) -> tuple[nn.Module | None, dict[str, str]]:
+def _student(folder: Path, name: str | None) -> tuple[nn.Module | None, dict[str, str]]:
     """Return the student and the metadata of its file."""
     if not (folder / "student.safetensors").exists():
         return None, {}
     file = read_model_file(folder, "student")
-    return load_model(file, None, len(json.loads(file.facts["classes"]))), file.facts
+    return load_model(file, file.model or name, file.num_classes), file.facts
 
 
-def read_run(folder: Path) -> RunRecord:
-    """Read a run directory.
+def read_run(folder: Path, model: str | None = None) -> RunRecord:
+    """Read a run directory; ``model`` repeats the function that its student's file names.
 
     Raises:
         InputError: it is not one, or holds nothing to report yet.
     """
     config = read_options(folder / "config.toml")
     ranking = _json(folder / "ranking.json")
-    student, facts = _student(folder)
+    student, facts = _student(folder, model)
     metrics = {
-        "teacher": _rows(folder / "teacher_metrics.csv"),
-        "student": _rows(folder / "metrics.csv"),
+        "teacher": read_metrics(folder / "teacher_metrics.csv"),
+        "student": read_metrics(folder / "metrics.csv"),
     }
     if ranking is None and not any(metrics.values()):
         raise InputError(f"{folder}: holds no ranking and no training yet; nothing to report")

@@ -1,15 +1,17 @@
 """Checkpoints: one safetensors file holding model, optimizer and progress, replaced atomically."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from .._errors import InputError
-from .._files import write_tensors
+from .._files import damaged, read_tensors, write_tensors
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -38,32 +40,59 @@ def save_checkpoint(
     try:
         write_tensors(path, tensors, {"place": json.dumps(progress)})
     except OSError as error:
+        advice = "Free some space and run" if error.errno in FULL else "Once it can be, run"
         raise InputError(
             f"{path}: the checkpoint could not be written ({error.strerror}); the one before it is"
-            " intact. Free some space and run the same command again"
+            f" intact. {advice} the same command again"
         ) from error
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return all tensors and the progress.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    tensors, facts = read_tensors(path)
+    try:
+        progress: dict[str, Any] = json.loads(facts["place"])
+    except (KeyError, ValueError) as error:
+        raise damaged(path, "its progress cannot be read") from error
+    return tensors, progress
 
 
 def read_progress(path: Path) -> dict[str, Any]:
     """Return the progress alone."""
-    with safe_open(path, "pt") as file:
-        progress: dict[str, Any] = json.loads(file.metadata()["place"])
-    return progress
+    return read_checkpoint(path)[1]
 
 
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Restore model and optimizer in place; return the running sums and the progress."""
-    with safe_open(path, "pt") as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
+    """Restore model and optimizer in place; return the running sums and the progress.
+
+    Raises:
+        InputError: the file is damaged, or of another model.
+    """
+    tensors, progress = read_checkpoint(path)
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(_optimizer_state(optimizer, tensors))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path}: its tensors do not fit this model; use another run directory, or delete the"
+            " file to start over"
+        ) from error
+    return tensors["totals"].to(device), progress
+
+
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
     state = optimizer.state_dict()
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             state["state"].setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(state)
-    return tensors["totals"].to(device), read_progress(path)
+    return state

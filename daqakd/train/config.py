@@ -7,6 +7,12 @@ from .._config import check_above, check_least, check_types
 from .._errors import InputError
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError where torch does not take a seed."""
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"seed: expected an integer of 64 bits, got {seed}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Options of one training run.
@@ -52,5 +58,6 @@ class TrainConfig:
         check_least(self, 0, "quantizer_lr", "weight_decay", "warmup_steps", "workers")
         check_least(self, 0, "ce_weight", "kd_weight", "label_smoothing", "checkpoint_seconds")
         check_above(self, 0, "lr", "temperature")
+        check_seed(self.seed)
         if self.label_smoothing > 1:
             raise InputError(f"label_smoothing: expected at most 1, got {self.label_smoothing}")

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..augment import InputSpec, clean_inputs
 from ..data import Images
+from ..models import logits_of
 
 BATCH = 500
 
@@ -31,7 +32,7 @@ def accuracy(
     model.eval()
     right = torch.zeros((), dtype=torch.int64, device=device)
     for part in index.split(BATCH):
-        logits = model(clean_inputs(images.pixels[part], inputs, device))
+        logits = logits_of(model(clean_inputs(images.pixels[part], inputs, device)))
         right += (logits.argmax(1) == images.labels[part].to(device)).sum()
     model.train(training)
     return right.item() / max(len(index), 1)

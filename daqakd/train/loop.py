@@ -1,12 +1,10 @@
 """The training loop: teacher or student, resumable at any step, deterministic in the seed."""
 
-import csv
-import io
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,8 @@ from ..augment import Batch, InputSpec, Stream
 from ..augment.draws import philox
 from .checkpoint import load_checkpoint, read_progress, save_checkpoint
 from .config import TrainConfig
+from .identity import check_identity
+from .metrics import to_csv
 from .schedule import lr_factor
 
 NOISE = 3  # slot of the per-step seed that dropout draws from
@@ -56,7 +56,8 @@ class Loop:
     """One training run.
 
     ``losses`` computes loss, CE, KL and logits of a batch; ``validate`` returns the held-out
-    accuracy, or None; ``files`` names the checkpoint and the metrics file, or is None.
+    accuracy, or None; ``files`` names the checkpoint and the metrics file, or is None; ``identity``
+    is what the checkpoint belongs to.
     """
 
     model: nn.Module
@@ -68,6 +69,7 @@ class Loop:
     files: tuple[Path, Path] | None = None
     title: str = "train"
     watch: Callable[..., Any] = _console.quiet
+    identity: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
@@ -76,29 +78,34 @@ class Loop:
         self.totals = torch.zeros(len(COLUMNS) + 1, dtype=torch.float64, device=self.device)
         images = self.stream.inputs.describe()
         self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "images": images}
+        self.progress |= self.identity
         self.saved_at = time.monotonic()
         self.interrupt = Interrupt()
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; return the history."""
         if self.files is not None and self.files[0].exists():
-            self._check_images(self.files[0])
-            loaded = load_checkpoint(self.files[0], self.model, self.optimizer, self.device)
-            self.totals, self.progress = loaded
+            self._check_run(self.files[0])
+            totals, progress = load_checkpoint(
+                self.files[0], self.model, self.optimizer, self.device
+            )
+            self.totals, self.progress = totals, {**self.progress, **progress}
         with torch.random.fork_rng(), self.interrupt.catching():
             while self.progress["epoch"] < self.config.epochs:
                 self._epoch()
         return list(self.progress["history"])
 
-    def _check_images(self, path: Path) -> None:
-        """Raise InputError where a checkpoint's images were made otherwise."""
-        here = self.progress["images"]
-        there = read_progress(path).get("images", InputSpec().describe())
+    def _check_run(self, path: Path) -> None:
+        """Raise InputError where a checkpoint belongs to other images, data or options."""
+        told, here = read_progress(path), self.progress["images"]
+        there = told.get("images", InputSpec().describe())
         if there != here:
             raise InputError(
                 f"{path}: holds a {self.title}'s run on images from {there}, here they are from"
                 f" {here}. Use another run directory, or the same pipeline to continue that run"
             )
+        if self.identity:
+            check_identity(path, self.title, told, self.identity)
 
     def _epoch(self) -> None:
         epoch, start = self.progress["epoch"], self.progress["step"]
@@ -116,12 +123,11 @@ class Loop:
 
     def _step(self, batch: Batch) -> None:
         epoch, step = self.progress["epoch"], self.progress["step"]
-        done = epoch * self.steps + step
-        scale = lr_factor(done, self.config.epochs * self.steps, self.config.warmup_steps)
+        scale = self._scale(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * scale
         torch.manual_seed(int(philox(self.config.seed, epoch, torch.tensor(step), NOISE)[0]))
-        loss, ce, kl, logits = self.losses(batch)
+        loss, ce, kl, logits = self._losses(batch)
         if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints only
             raise InputError(self._blame(batch))
         self.optimizer.zero_grad()
@@ -132,11 +138,27 @@ class Loop:
         self.totals += torch.stack([p.double() for p in parts])
         self.progress["step"] += 1
 
+    def _scale(self, step: int) -> float:
+        """Return the fraction of the peak learning rate at a step of this epoch."""
+        done = self.progress["epoch"] * self.steps + step
+        return lr_factor(done, self.config.epochs * self.steps, self.config.warmup_steps)
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        try:
+            return self.losses(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"batch_size: {self.config.batch_size} is too few for a BatchNorm of this model,"
+                " which needs two values per channel or more; raise --batch-size"
+            ) from error
+
     def _finish_epoch(self) -> None:
         means = self._means()
         row = {"epoch": self.progress["epoch"] + 1, **dict(zip(COLUMNS, means, strict=True))}
         row["heldout_accuracy"] = self.validate()
-        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        row["lr"] = self.peaks[0] * self._scale(self.steps - 1)  # also where no step was left
         self.totals = torch.zeros_like(self.totals)
         self.progress["history"].append(row)
         self.progress["epoch"] += 1
@@ -176,7 +198,8 @@ class Loop:
         if self.files is not None:
             checkpoint, metrics = self.files
             save_checkpoint(checkpoint, self.model, self.optimizer, self.totals, self.progress)
-            write_text(metrics, _csv(self.progress["history"]))
+            if self.progress["history"]:
+                write_text(metrics, to_csv(self.progress["history"]))
         self.saved_at = time.monotonic()
 
 
@@ -197,13 +220,3 @@ def _bad_outputs(model: nn.Module, images: Tensor) -> list[str]:
     for handle in handles:
         handle.remove()
     return bad
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -76,10 +76,24 @@ def unpack(tensors: Mapping[str, Tensor], text: str, path: Path) -> dict[str, Te
 
 
 @torch.no_grad()
-def decode(student: nn.Module, tensors: Mapping[str, Tensor], text: str, path: Path) -> nn.Module:
-    """Turn the codes a student was loaded with into the weights it computes with, in place.
+def decode(
+    student: nn.Module,
+    codes: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    text: str,
+    path: Path,
+) -> nn.Module:
+    """Give a student the weights that its codes stand for, in place.
 
-    Its weights need no quantizer any more: they are what the quantizers gave, bit for bit.
+    Its weights need no quantizer any more: they are what the quantizers gave, bit for bit. Layers
+    that shared a weight have one each: their steps, so their codes, differ.
+
+    Args:
+        student: loaded with ``codes``.
+        codes: what :func:`unpack` returned.
+        tensors: the packed file's.
+        text: its ``packed`` metadata.
+        path: the file.
 
     Raises:
         InputError: the recipe in the file at ``path`` gives other layers than are packed there.
@@ -91,7 +105,7 @@ def decode(student: nn.Module, tensors: Mapping[str, Tensor], text: str, path: P
             " again by the same train command, without this file"
         )
     for key, layer, quantizer in list(packable(student)):
-        magnitude = tensors.get(f"{key}.magnitude")
-        layer.weight.copy_(quantizer.from_codes(layer.weight, magnitude))
+        own, magnitude = codes[key].to(layer.weight), tensors.get(f"{key}.magnitude")
+        layer.weight = nn.Parameter(quantizer.from_codes(own, magnitude))
         layer.weight_quantizer = None
     return student

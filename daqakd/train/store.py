@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .._errors import InputError
-from .._files import write_tensors
+from .._files import damaged, read_tensors, write_tensors
 from ..augment import ResizedCrop
 from ..data import Dataset
 from ..models import BUILDERS, build
 from ..quant import quantize
 from . import packed
+from .foreign import state_of, unwrapped
 
 PICKLES = {".pth", ".pt", ".th", ".tar", ".ckpt", ".bin"}
 
@@ -63,9 +63,40 @@ class ModelFile:
 
     @property
     def model(self) -> str | None:
-        """The model's name, when the file carries one we can build."""
+        """The model's name, where the file carries one of ours: a function's is not taken.
+
+        It is code, and nothing that a file names is imported.
+        """
         name = self.facts.get("model")
-        return name if name in BUILDERS or ":" in (name or "") else None
+        return name if name in BUILDERS else None
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes that the file carries.
+
+        Raises:
+            InputError: it carries none.
+        """
+        try:
+            return len(json.loads(self.facts["classes"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(self.path, "its classes cannot be read") from error
+
+    def name(self, asked: str | None, default: str | None = None) -> str:
+        """Return the model's name, as ``asked``, or else as the file says, or else the default.
+
+        Raises:
+            InputError: nothing says it, or the file names a function, which is not imported.
+        """
+        chosen, told = asked or self.model, self.facts.get("model", "")
+        if chosen is None and ":" in told:
+            raise InputError(
+                f"{self.path}: its model is the function {told}, which is code and is imported only"
+                f" where you name it; if you trust it, pass --model {told}"
+            )
+        if chosen is None and default is None:
+            raise InputError(f"{self.path}: does not say which model it is; pass --model")
+        return chosen or str(default)
 
 
 def save_model(
@@ -98,35 +129,30 @@ def save_model(
     write_tensors(path, model.state_dict(), facts)
 
 
-def save_packed(path: Path, student: ModelFile) -> int:
+def save_packed(path: Path, student: ModelFile, name: str | None = None) -> int:
     """Write the packed form of a student's file; return its size in bytes.
 
     It is made from the file alone, on the CPU, so it is the same wherever the student was trained.
+    ``name`` is the model's where the file names a function.
     """
-    model = load_model(student, None, len(json.loads(student.facts["classes"])))
+    model = load_model(student, student.model or name, student.num_classes)
     tensors, layers = packed.pack(model)
     write_tensors(path, tensors, {**student.facts, packed.FACT: layers})
     return path.stat().st_size
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
-    """Read anybody's checkpoint: a ``state_dict`` inside, ``module.`` prefixes dropped."""
+    """Read anybody's checkpoint as plain tensors; see :func:`state_of`."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:
         raise InputError(
             f"{path}: cannot be loaded as plain tensors ({type(error).__name__}); save its"
             " state_dict alone, or convert it to .safetensors"
         ) from error
-    for key in ("state_dict", "model", "net"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, expected a state_dict")
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise InputError(f"{path}: holds no tensors, expected a state_dict")
-    return {k.removeprefix("module."): v for k, v in tensors.items()}
+    return state_of(content, path)
 
 
 def read_model_file(path: str | Path, kind: str = "teacher") -> ModelFile:
@@ -144,18 +170,13 @@ def read_model_file(path: str | Path, kind: str = "teacher") -> ModelFile:
         )
     if place.suffix in PICKLES:
         return ModelFile(place, _unpickle(place))
-    try:
-        with safe_open(place, "pt") as file:
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-            return ModelFile(place, tensors, file.metadata() or {})
-    except SafetensorError as error:
-        raise InputError(f"{place}: not a safetensors file ({error})") from error
+    return ModelFile(place, *read_tensors(place))
 
 
 def _fit(model: nn.Module, file: ModelFile, name: str) -> nn.Module:
     """Load the tensors, or say how the architecture differs."""
     wanted = model.state_dict()
-    given = file.tensors
+    given = unwrapped(file.tensors, wanted, file.path)
     optional = {k for k in wanted if k.endswith("num_batches_tracked")}
     missing = sorted(wanted.keys() - given.keys() - optional)
     extra = sorted(given.keys() - wanted.keys())
@@ -177,6 +198,17 @@ def _fit(model: nn.Module, file: ModelFile, name: str) -> nn.Module:
     return model.eval()
 
 
+def _quantized(model: nn.Module, file: ModelFile) -> nn.Module:
+    """Return the model quantized by the recipe in its file."""
+    try:
+        recipe = json.loads(file.facts["quantize"])
+        return quantize(model, **recipe)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise damaged(file.path, f"its recipe cannot be read: {error}") from error
+
+
 def _outputs(model: nn.Module) -> int:
     linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
     return linear[-1].out_features if linear else 0
@@ -190,14 +222,13 @@ def load_model(file: ModelFile, name: str | None, classes: int) -> nn.Module:
     Raises:
         InputError: another architecture or class count, or a damaged packed file.
     """
-    chosen = name or file.model
-    if chosen is None:
-        raise InputError(f"{file.path}: does not say which model it is; pass --model")
+    chosen = file.name(name)
     model = build(chosen, classes)
     if "quantize" in file.facts:
-        model = quantize(model, **json.loads(file.facts["quantize"]))
+        model = _quantized(model, file)
     layers = file.facts.get(packed.FACT)
     if layers is None:
         return _fit(model, file, chosen)
     codes = replace(file, tensors=packed.unpack(file.tensors, layers, file.path))
-    return packed.decode(_fit(model, codes, chosen), file.tensors, layers, file.path)
+    model = _fit(model, codes, chosen)
+    return packed.decode(model, codes.tensors, file.tensors, layers, file.path)

@@ -15,11 +15,13 @@ from .._errors import InputError
 from ..augment import Batch, Stream, get_strategy
 from ..data import Dataset
 from ..functional import kd_loss
+from ..models import logits_of
 from ..quant import calibrate, param_groups
 from ..quant.base import ActivationQuantizer
 from ..ranking.job import automatic_workers
 from .config import TrainConfig
 from .evaluate import accuracy
+from .identity import identity
 from .loop import Loop, LossFunction
 
 
@@ -81,8 +83,8 @@ def _distillation(
     def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         images = _images(batch)
         with torch.no_grad():
-            wanted = teacher(images)
-        logits = student(images)
+            wanted = logits_of(teacher(images))
+        logits = logits_of(student(images))
         loss, ce, kl = kd_loss(
             logits,
             wanted,
@@ -100,7 +102,7 @@ def _distillation(
 
 def _supervised(model: nn.Module, classes: int, config: TrainConfig) -> LossFunction:
     def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits = model(_images(batch))
+        logits = logits_of(model(_images(batch)))
         loss = nn.functional.cross_entropy(
             logits, batch.targets(classes), label_smoothing=config.label_smoothing
         )
@@ -119,6 +121,7 @@ def _train(
     run_dir: str | Path | None,
     role: str,
     quiet: bool,
+    belongs: dict[str, Any],
 ) -> Result:
     """Run the loop shared by teachers and students."""
     device = next(model.parameters()).device
@@ -134,7 +137,7 @@ def _train(
         files = (Path(run_dir) / "checkpoint" / f"{role}.safetensors", Path(run_dir) / metrics)
     watch = _console.quiet if quiet else _console.track
     optimizer = _optimizer(groups, config)
-    loop = Loop(model, optimizer, stream, losses, validate, config, files, role, watch)
+    loop = Loop(model, optimizer, stream, losses, validate, config, files, role, watch, belongs)
     begin = time.monotonic()
     history = loop.run()
     model.eval()
@@ -183,7 +186,10 @@ def distill(
     rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
     groups = param_groups(student, config.lr, config.weight_decay, rate)
     losses = _distillation(student, frozen, dataset.num_classes, config)
-    return _train(student, losses, stream, groups, dataset, config, run_dir, "student", quiet)
+    belongs = {} if run_dir is None else identity(dataset, strategy, config, frozen)
+    return _train(
+        student, losses, stream, groups, dataset, config, run_dir, "student", quiet, belongs
+    )
 
 
 def teach(
@@ -205,4 +211,7 @@ def teach(
     model.to(memory_format=_layout(device))
     groups = param_groups(model, config.lr, config.weight_decay)
     losses = _supervised(model, dataset.num_classes, config)
-    return _train(model, losses, stream, groups, dataset, config, run_dir, "teacher", quiet)
+    belongs = {} if run_dir is None else identity(dataset, strategy, config, None)
+    return _train(
+        model, losses, stream, groups, dataset, config, run_dir, "teacher", quiet, belongs
+    )

@@ -1,19 +1,31 @@
 """Bad input at the command line: one paragraph that helps, exit code not 0, nothing lost."""
 
+import errno
+import os
 import re
 import shutil
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import daqakd
 from daqakd.cli.main import main
 from daqakd.models import CIFARResNet
+from daqakd.report import report
+from daqakd.train.options_file import keep_options
 
-from ..helpers.small import SmallNet, write_images
+from ..helpers.small import SmallNet, small_dataset, write_images
 
-RUN = ("--teacher-epochs", "1", "--epochs", "1", "--strategies", "minimal", "--seed", "1")
+ROOT = Path(__file__).parents[2]
+
+BUILDERS = "tests.helpers.builders"
+RUN = ("--teacher-epochs", "6", "--epochs", "1", "--strategies", "minimal", "--seed", "1")
+RUN += ("--batch-size", "16")
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +39,15 @@ def finished(tree, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "finished"
     assert main(["run", str(tree), "--out", str(out), *RUN, "--strategy", "minimal"]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def small_taught():
+    """A trained teacher, and its data set."""
+    dataset = small_dataset()
+    torch.manual_seed(0)
+    config = daqakd.TrainConfig(epochs=4, batch_size=16, lr=0.01, workers=0)
+    return daqakd.teach(SmallNet(), dataset, config=config).model, dataset
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -64,7 +85,7 @@ def spoilt(tree: Path, tmp_path: Path, spoil) -> str:
 def test_data(tree, tmp_path, capsys, spoil, message):
     data, out = spoilt(tree, tmp_path, spoil), tmp_path / "out"
     fails(["run", data, "--out", str(out), *RUN], message, capsys)
-    assert set(contents(out)) <= {"config.toml", "env.json"}
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +100,7 @@ def test_teacher_that_does_not_fit(tree, tmp_path, capsys, model, message):
     teacher, out = tmp_path / "t.safetensors", tmp_path / "out"
     save_file(model.state_dict(), teacher)
     fails(["rank", str(tree), "--teacher", str(teacher), "--out", str(out)], message, capsys)
-    assert set(contents(out)) <= {"config.toml", "env.json"}
+    assert not out.exists()
 
 
 def test_teacher_at_chance(tree, tmp_path, capsys):
@@ -90,7 +111,7 @@ def test_teacher_at_chance(tree, tmp_path, capsys):
     save_file(model.state_dict(), teacher)
     arguments = ["rank", str(tree), "--teacher", str(teacher), "--out", str(out)]
     fails(arguments, r"where chance is 33\.3%.*--mean, --std", capsys)
-    assert not list(out.glob("ranking*"))
+    assert not out.exists()
 
 
 def test_too_few_images_for_the_folds(tree, finished, tmp_path, capsys):
@@ -110,6 +131,55 @@ def test_too_few_images_for_the_folds(tree, finished, tmp_path, capsys):
         (("--model", "resnet22"), "unknown model 'resnet22'.*Did you mean"),
         (("--method", "pakt"), "unknown method 'pakt'.*Did you mean 'pact'"),
         (("--lr", "0"), "lr: expected more than 0"),
+        (("--lr", "inf"), "lr: expected a finite number, got inf"),
+        (("--lr", "nan"), "lr: expected a finite number, got nan"),
+        (("--lr", "-0.1"), "lr: expected more than 0, got -0.1"),
+        (("--quantizer-lr", "-1"), "quantizer_lr: expected at least 0, got -1"),
+        (("--teacher-lr", "0"), "lr: expected more than 0, got 0"),
+        (("--weight-decay", "-1"), "weight_decay: expected at least 0, got -1"),
+        (("--epochs", "0"), "epochs: expected at least 1, got 0"),
+        (("--teacher-epochs", "-1"), "epochs: expected at least 1, got -1"),
+        (("--batch-size", "0"), "batch_size: expected at least 1, got 0"),
+        (("--calibration-batches", "0"), "calibration_batches: expected at least 1, got 0"),
+        (("--warmup-steps", "-1"), "warmup_steps: expected at least 0, got -1"),
+        (("--temperature", "0"), "temperature: expected more than 0, got 0"),
+        (("--temperature", "inf"), "temperature: expected a finite number, got inf"),
+        (("--ce-weight", "-1"), "ce_weight: expected at least 0, got -1"),
+        (("--kd-weight", "nan"), "kd_weight: expected a finite number, got nan"),
+        (("--label-smoothing", "2"), "label_smoothing: expected at most 1, got 2"),
+        (("--checkpoint-seconds", "nan"), "checkpoint_seconds: expected a finite number"),
+        (("--workers", "-1"), "workers: expected at least 0, got -1"),
+        (("--seed", str(2**64)), "seed: expected an integer of 64 bits, got 18446744073709551616"),
+        (("--seed", str(-(2**63) - 1)), "seed: expected an integer of 64 bits, got -9"),
+        (("--size", "0"), "size: expected at least 1, got 0"),
+        (("--size", "-3"), "size: expected at least 1, got -3"),
+        (("--size", "9" * 20), "size: expected at most 32768 pixels, got 9"),
+        (("--holdout", "1"), "holdout: expected a share 0 <= h < 1, got 1"),
+        (("--holdout", "nan"), "holdout: expected a share 0 <= h < 1, got nan"),
+        (("--images", "0"), "images: expected at least 1, got 0"),
+        (("--images", "59"), "59 asked for; 10 folds of 3 classes need"),
+        (("--images", "9" * 20), "9 asked for; 10 folds .* and the data set has 90"),
+        (("--passes", "0"), "passes: expected at least 1, got 0"),
+        (("--budget", "-1"), "budget: expected more than 0 seconds, got -1"),
+        (("--pac-limit", "nan"), "pac_limit: expected a finite number"),
+        (("--cmi-weight", "inf"), "cmi_weight: expected a finite number, got inf"),
+        (("--mean", "nan", "0", "0"), r"mean: expected three numbers.*got \(nan"),
+        (("--std", "0", "1", "1"), r"std: expected three positive numbers.*got \(0"),
+        (("--teacher-strategy", "x"), "unknown strategy 'x'"),
+        (("--strategies",), "strategies: need at least one"),
+        (("--model", ":"), "model ':': cannot be imported.*expected package.module:function"),
+        (("--model", ":x"), "model ':x': cannot be imported"),
+        (("--model", "os:"), "model 'os:': cannot be imported"),
+        (("--model", "no.such:thing"), "cannot be imported .ModuleNotFoundError"),
+        (("--model", "os:path"), "path is not callable"),
+        (("--model", f"{BUILDERS}:fails"), "fails.num_classes=3. failed with RuntimeError: no wei"),
+        (("--model", f"{BUILDERS}:other_argument"), "failed with TypeError: .*num_classes"),
+        (("--model", f"{BUILDERS}:number"), "returned a int, expected a torch.nn.Module"),
+        (("--model", f"{BUILDERS}:lazy"), "1.weight is lazy.*run the model once on a batch"),
+        (("--model", f"{BUILDERS}:large_images"), r"forward pass fails on images of \(3, 16, 16\)"),
+        (("--model", f"{BUILDERS}:more_classes"), r"returned \(2, 5\) .*expected logits \(2, 3\)"),
+        (("--model", f"{BUILDERS}:pixels"), r"returned \(2, 3, 16, 16\) .*expected logits \(2, 3"),
+        (("--model", f"{BUILDERS}:nothing"), "returned a dict without a tensor; expected logits"),
         (("--input-size", "24"), "input_size: 24 asked for.*add --crop resized, or leave --input-"),
         (
             ("--crop", "pad", "--jitter", *"1111"),
@@ -165,3 +235,153 @@ def test_a_damaged_student(finished, tmp_path, capsys):
     shutil.copytree(finished, copy)
     (copy / "student.safetensors").write_bytes(b"damaged")
     fails(["eval", str(copy)], "student.safetensors: not a safetensors file", capsys)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--size", "0"),
+        ("--images", "59"),
+        ("--model", "vgg8"),
+        ("--seed", str(2**70)),
+        ("--mean", "9", "9", "9"),
+    ],
+    ids=lambda v: v[0],
+)
+def test_after_a_wrong_option_the_right_command_works(tree, finished, tmp_path, wrong, capsys):
+    line = ["rank", str(tree), "--teacher", str(finished), "--strategies", "minimal"]
+    line += ["--out", str(tmp_path)]
+    assert main([*line, *wrong]) == 2
+    assert not (tmp_path / "config.toml").exists()
+    assert main(line) == 0
+    capsys.readouterr()
+    fails([*line, *wrong], ".", capsys)
+
+
+def test_a_wrong_second_command_leaves_the_notes_of_the_first(tree, finished, tmp_path, capsys):
+    line = [str(tree), "--teacher", str(finished), "--out", str(tmp_path)]
+    assert main(["rank", *line, "--strategies", "minimal"]) == 0
+    before = contents(tmp_path)
+    fails(["train", *line, "--strategies", "minimal", "--pac-limit", "-5"], "pac_limit", capsys)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["run", "teach", "rank", "search", "train"])
+@pytest.mark.parametrize("place", ["a file", "below a file", "nowhere"])
+def test_an_output_that_is_no_directory(tree, finished, tmp_path, command, place, capsys):
+    (tmp_path / "file").touch()
+    out, message = {
+        "a file": (tmp_path / "file", "out: .*file is a file or lies below one; name a directory"),
+        "below a file": (tmp_path / "file/x", "out: .*file/x is a file or lies below one"),
+        "nowhere": (Path("/proc/x"), "/proc/x: No such file or directory; .*check the path"),
+    }[place]
+    line = [command, str(tree), "--out", str(out)]
+    line += [] if command in ("run", "teach") else ["--teacher", str(finished)]
+    fails(line, message, capsys)
+
+
+@pytest.mark.parametrize("name", ["ranking.json", "ranking.parts"])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space and run the same command again"),
+        (errno.EACCES, "Permission denied; change its permissions, or use another --out"),
+        (errno.EROFS, "Read-only file system; use another --out"),
+        (errno.EIO, "Input/output error; check the path, then run the same command again"),
+    ],
+    ids=["full", "forbidden", "read-only", "broken"],
+)
+def test_what_the_system_refuses(
+    tree, finished, tmp_path, monkeypatch, name, code, message, capsys
+):
+    real = os.replace
+
+    def replace(old, new):
+        if name in str(new):
+            raise OSError(code, os.strerror(code), str(old), None, str(new))
+        real(old, new)
+
+    line = ["rank", str(tree), "--teacher", str(finished), "--out", str(tmp_path)]
+    line += ["--strategies", "minimal"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        fails(line, f"{name}.*: {message}", capsys)
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert main(line) == 0
+
+
+@pytest.mark.parametrize("command", [["--help"], ["doctor"], ["rank", "--help"]])
+def test_an_output_on_a_full_disk(command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "daqakd", *command],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        "daqakd: error: (the output: )?No space left on device; free .*\n", done.stderr
+    )
+
+
+@pytest.mark.parametrize("columns", ["0", "", "1", "20", "x"])
+def test_any_width_shows_everything(columns):
+    done = subprocess.run(
+        [sys.executable, "-m", "daqakd", "doctor"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": columns},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "torchvision" in done.stdout
+    assert "lsq" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "auxiliary", "sharing", "normed"])
+def test_models_of_other_kinds_go_all_the_way(tree, tmp_path, kind, capsys):
+    out, model = str(tmp_path / "out"), ["--model", f"{BUILDERS}:{kind}"]
+    line = ["run", str(tree), "--out", out, *RUN]
+    assert main([*line, "--strategy", "minimal", *model]) == 0
+    assert main(["rank", str(tree), "--teacher", out, "--out", out, *model, *RUN[4:6]]) == 0
+    for options in ([], ["--packed"]):
+        assert main(["eval", out, *options, *model]) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if "test images" in line]
+    student, packed = (line.split(": ")[1] for line in shown[-2:])
+    assert student == packed
+
+
+def test_a_batch_too_small_for_a_batchnorm(tree, tmp_path, capsys):
+    line = ["teach", str(tree), "--model", f"{BUILDERS}:normed", "--batch-size", "1"]
+    fails([*line, "--out", str(tmp_path / "o")], "batch_size: 1 is too few for a BatchN", capsys)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name", ["emoji 😀", "bytes \udcff", 'quote" \\ and\nline', "$\\x{$"])
+def test_any_name_of_a_data_set(tree, finished, tmp_path, name):
+    data = tmp_path / name
+    shutil.copytree(tree, data)
+    line = ["rank", str(data), "--teacher", str(finished), "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        assert main([*line, "--strategies", "minimal"]) == 0
+    assert main(["report", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("name", ["$\\x{$", "a/b", "n" * 300, "50% $5 to $6", "emoji 😀"])
+def test_any_name_of_a_strategy(small_taught, tmp_path, name, monkeypatch):
+    daqakd.register_strategy(name, lambda image: image)
+    names = ["minimal", name]
+    ranking = daqakd.rank(*small_taught, strategies=names, run_dir=tmp_path, images=60)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the picture's font has no emoji
+        ranking.save(tmp_path)
+        again = daqakd.rank(*small_taught, strategies=names, run_dir=tmp_path, images=60)
+        keep_options(tmp_path / "config.toml", "rank", {"strategies": names})
+        assert report([tmp_path]).stat().st_size > 10_000
+    assert [r.name for r in again.results] == [r.name for r in ranking.results]
+    assert {r.name: r.measures for r in again.results}[name] == ranking.results[
+        [r.name for r in ranking.results].index(name)
+    ].measures

@@ -78,7 +78,7 @@ def saved(folder, model=MODEL, net=SmallNet, **recipe):
     daqakd.calibrate(student, torch.randn(8, 3, 16, 16))
     save_model(folder / "student.safetensors", student, model, small_dataset(), recipe)
     file = read_model_file(folder, "student")
-    save_packed(folder / "student.packed.safetensors", file)
+    save_packed(folder / "student.packed.safetensors", file, MODEL)
     return file, read_model_file(folder, "student.packed")
 
 
@@ -87,7 +87,7 @@ def test_packed_student_gives_the_same_logits(name, tmp_path):
     file, small = saved(tmp_path, **RECIPES[name])
     x = torch.randn(4, 3, 16, 16)
     with torch.no_grad():
-        wanted, logits = (load_model(f, None, 3)(x) for f in (file, small))
+        wanted, logits = (load_model(f, MODEL, 3)(x) for f in (file, small))
     assert torch.equal(as_bits(logits), as_bits(wanted))
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_file_says_so(damage, message, tmp_path):
     damage(tensors, facts)
     write_tensors(small.path, tensors, facts)
     with pytest.raises(InputError, match=message) as caught:
-        load_model(read_model_file(small.path), None, 3)
+        load_model(read_model_file(small.path), MODEL, 3)
     assert "\n" not in str(caught.value)
     assert str(small.path) in str(caught.value)
 
@@ -167,5 +167,5 @@ def test_a_damaged_file_says_so(damage, message, tmp_path):
 def test_a_cut_file_says_so(tmp_path):
     _, small = saved(tmp_path)
     small.path.write_bytes(small.path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="not a safetensors file"):
+    with pytest.raises(InputError, match=r"student.packed.safetensors: damaged .*; delete it"):
         read_model_file(small.path)

@@ -1,0 +1,56 @@
+"""``metrics.csv``: one row per epoch, each with a hash of itself and all above it."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .._files import damaged
+
+COLUMNS = ("epoch", "loss", "ce", "kl", "accuracy", "heldout_accuracy", "lr")
+HASH = "row_hash"  # absent in files of older versions
+
+
+def _row_hash(above: str, cells: Sequence[str]) -> str:
+    return hashlib.sha256(",".join([above, *cells]).encode()).hexdigest()[:16]
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of the file; None is an empty cell."""
+    text, above = io.StringIO(), ""
+    writer = csv.writer(text)
+    writer.writerow([*COLUMNS, HASH])
+    for row in rows:
+        cells = ["" if row[name] is None else str(row[name]) for name in COLUMNS]
+        above = _row_hash(above, cells)
+        writer.writerow([*cells, above])
+    return text.getvalue()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a file; none where there is no file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return []
+    text = path.read_bytes().decode(errors="replace")
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except (ValueError, csv.Error) as error:
+        raise damaged(path, "it is no table") from error
+    if not rows or not text.endswith("\n"):
+        raise damaged(path, "its end is missing")
+    hashed = header == [*COLUMNS, HASH]
+    if not hashed and header != list(COLUMNS):
+        raise damaged(path, "its header is not one of daqakd's")
+    above = ""
+    for number, row in enumerate(rows, 2):
+        cells, told = row[: len(COLUMNS)], row[len(COLUMNS) :]
+        above = _row_hash(above, cells)
+        if len(cells) < len(COLUMNS) or told != ([above] if hashed else []):
+            raise damaged(path, f"line {number} is not what was written")
+    return [dict(zip(COLUMNS, row, strict=False)) for row in rows]

@@ -1,0 +1,177 @@
+"""A checkpoint belongs to its data, teacher and options; what continues ends in the same bits."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import daqakd
+from daqakd import InputError, TrainConfig
+from daqakd._files import read_tensors, write_tensors
+from daqakd.data import Images
+from daqakd.train.identity import check_finished
+from daqakd.train.loop import Loop
+
+from ..helpers.small import SmallNet, small_dataset
+
+CONFIG = TrainConfig(epochs=2, batch_size=16, lr=0.01, workers=0)
+CHECKPOINT = "checkpoint/student.safetensors"
+
+
+class Stop(Exception):
+    """Raised in the middle of a run, as a kill would end it."""
+
+
+def teacher(seed: int = 0) -> SmallNet:
+    torch.manual_seed(seed)
+    return SmallNet()
+
+
+def distilled(run_dir, dataset=None, config=CONFIG, model=None, strategy="trivialaugment"):
+    student = daqakd.quantize(teacher(), weight_bits=3, act_bits=3)
+    data = small_dataset() if dataset is None else dataset
+    options = {"strategy": strategy, "config": config, "run_dir": run_dir}
+    return daqakd.distill(student, model or teacher(), data, **options)
+
+
+def taught(run_dir, dataset=None, config=CONFIG):
+    return daqakd.teach(teacher(), dataset or small_dataset(), config=config, run_dir=run_dir)
+
+
+def cut_short(monkeypatch, run, config) -> None:
+    """Run until the second epoch's steps are done, with a checkpoint after each of them."""
+    finish, calls = Loop._finish_epoch, []
+
+    def stop_once(self):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Stop
+        finish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_finish_epoch", stop_once)
+        with pytest.raises(Stop):
+            run(replace(config, checkpoint_seconds=0.0))
+
+
+def with_pixel(dataset):
+    pixels = dataset.train.pixels.clone()
+    pixels[3, 0, 0, 0] ^= 1
+    return replace(dataset, train=Images(pixels, dataset.train.labels))
+
+
+def with_labels(dataset):
+    labels = dataset.train.labels.clone()
+    labels[[0, 1]] = labels[[1, 0]]
+    return replace(dataset, train=Images(dataset.train.pixels, labels))
+
+
+def with_names(dataset):
+    return replace(dataset, classes=("class0", "class1", "zebra"))
+
+
+def with_split(dataset):
+    heldout = dataset.heldout.clone()
+    heldout[0], fit = dataset.fit[0], dataset.fit.clone()
+    fit[0] = dataset.heldout[0]
+    return replace(dataset, fit=fit, heldout=heldout)
+
+
+DATA = {
+    "pixel": (with_pixel, "pixels, labels or the held-out split differ"),
+    "labels": (with_labels, "pixels, labels or the held-out split differ"),
+    "split": (with_split, "pixels, labels or the held-out split differ"),
+    "names": (with_names, r"classes \(class0, class1, class2 there, class0, class1, zebra here\)"),
+    "fewer": (lambda _: small_dataset(179), r"training images \(144 there, 143 here\)"),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A student's and a teacher's run after their first epoch."""
+    folder = tmp_path_factory.mktemp("run")
+    distilled(folder, config=replace(CONFIG, epochs=1))
+    taught(folder, config=replace(CONFIG, epochs=1))
+    return folder
+
+
+@pytest.mark.parametrize("resume", [distilled, taught])
+@pytest.mark.parametrize(("change", "message"), DATA.values(), ids=DATA)
+def test_other_data_does_not_continue(run, resume, change, message):
+    before = (run / CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match=f"run on another data set: {message}.*Use another run"):
+        resume(run, change(small_dataset()))
+    assert (run / CHECKPOINT).read_bytes() == before
+
+
+def test_another_teacher_does_not_continue(run):
+    with pytest.raises(InputError, match="with another teacher: its weights differ"):
+        distilled(run, model=teacher(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.02}, r"lr \(0.01 there, 0.02 here\)"),
+        ({"seed": 1}, r"seed \(0 there, 1 here\)"),
+        ({"optimizer": "sgd", "kd_weight": 1.0}, r"optimizer \(adam there, sgd .*, kd_weight"),
+    ],
+)
+def test_other_options_do_not_continue(run, change, message):
+    with pytest.raises(InputError, match=f"with other options: {message}"):
+        distilled(run, config=replace(CONFIG, **change))
+
+
+def test_another_strategy_does_not_continue(run):
+    with pytest.raises(InputError, match=r"strategy \(trivialaugment there, cutmix here\)"):
+        distilled(run, strategy="cutmix")
+
+
+def test_a_checkpoint_of_another_model_says_so(run):
+    wrapped = torch.nn.Sequential(SmallNet())
+    with pytest.raises(InputError, match="do not fit this model"):
+        daqakd.teach(wrapped, small_dataset(), config=CONFIG, run_dir=run)
+
+
+def test_an_older_checkpoint_continues(tmp_path, monkeypatch):
+    whole = distilled(tmp_path / "whole")
+    cut_short(monkeypatch, lambda config: distilled(tmp_path / "old", config=config), CONFIG)
+    path = tmp_path / "old" / CHECKPOINT
+    tensors, facts = read_tensors(path)
+    place = json.loads(facts["place"])
+    kept = {k: place[k] for k in ("epoch", "step", "history", "images")}
+    write_tensors(path, tensors, {"place": json.dumps(kept)})
+    again = distilled(tmp_path / "old")
+    assert again.history == whole.history
+    with pytest.raises(InputError, match="another data set"):  # it tells now what it belongs to
+        distilled(tmp_path / "old", with_pixel(small_dataset()))
+
+
+@pytest.mark.parametrize("resume", [distilled, taught])
+@pytest.mark.parametrize("warmup", [0, 12])
+def test_a_kill_between_the_last_step_and_the_end_of_an_epoch(
+    tmp_path, monkeypatch, resume, warmup
+):
+    config = replace(CONFIG, warmup_steps=warmup)
+    whole = resume(tmp_path / "whole", config=config)
+    cut_short(monkeypatch, lambda config: resume(tmp_path / "cut", config=config), config)
+    again = resume(tmp_path / "cut", config=config)
+    assert again.history == whole.history
+    (name,) = [p.name for p in (tmp_path / "cut").glob("*.csv")]
+    files = [tmp_path / folder / name for folder in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_finished_model_of_other_data_is_not_taken(run):
+    check_finished(run / "student.safetensors", "student", small_dataset(), teacher())
+    check_finished(run / "teacher.safetensors", "teacher", small_dataset())
+    with pytest.raises(InputError, match=r"student\.safetensors: .*another data set"):
+        check_finished(
+            run / "student.safetensors", "student", with_pixel(small_dataset()), teacher()
+        )
+    with pytest.raises(InputError, match=r"student\.safetensors: .*another teacher"):
+        check_finished(run / "student.safetensors", "student", small_dataset(), teacher(seed=1))
+    with pytest.raises(InputError, match=r"teacher\.safetensors: .*another data set"):
+        check_finished(run / "teacher.safetensors", "teacher", with_names(small_dataset()))
+    check_finished(run / "elsewhere/student.safetensors", "student", small_dataset(), teacher())
