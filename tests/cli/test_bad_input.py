@@ -24,8 +24,8 @@ from ..helpers.small import SmallNet, small_dataset, write_images
 ROOT = Path(__file__).parents[2]
 
 BUILDERS = "tests.helpers.builders"
-RUN = ("--teacher-epochs", "6", "--epochs", "1", "--strategies", "minimal", "--seed", "1")
-RUN += ("--batch-size", "16")
+RUN: tuple[str, ...] = ("--teacher-epochs", "6", "--epochs", "1", "--strategies", "minimal")
+RUN += ("--seed", "1", "--batch-size", "16")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from daqakd.cli.main import main
 
 from ..helpers.small import write_images
 
-SHORT = ("--batch-size", "32", "--teacher-epochs", "4", "--epochs", "1")
+SHORT: tuple[str, ...] = ("--batch-size", "32", "--teacher-epochs", "4", "--epochs", "1")
 SHORT += ("--strategies", "minimal", "cutmix", "--until-sure", "--images", "480")
 
 

@@ -40,8 +40,8 @@ def holder():
 
     def hold(how: str, folder: Path) -> subprocess.Popen:
         line = [sys.executable, "-c", HOLD, how, str(folder)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        held.append(subprocess.Popen(line, cwd=ROOT, text=True, **pipes))
+        pipe = subprocess.PIPE
+        held.append(subprocess.Popen(line, cwd=ROOT, text=True, stdin=pipe, stdout=pipe))
         assert held[-1].stdout.readline() == "held\n"
         return held[-1]
 

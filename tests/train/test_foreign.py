@@ -1,6 +1,7 @@
 """Teachers as others save them: nested, wrapped, averaged; or one sentence says what is wanted."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ def averaged(model, **options) -> dict:
 
 
 def compiled(model) -> dict:
-    return torch.compile(model).state_dict()
+    module: Any = torch.compile(model)
+    return module.state_dict()
 
 
 def compiled_inside(model) -> dict:
