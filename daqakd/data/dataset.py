@@ -28,6 +28,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Return a line: number and shape, no pixels."""
+        _, height, width = self.shape()
+        return f"Images({len(self):,} of {height} x {width})"
+
     def digest(self) -> str:
         """Return the SHA-256 of the pixels' bytes in index order, without a copy."""
         return self.sha256 or hashlib.sha256(self.pixels.contiguous().numpy().data).hexdigest()
@@ -75,6 +80,14 @@ class Dataset:
     def size(self) -> int:
         """Side of the images in pixels."""
         return self.train.pixels.shape[-1]
+
+    def __repr__(self) -> str:
+        """Return a line: images, classes and size, no pixels."""
+        return (
+            f"Dataset({self.name!r}, {len(self.train):,} training and {len(self.test):,} test"
+            f" images of {self.size} x {self.size}, {self.num_classes} classes,"
+            f" {len(self.heldout):,} held out, flip={self.flip}, {self.inputs})"
+        )
 
     def with_inputs(self, **changes: Any) -> "Dataset":
         """Return the data set with other fields of :class:`daqakd.InputSpec`.

@@ -16,7 +16,7 @@ import numpy as np
 from .. import _console
 from .._errors import InputError
 from .._files import write_bytes, write_json
-from .find import find
+from .find import check_size, find
 from .prepared import (
     FORMAT,
     METADATA_FILE,
@@ -142,7 +142,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _identity(dataset: DatasetSource) -> str:
-    parts = (dataset.classes, dataset.train.identity(), dataset.test.identity())
+    try:
+        parts = (dataset.classes, dataset.train.identity(), dataset.test.identity())
+    except OSError as error:
+        raise InputError(f"{dataset.name}: cannot be read ({error})") from error
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -160,8 +163,7 @@ def _is_finished(out: Path, identity: str) -> bool:
 def _check(out: Path, size: int | None, workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise InputError(f"workers: expected at least 1 thread, got {workers}")
-    if size is not None and size < 1:
-        raise InputError(f"size: expected at least 1 pixel, got {size}")
+    check_size(size)
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file; name a new directory")
 
