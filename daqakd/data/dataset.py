@@ -18,12 +18,10 @@ class Images:
     """Pixels ``uint8 [N, 3, H, W]`` and labels ``int64 [N]``; a :class:`Source` of itself.
 
     Pixels of a prepared data set are its file, mapped read-only: only what is read costs memory.
-    ``sha256`` is the hash of their bytes where it is known.
     """
 
     pixels: Tensor
     labels: Tensor
-    sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +33,7 @@ class Images:
 
     def digest(self) -> str:
         """Return the SHA-256 of the pixels' bytes in index order, without a copy."""
-        return self.sha256 or hashlib.sha256(self.pixels.contiguous().numpy().data).hexdigest()
+        return hashlib.sha256(self.pixels.contiguous().numpy().data).hexdigest()
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of an image."""
