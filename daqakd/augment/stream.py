@@ -101,7 +101,7 @@ class Stream:
         labels: ``int64 [N]``.
         strategy: what to apply.
         inputs: crop, jitter, semantics of the operations, mean and standard deviation.
-        seed: of all draws.
+        seed: of all draws; 64 bits.
         pool: the indices an epoch consists of, and CutMix partners come from; None for all.
         flip: whether to mirror half of the images.
         box: ``"image"`` draws a CutMix box per image; ``"batch"`` one per batch, as the papers do.
@@ -126,6 +126,7 @@ class Stream:
         device: torch.device | str = "cpu",
         resident: bool | None = None,
     ) -> None:
+        draws.check_seed(seed)
         self.labels, self.strategy, self.device = labels, strategy, device
         fits = fits_on(pixels, torch.device(device)) if resident is None else resident
         self.resident = fits and strategy.transform is None

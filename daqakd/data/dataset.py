@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._errors import InputError
 from ..augment import InputSpec
+from ..augment.draws import check_seed, generator_seed
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ def split(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
     Every class keeps at least one image to fit, and a class of two or more holds one out when
     ``holdout > 0``.
     """
-    if not 0 <= holdout < 1:
-        raise InputError(f"holdout: expected a share 0 <= h < 1, got {holdout}")
-    generator = torch.Generator().manual_seed(seed)
+    if not isinstance(holdout, int | float) or not 0 <= holdout < 1:
+        raise InputError(f"holdout: expected a share 0 <= h < 1, got {holdout!r}")
+    generator = torch.Generator().manual_seed(generator_seed(check_seed(seed)))
     ranks = class_ranks(labels, torch.randperm(len(labels), generator=generator))
     counts = torch.bincount(labels)
     held = (counts * holdout).round().long()

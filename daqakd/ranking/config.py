@@ -8,6 +8,7 @@ import torch
 from .._config import check_least, check_types
 from .._errors import InputError
 from ..augment import PAPER, InputSpec, get_strategy
+from ..augment.draws import check_seed
 from ..data import Dataset
 from .result import Criterion
 
@@ -22,7 +23,7 @@ class ScoreConfig:
     images: int | None = None
     """Rank on a stratified subset of this many images; default: all."""
     seed: int = 0
-    """Of draws, subset and folds."""
+    """Of draws, subset and folds; 64 bits."""
     cmi_weight: float = 1.0
     """Weight of CMI in the score."""
     pac_weight: float = 1.0
@@ -51,6 +52,7 @@ class ScoreConfig:
     def check(self) -> None:
         """Raise InputError for values that cannot be meant, wrong types included."""
         check_types(self)
+        check_seed(self.seed)
         check_least(self, 1, "images")
         check_least(self, 0, "workers")
 
