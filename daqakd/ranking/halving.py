@@ -46,7 +46,7 @@ class KeepHalf:
         """Return the names of the worse half."""
         if number == self.rungs - 1:
             return []
-        by_score = sorted(results, key=lambda r: self.criterion.score(r.measures))
+        by_score = sorted(results, key=lambda r: self.criterion.score(r.estimates))
         return [r.name for r in by_score[(len(results) + 1) // 2 :]]
 
 
@@ -88,7 +88,7 @@ def _search(outcome: Outcome, ranking: Ranking, job: Job) -> Search:
             "operations": describe(name, height, width),
             "rung": reached.get(name, len(rung_images)),
             "images": result.num_images,
-            "score": ranking.criterion.score(result.measures),
+            "score": ranking.criterion.score(result.estimates),
         }
         for name, result in outcome.results.items()
     ]
@@ -139,7 +139,7 @@ def search(
     checkpoint = Checkpoint(folder, fingerprint(job, names, criterion))
     outcome = Rounds(job, checkpoint, clock, KeepHalf(criterion, len(ends)), quiet).run(names)
     finalists = [outcome.results[name] for name in outcome.live]
-    finalists.sort(key=lambda r: criterion.score(r.measures))
+    finalists.sort(key=lambda r: criterion.score(r.estimates))
     stop = Stop(f"{config.compositions} compositions over {len(ends)} rungs of halving")
     ranking = make_ranking(job, finalists, criterion, accuracy, clock, stop)
     return _search(outcome, ranking, job)

@@ -61,11 +61,11 @@ def ordered(outcome: Outcome, criterion: Criterion) -> list[StrategyResult]:
     """Return the results, best first: it is one that saw all the images, within ``pac_limit``."""
 
     def key(result: StrategyResult) -> tuple[bool, float]:
-        return not criterion.allows(result.measures), criterion.value(result.measures)
+        return not criterion.allows(result.estimates), criterion.value(result.estimates)
 
     best = min((outcome.results[name] for name in outcome.live), key=key)
-    if not criterion.allows(best.measures):
-        least = min(r.measures.pac for r in outcome.results.values())
+    if not criterion.allows(best.estimates):
+        least = min(r.estimates.pac for r in outcome.results.values())
         raise InputError(
             f"pac_limit: no strategy is within {criterion.pac_limit}; the least PAC is {least}"
         )
@@ -105,7 +105,8 @@ def rank(
             :class:`daqakd.InputSpec` that replace the data set's.
 
     Returns:
-        The ranking, with 95 % jackknife intervals over 10 stratified folds.
+        The ranking: CMI, PAC and score without their bias, with 95 % intervals, by the jackknife
+        over 10 stratified folds. The paper's own formulas stand beside them in ``ranking.json``.
 
     Raises:
         InputError: an option that cannot be meant, unknown strategy, empty class, too few images
