@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from .._config import check_least, check_types
-from .._errors import InputError
+from .._errors import InputError, unknown
 from ..augment import PAPER, InputSpec, get_strategy
 from ..augment.draws import check_seed
 from ..data import Dataset
@@ -139,6 +139,12 @@ def resolve(
     """
     changes = {k: v for k, v in options.items() if k in INPUT_FIELDS}
     rest = {k: v for k, v in options.items() if k not in INPUT_FIELDS}
+    if config is not None and not isinstance(config, kind):
+        raise InputError(f"config: expected a {kind.__name__}, got {type(config).__name__}")
+    known = [field.name for field in fields(kind)]
+    for name in rest:
+        if name not in known:
+            raise unknown("option", name, [*known, *INPUT_FIELDS])
     resolved = replace(config or kind(), **rest)
     resolved.check()
     return resolved, dataset.with_inputs(**changes) if changes else dataset

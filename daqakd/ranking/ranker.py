@@ -12,6 +12,7 @@ from .._errors import InputError
 from ..augment import get_strategy
 from ..data import Dataset
 from .anytime import DropSeparated, check_images, first_look, planned_stop, reason, round_images
+from .arguments import check_ranking
 from .checkpoint import Checkpoint
 from .config import RankConfig, resolve
 from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
@@ -114,11 +115,11 @@ def rank(
             no strategy within ``pac_limit``.
     """
     clock = Clock()
+    folder = check_ranking(teacher, dataset, run_dir)
     config, dataset = resolve(RankConfig, config, dataset, options)
     clock.budget = config.budget
     job = _job(teacher, dataset, config)
     accuracy = teacher_accuracy(job)
-    folder = None if run_dir is None else Path(run_dir)
     if config.may_end_early:
         key = fingerprint(job, (config.names, config.criterion) if config.until_sure else None)
         rounds = Rounds(job, Checkpoint(folder, key), clock, quiet=quiet)
