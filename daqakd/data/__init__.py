@@ -22,6 +22,9 @@ def load(
 ) -> Dataset:
     """Load a data set by name, from a folder of images, or from what :func:`prepare` wrote.
 
+    Images are PNG, JPEG, WebP, BMP, TIFF, GIF (its first frame) or PPM; 16-bit grey is scaled to 8.
+    Names that begin with a dot are left out.
+
     Args:
         name_or_path: ``"cifar10" "cifar100" "digits" "tiny-imagenet"``, a folder
             ``train/<class>/*`` with ``test/`` or ``val/``, or a prepared directory, whose pixels
@@ -31,10 +34,11 @@ def load(
         std: per-channel standard deviation; default as for ``mean``.
         size: resize images to this side; folders of mixed sizes need it.
         holdout: share of the training images of each class that never trains a model.
-        seed: fixes which images are held out.
+        seed: fixes which images are held out; 64 bits.
 
     Raises:
-        InputError: no such name or folder, an unreadable image, an empty class, mixed sizes.
+        InputError: no such name or folder, an unreadable image or one of floats, an empty class,
+            mixed sizes, a damaged prepared file.
     """
     found = find(name_or_path, size)
     return make(

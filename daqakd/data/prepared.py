@@ -50,9 +50,12 @@ class MappedImages(Images):
 
     @cached_property
     def _digest(self) -> str:
-        with open(self.path, "rb") as file:
-            file.seek(self.start)
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.start)
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise damaged(self.path, error) from error
         if found != self.sha256:
             raise damaged(self.path, "its pixels do not have their hash")
         return found

@@ -15,7 +15,11 @@ SOFT_KEYS = ("log_probs", "targets", "fold")
 
 
 def _kind(value: Any) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else " ".join(repr(value).split())[:60]
+    return (
+        f"{value.dtype} {list(value.shape)}"
+        if isinstance(value, Tensor)
+        else " ".join(repr(value).split())[:60]
+    )
 
 
 def check_count(name: str, value: Any) -> None:
