@@ -22,7 +22,7 @@ def find(name_or_path: str | Path, size: int | None) -> DatasetSource:
     check_size(size)
     try:
         return _find(str(name_or_path), Path(name_or_path), size)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"{name_or_path}: cannot be read ({error})") from error
 
 

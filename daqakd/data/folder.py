@@ -142,7 +142,8 @@ def _annotated_files(folder: Path, classes: list[str]) -> tuple[list[Path], list
     """List a flat folder whose annotation file names each image's class."""
     label_of = {name: label for label, name in enumerate(classes)}
     paths, labels = [], []
-    for number, line in enumerate((folder / ANNOTATIONS).read_text().splitlines(), 1):
+    text = os.fsdecode((folder / ANNOTATIONS).read_bytes())  # as the files' names are read
+    for number, line in enumerate(text.splitlines(), 1):
         file, tab, rest = line.partition("\t")
         where, name = f"{folder / ANNOTATIONS}, line {number}", rest.partition("\t")[0]
         if not tab or _leaves(file):

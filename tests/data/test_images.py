@@ -196,11 +196,13 @@ def test_annotations_stay_in_their_folder(tmp_path, line):
         data.load(tree)
 
 
-def test_annotations_of_other_bytes_are_named(tmp_path):
+def test_annotations_name_files_by_their_bytes(tmp_path):
     tree = write_tiny_imagenet(tmp_path / "tree")
-    (tree / "val/val_annotations.txt").write_bytes(b"\xff\xfe\tn01\n")
-    with pytest.raises(InputError, match="cannot be read"):
+    (tree / "val/val_annotations.txt").write_bytes(b"\xff\xe4.png\tn02\nval_0.png\tn01\n")
+    with pytest.raises(InputError, match="not a readable image"):
         data.load(tree)
+    (tree / "val/images/val_1.png").rename(tree / "val/images" / os.fsdecode(b"\xff\xe4.png"))
+    assert data.load(tree).test.labels.tolist() == [1, 0]
 
 
 def test_oblong_images_are_called_oblong(tmp_path):
