@@ -34,7 +34,7 @@ def _operation(text: str, composition: str) -> Operation:
                 f"composition {composition!r}: {name} has no magnitude; write {name!r}"
             )
         return NAMES[name], 0
-    if not magnitude.isdecimal() or int(magnitude) > MAX_MAGNITUDE:
+    if not (magnitude.isascii() and magnitude.isdecimal()) or int(magnitude) > MAX_MAGNITUDE:
         raise InputError(
             f"composition {composition!r}: {name} needs a magnitude of 0 to {MAX_MAGNITUDE}, such"
             f" as '{name}@{MAX_MAGNITUDE // 2}', got {text!r}"

@@ -7,6 +7,8 @@ matter. Written in int64 operations: the same bits on every device.
 import torch
 from torch import Tensor
 
+from .._errors import InputError
+
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
@@ -20,6 +22,7 @@ CROP = 3  # crop, flip, whether to erase
 DEPTHS, WEIGHTS = 4, 5  # of AugMix's chains
 FACTORS, SEQUENCE = 6, 7  # of the colour jitter
 COMPOSITION = 8  # compositions to search among
+GENERATOR = 9  # the seed of a generator that keeps 32 bits
 ERASE = 16  # on: one slot per attempt
 OPERATION = 32  # on: one slot per operation of an image
 RESIZE = 64  # on: one slot per attempt
@@ -35,7 +38,7 @@ def philox(seed: int, epoch: int, index: Tensor, slot: int | Tensor) -> Tensor:
     """Return four 32-bit words per index: int64 ``[..., 4]`` in [0, 2^32).
 
     Args:
-        seed: 32 bits are used.
+        seed: 64 bits are used, as :func:`check_seed` takes them.
         epoch: 32 bits are used.
         index: int64, any shape, non-negative.
         slot: what the draw is for; a tensor of slots is broadcast against ``index``.
@@ -44,13 +47,32 @@ def philox(seed: int, epoch: int, index: Tensor, slot: int | Tensor) -> Tensor:
     index, slots = torch.broadcast_tensors(index, slots)
     key = (seed & MASK, epoch & MASK)
     x0, x1 = index & MASK, index >> 32
-    x2, x3 = slots & MASK, torch.zeros_like(index)
+    x2, x3 = slots & MASK, torch.full_like(index, (seed >> 32) & MASK)
     for _ in range(ROUNDS):
         high_0, low_0 = _multiply(x0, MULTIPLIERS[0])
         high_2, low_2 = _multiply(x2, MULTIPLIERS[1])
         x0, x1, x2, x3 = high_2 ^ x1 ^ key[0], low_2, high_0 ^ x3 ^ key[1], low_0
         key = ((key[0] + WEYL[0]) & MASK, (key[1] + WEYL[1]) & MASK)
     return torch.stack([x0, x1, x2, x3], -1)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed of 64 bits; as torch has it, -1 is 2^64 - 1.
+
+    Raises:
+        InputError: another type, or more bits.
+    """
+    fits = isinstance(seed, int) and not isinstance(seed, bool) and -(2**63) <= seed < 2**64
+    if not fits:
+        raise InputError(f"seed: expected an integer from -2^63 to 2^64 - 1, got {seed!r}")
+    return seed
+
+
+def generator_seed(seed: int) -> int:
+    """Return the seed for a generator that keeps 32 bits, as torch's on the CPU: mixed of 64."""
+    if 0 <= seed <= MASK:
+        return seed
+    return int(philox(seed, 0, torch.tensor(0), GENERATOR)[0])
 
 
 def uniform(words: Tensor) -> Tensor:

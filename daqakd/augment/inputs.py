@@ -55,7 +55,7 @@ class InputSpec:
             kind = type(self.pipeline).__name__
             raise InputError(f"pipeline: expected a daqakd.ResizedCrop or None, got {kind}")
         if self.semantics not in SEMANTICS:
-            raise unknown("semantics", self.semantics, list(SEMANTICS))
+            raise unknown("semantics", str(self.semantics), list(SEMANTICS))
 
     def with_changes(self, **changes: Any) -> Self:
         """Return the spec with other values; ``mean`` and ``std`` of None stay as they are."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from .settings import ImageContext, Setting, make_setting
@@ -13,6 +14,19 @@ SIGNED = frozenset(
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")  # of PIL.ImageEnhance
 IMAGE_OPS = ("Posterize", "Solarize", "AutoContrast", "Equalize")  # of PIL.ImageOps
+
+
+def equal_steps(first: float, last: float, count: int) -> list[float]:
+    """Return ``count`` equally spaced float32 numbers.
+
+    They are ``torch.linspace``'s where it fuses additions into products, as with AVX2; without, the
+    machine's own differ by an ulp. Here they are the same everywhere: float64 holds the products.
+    """
+    start, end = np.float32(first), np.float32(last)
+    step = float((end - start) / np.float32(count - 1))
+    rising = [float(start) + step * i for i in range(count // 2)]
+    falling = [float(end) - step * (count - 1 - i) for i in range(count // 2, count)]
+    return [float(np.float32(value)) for value in rising + falling]
 
 
 @dataclass(frozen=True)
@@ -44,14 +58,14 @@ class MagnitudeRanges:
             steps = torch.arange(self.num_bins) / ((self.num_bins - 1) / dropped)
             return (bits - steps.round()).tolist()
         if name == "Solarize":
-            return torch.linspace(255.0, 0.0, self.num_bins).tolist()
+            return equal_steps(255.0, 0.0, self.num_bins)
         largest = dict.fromkeys(ENHANCE, self.enhance) | {"Rotate": self.rotate}
         largest |= {"ShearX": self.shear, "ShearY": self.shear}
         largest["TranslateX"] = self._translation(context.width)
         largest["TranslateY"] = self._translation(context.height)
         if name not in largest:
             return [0.0]
-        return torch.linspace(0.0, largest[name], self.num_bins).tolist()
+        return equal_steps(0.0, largest[name], self.num_bins)
 
     def _translation(self, side: int) -> float:
         return self.translate_pixels + self.translate_fraction * side

@@ -67,6 +67,8 @@ def register_strategy(name: str, transform: Transform) -> None:
     Raises:
         InputError: the name is taken or contains ``+`` or ``@``, or the transform is no callable.
     """
+    if not isinstance(name, str):
+        raise InputError(f"name: expected a string, got {name!r}")
     if name in _STRATEGIES or "+" in name or "@" in name or not name:
         raise InputError(
             f"name: {name!r} is taken or not allowed ('+' is for '+cutmix', '@' for magnitudes)"
@@ -82,6 +84,8 @@ def get_strategy(name: str) -> Strategy:
     Raises:
         InputError: there is no such strategy, operation or magnitude.
     """
+    if not isinstance(name, str):
+        raise InputError(f"strategy: expected a name, got {name!r}")
     base = name.removesuffix(CUTMIX)
     if base not in _STRATEGIES and is_composition(base):
         parse(base)

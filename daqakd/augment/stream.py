@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from .._errors import InputError, unknown
 from ..functional.augment import Plan, augment
 from . import draws
 from .inputs import InputSpec
@@ -23,6 +24,7 @@ from .strategies import Strategy, Transform
 
 CROP_FRACTION = 8  # a random crop has room for an eighth of the side: 4 pixels of 32
 DRAWN_ROWS = 2**13  # drawn at once
+BOXES = ("image", "batch")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,26 @@ def fits_on(pixels: Tensor, device: torch.device) -> bool:
     return pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
 
 
+def _check(pixels: Tensor, labels: Tensor, strategy: Strategy, inputs: InputSpec, box: str) -> None:
+    """Raise InputError for arguments of another type, shape or dtype."""
+    for name, value, kind in (
+        ("pixels", pixels, Tensor),
+        ("labels", labels, Tensor),
+        ("strategy", strategy, Strategy),
+        ("inputs", inputs, InputSpec),
+    ):
+        if not isinstance(value, kind):
+            raise InputError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
+    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
+        seen = f"{pixels.dtype} {list(pixels.shape)}"
+        raise InputError(f"pixels: expected uint8 [N, 3, H, W], got {seen}")
+    if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
+        seen = f"{labels.dtype} {list(labels.shape)}"
+        raise InputError(f"labels: expected int64 [{len(pixels)}], got {seen}")
+    if box not in BOXES:
+        raise unknown("box", str(box), list(BOXES))
+
+
 class Stream:
     """Batches of one strategy over a fixed pool of images.
 
@@ -101,7 +123,7 @@ class Stream:
         labels: ``int64 [N]``.
         strategy: what to apply.
         inputs: crop, jitter, semantics of the operations, mean and standard deviation.
-        seed: of all draws.
+        seed: of all draws; 64 bits.
         pool: the indices an epoch consists of, and CutMix partners come from; None for all.
         flip: whether to mirror half of the images.
         box: ``"image"`` draws a CutMix box per image; ``"batch"`` one per batch, as the papers do.
@@ -126,6 +148,8 @@ class Stream:
         device: torch.device | str = "cpu",
         resident: bool | None = None,
     ) -> None:
+        _check(pixels, labels, strategy, inputs, box)
+        draws.check_seed(seed)
         self.labels, self.strategy, self.device = labels, strategy, device
         fits = fits_on(pixels, torch.device(device)) if resident is None else resident
         self.resident = fits and strategy.transform is None

@@ -4,15 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-
-from .._errors import InputError
 from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from .dataset import Dataset, Images, class_ranks, make
-from .find import NAMES, find
+from .find import NAMES, check_size, find
+from .items import gather
 from .preparing import prepare
-from .resize import rgb_pixels
 
 
 def load(
@@ -26,6 +22,9 @@ def load(
 ) -> Dataset:
     """Load a data set by name, from a folder of images, or from what :func:`prepare` wrote.
 
+    Images are PNG, JPEG, WebP, BMP, TIFF, GIF (its first frame) or PPM; 16-bit grey is scaled to 8.
+    Names that begin with a dot are left out.
+
     Args:
         name_or_path: ``"cifar10" "cifar100" "digits" "tiny-imagenet"``, a folder
             ``train/<class>/*`` with ``test/`` or ``val/``, or a prepared directory, whose pixels
@@ -35,10 +34,11 @@ def load(
         std: per-channel standard deviation; default as for ``mean``.
         size: resize images to this side; folders of mixed sizes need it.
         holdout: share of the training images of each class that never trains a model.
-        seed: fixes which images are held out.
+        seed: fixes which images are held out; 64 bits.
 
     Raises:
-        InputError: no such name or folder, an unreadable image, an empty class, mixed sizes.
+        InputError: no such name or folder, an unreadable image or one of floats, an empty class,
+            mixed sizes, a damaged prepared file.
     """
     found = find(name_or_path, size)
     return make(
@@ -51,25 +51,6 @@ def load(
         seed=seed,
         flip=found.flip,
     )
-
-
-def _gather(dataset: Any, size: int | None) -> Images:
-    """Read a map-style data set of (PIL image or uint8 [C, H, W], int) into memory."""
-    pixels, labels = [], []
-    for i in range(len(dataset)):
-        image, label = dataset[i]
-        if isinstance(image, torch.Tensor):
-            if image.dtype != torch.uint8 or image.dim() != 3:
-                raise InputError(
-                    f"item {i}: expected a PIL image or uint8 [C, H, W], got {image.dtype}"
-                    f" {tuple(image.shape)}; remove the normalising transform"
-                )
-            image = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
-        pixels.append(torch.from_numpy(rgb_pixels(image, size)))
-        labels.append(int(label))
-    if len({p.shape for p in pixels}) != 1:
-        raise InputError("dataset: images differ in size; pass size= to resize them")
-    return Images(torch.stack(pixels), torch.tensor(labels))
 
 
 def wrap(
@@ -91,12 +72,15 @@ def wrap(
     other arguments; ``classes`` defaults to ``train.classes`` or the labels as text.
 
     Raises:
-        InputError: an item of another type, or mixed sizes without ``size``.
+        InputError: an item of another type, a label without a class, no items, or mixed sizes
+            without ``size``.
     """
-    train_images, test_images = _gather(train, size), _gather(test, size)
+    check_size(size)
     names = classes or getattr(train, "classes", None)
+    train_images = gather(train, "train", size, None if names is None else len(names))
     if names is None:
         names = [str(y) for y in range(int(train_images.labels.max()) + 1)]
+    test_images = gather(test, "test", size, len(names))
     return make(
         name,
         names,

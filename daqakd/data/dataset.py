@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._errors import InputError
 from ..augment import InputSpec
+from ..augment.draws import check_seed, generator_seed
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,22 @@ class Images:
     """Pixels ``uint8 [N, 3, H, W]`` and labels ``int64 [N]``; a :class:`Source` of itself.
 
     Pixels of a prepared data set are its file, mapped read-only: only what is read costs memory.
-    ``sha256`` is the hash of their bytes where it is known.
     """
 
     pixels: Tensor
     labels: Tensor
-    sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Return a line: number and shape, no pixels."""
+        _, height, width = self.shape()
+        return f"Images({len(self):,} of {height} x {width})"
+
     def digest(self) -> str:
         """Return the SHA-256 of the pixels' bytes in index order, without a copy."""
-        return self.sha256 or hashlib.sha256(self.pixels.contiguous().numpy().data).hexdigest()
+        return hashlib.sha256(self.pixels.contiguous().numpy().data).hexdigest()
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of an image."""
@@ -76,6 +80,14 @@ class Dataset:
         """Side of the images in pixels."""
         return self.train.pixels.shape[-1]
 
+    def __repr__(self) -> str:
+        """Return a line: images, classes and size, no pixels."""
+        return (
+            f"Dataset({self.name!r}, {len(self.train):,} training and {len(self.test):,} test"
+            f" images of {self.size} x {self.size}, {self.num_classes} classes,"
+            f" {len(self.heldout):,} held out, flip={self.flip}, {self.inputs})"
+        )
+
     def with_inputs(self, **changes: Any) -> "Dataset":
         """Return the data set with other fields of :class:`daqakd.InputSpec`.
 
@@ -99,9 +111,9 @@ def split(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
     Every class keeps at least one image to fit, and a class of two or more holds one out when
     ``holdout > 0``.
     """
-    if not 0 <= holdout < 1:
-        raise InputError(f"holdout: expected a share 0 <= h < 1, got {holdout}")
-    generator = torch.Generator().manual_seed(seed)
+    if not isinstance(holdout, int | float) or not 0 <= holdout < 1:
+        raise InputError(f"holdout: expected a share 0 <= h < 1, got {holdout!r}")
+    generator = torch.Generator().manual_seed(generator_seed(check_seed(seed)))
     ranks = class_ranks(labels, torch.randperm(len(labels), generator=generator))
     counts = torch.bincount(labels)
     held = (counts * holdout).round().long()

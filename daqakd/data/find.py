@@ -17,7 +17,22 @@ Splits = tuple[list[str], Source, Source]
 
 def find(name_or_path: str | Path, size: int | None) -> DatasetSource:
     """Return a data set before its images are read; arguments and errors as for ``load``."""
-    name, path = str(name_or_path), Path(name_or_path)
+    if not isinstance(name_or_path, str | Path):
+        raise InputError(f"name_or_path: expected a name or a path, got {name_or_path!r}")
+    check_size(size)
+    try:
+        return _find(str(name_or_path), Path(name_or_path), size)
+    except OSError as error:
+        raise InputError(f"{name_or_path}: cannot be read ({error})") from error
+
+
+def check_size(size: int | None) -> None:
+    """Raise InputError for a side that cannot be meant."""
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise InputError(f"size: expected at least 1 pixel, an integer, got {size!r}")
+
+
+def _find(name: str, path: Path, size: int | None) -> DatasetSource:
     if name not in NAMES and (path / METADATA_FILE).is_file():
         return open_prepared(path, size)
     classes, train, test = _splits(name, path, size)

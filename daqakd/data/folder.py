@@ -1,16 +1,18 @@
 """Folder trees: ``train/<class>/*`` with ``test/<class>/*`` or ``val/<class>/*``.
 
 Tiny ImageNet as distributed is one too: its flat ``val/`` is read through its annotation file.
+Names that begin with a dot, as file managers and notebooks leave them, are no images or classes.
 """
 
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -23,19 +25,39 @@ from .resize import rgb_pixels
 
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # others start other programs
 FILES_PER_TASK = 32  # decoded by a thread at a time: handing over single small ones costs more
+
+
+def _length(path: Path) -> int:
+    """Return the length of a file; a pipe or a device is none, and reading it would hang."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: is not a regular file; remove it, then run again")
+    return status.st_size
+
+
+def _check_pixels(image: Image.Image) -> None:
+    """Refuse what Pillow only warns of: a small file that would fill the memory."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {limit}")
 
 
 def read_image(path: Path, size: int | None) -> np.ndarray:
     """Return RGB pixels ``uint8 [3, H, W]``, resized to ``size`` where given."""
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
+        _length(path)
+        with Image.open(path, formats=FORMATS) as image:
+            _check_pixels(image)
+            image.load()
+            return rgb_pixels(image, size, str(path))
+    except InputError:
+        raise
     except Exception as error:  # Pillow's decoders raise many kinds, SyntaxError among them
         raise InputError(
             f"{path}: not a readable image ({error}); remove it or replace it, then run again"
         ) from error
-    return rgb_pixels(rgb, size)
 
 
 @dataclass(frozen=True)
@@ -63,14 +85,16 @@ class ImageFiles:
 
     def _one(self, path: Path) -> np.ndarray:
         image = read_image(path, self.size)
-        wanted = self.shape()
-        if image.shape != wanted or wanted[1] != wanted[2]:
-            raise InputError(
-                f"{path}: is {image.shape[2]} x {image.shape[1]} pixels, but {self.paths[0]} is"
-                f" {wanted[2]} x {wanted[1]}; images must be square and of one size:"
-                " pass --size to resize them"
-            )
-        return image
+        (_, height, width), (_, *wanted) = image.shape, self.shape()
+        if height == width and [height, width] == wanted:
+            return image
+        but = "not square"
+        if [height, width] != wanted:
+            but = f"but {self.paths[0]} is {wanted[1]} x {wanted[0]}"
+        raise InputError(
+            f"{path}: is {width} x {height} pixels, {but}; images must be square and of one size:"
+            " pass --size to resize them"
+        )
 
     def images(self, start: int = 0, workers: int | None = None) -> Iterator[np.ndarray]:
         """Yield the images from ``start`` on; threads decode a little ahead of the reader.
@@ -105,21 +129,39 @@ class ImageFiles:
         digest = hashlib.sha256(repr(self.size).encode())
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             name = path.relative_to(self.root).as_posix()
-            digest.update(repr((name, path.stat().st_size, label)).encode())
+            digest.update(repr((name, _length(path), label)).encode())
         return digest.hexdigest()
+
+
+def _leaves(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def _annotated_files(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
     """List a flat folder whose annotation file names each image's class."""
     label_of = {name: label for label, name in enumerate(classes)}
     paths, labels = [], []
-    for line in (folder / ANNOTATIONS).read_text().splitlines():
-        file, name = line.split("\t")[:2]
+    text = os.fsdecode((folder / ANNOTATIONS).read_bytes())  # as the files' names are read
+    for number, line in enumerate(text.splitlines(), 1):
+        file, tab, rest = line.partition("\t")
+        where, name = f"{folder / ANNOTATIONS}, line {number}", rest.partition("\t")[0]
+        if not tab or _leaves(file):
+            raise InputError(
+                f"{where}: expected the name of a file below images/, a tab and its class, got"
+                f" {line[:80]!r}; correct the line or remove it"
+            )
         if name not in label_of:
-            raise InputError(f"{folder / ANNOTATIONS}: class {name!r} has no folder in train/")
+            raise InputError(f"{where}: class {name!r} has no folder in train/")
         paths.append(folder / "images" / file)
         labels.append(label_of[name])
     return paths, labels
+
+
+def _is_image(path: Path, folder: Path) -> bool:
+    """Whether a file's name says that it is an image of this folder."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
 
 
 def _class_files(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
@@ -127,7 +169,7 @@ def _class_files(folder: Path, classes: list[str]) -> tuple[list[Path], list[int
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        files = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in (folder / name).rglob("*") if _is_image(p, folder))
         if not files:
             raise InputError(f"{folder / name}: class folder without images; add some or remove it")
         paths += files
@@ -146,19 +188,22 @@ def _split(folder: Path, classes: list[str], size: int | None) -> ImageFiles:
 
 
 def _class_names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir())
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _split_folders(root: Path) -> tuple[Path, Path]:
-    """Return the folders of training and test images; an annotated one is preferred for test."""
-    train = root / "train"
+def _test_folder(root: Path, classes: list[str]) -> Path:
+    """Return the folder of test images: annotated, else with classes, else any."""
     tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
-    if not train.is_dir() or not tests:
+    labelled = [t for t in tests if not set(classes).isdisjoint(_class_names(t))]
+    return next(filter(_is_annotated, tests), [*labelled, *tests][0])
+
+
+def _check_folders(root: Path) -> None:
+    if not all(any((root / n).is_dir() for n in names) for names in (("train",), ("test", "val"))):
         seen = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise InputError(
             f"{root}: expected train/<class>/* and test/<class>/* or val/<class>/*, found {seen}"
         )
-    return train, next(filter(_is_annotated, tests), tests[0])
 
 
 def find_tree(root: Path, size: int | None) -> tuple[list[str], ImageFiles, ImageFiles]:
@@ -167,10 +212,12 @@ def find_tree(root: Path, size: int | None) -> tuple[list[str], ImageFiles, Imag
     Raises:
         InputError: a split or a class is missing or empty.
     """
-    train, test = _split_folders(root)
+    _check_folders(root)
+    train = root / "train"
     classes = _class_names(train)
     if len(classes) < 2:
         raise InputError(f"{train}: expected at least two class folders, found {len(classes)}")
+    test = _test_folder(root, classes)
     differing = sorted(set(classes) ^ set(_class_names(test)))
     if differing and not _is_annotated(test):
         raise InputError(

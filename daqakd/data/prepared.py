@@ -2,10 +2,19 @@
 
 ``prepared.json`` says what it holds and is written last; ``<split>.npy`` are the pixels
 ``uint8 [N, 3, S, S]`` and ``<split>-labels.npy`` the labels ``int64 [N]``, for train and test.
+
+Damage of ``prepared.json``, labels, headers and lengths is noticed when it is opened. The pixels'
+own hash takes a read of them all: rankings, trainings and a second ``prepare`` check it.
 """
 
+import hashlib
+import io
 import json
+import math
+import os
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +23,42 @@ import torch
 from torch import Tensor
 
 from .._errors import InputError
+from .._files import write_text
 from .dataset import Images
 from .source import DatasetSource
 
-FORMAT = "daqakd-images-1"
+FORMAT = "daqakd-images-2"
 METADATA_FILE, PROGRESS_FILE = "prepared.json", "progress.json"
 SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, repr=False)
+class MappedImages(Images):
+    """Images whose pixels are mapped from ``path``, where they begin at byte ``start``."""
+
+    sha256: str
+    path: Path
+    start: int
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the pixels; it takes a read of the file, once.
+
+        Raises:
+            InputError: the pixels are not those that were written.
+        """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.start)
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise damaged(self.path, error) from error
+        if found != self.sha256:
+            raise damaged(self.path, "its pixels do not have their hash")
+        return found
 
 
 def pixels_path(root: Path, split: str) -> Path:
@@ -32,6 +71,35 @@ def labels_path(root: Path, split: str) -> Path:
     return root / f"{split}-labels.npy"
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Replace a JSON file; it holds the hash of its content."""
+    write_text(path, json.dumps({**content, "seal": _seal(content)}, indent=2) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_sealed` wrote.
+
+    Raises:
+        ValueError: it is damaged.
+        OSError: it cannot be read.
+    """
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict) or content.pop("seal", None) != _seal(content):
+        raise ValueError("its content does not have its hash")
+    return content
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def damaged(path: Path, what: object) -> InputError:
+    """Build the error for a file that is not as it was written."""
+    return InputError(
+        f"{path}: damaged ({what}); delete {path.parent} and prepare the data set again"
+    )
+
+
 def read_metadata(root: Path) -> dict[str, Any]:
     """Read ``prepared.json``.
 
@@ -40,54 +108,55 @@ def read_metadata(root: Path) -> dict[str, Any]:
     """
     path = root / METADATA_FILE
     try:
-        metadata: dict[str, Any] = json.loads(path.read_text())
-        version = metadata["format"]
+        version = json.loads(path.read_bytes())["format"]
+        if version == FORMAT:
+            return read_sealed(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); prepare the data set again") from error
-    if version != FORMAT:
-        raise InputError(
-            f"{path}: is of format {version}, this version reads {FORMAT}; prepare it again"
-        )
-    return metadata
+        raise damaged(path, error) from error
+    raise InputError(
+        f"{path}: is of format {version}, this version reads {FORMAT}; delete {root} and prepare"
+        " the data set again"
+    )
 
 
-def _map(path: Path, shape: list[int]) -> Tensor:
-    """Map an array's file into memory, read-only.
+def _map(path: Path, shape: list[int]) -> tuple[Tensor, int]:
+    """Map an array's file into memory, read-only; return it and where in the file it begins.
 
     A private writable mapping would be refused for files larger than memory.
     """
     try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); prepare the data set again") from error
-    if array.dtype != np.uint8 or list(array.shape) != shape:
-        raise InputError(
-            f"{path}: expected uint8 {shape}, got {array.dtype} {list(array.shape)}; prepare the"
-            " data set again"
-        )
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            start, length = file.tell(), os.fstat(file.fileno()).st_size
+        if (list(found), fortran, dtype) != (shape, False, np.dtype(np.uint8)):
+            raise ValueError(f"holds {dtype} {list(found)}, expected uint8 {shape}")
+        if length != start + math.prod(shape):
+            raise ValueError(f"has {length} bytes, expected {start + math.prod(shape)}")
+        array = np.memmap(path, np.uint8, "r", start, tuple(shape))
+    except Exception as error:  # NumPy parses a header as Python, which raises many kinds
+        raise damaged(path, error) from error
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")  # nothing writes to pixels
-        return torch.from_numpy(array)
+        return torch.from_numpy(array), start
 
 
-def _labels(path: Path, count: int, num_classes: int) -> Tensor:
+def _labels(path: Path, sha256: str) -> Tensor:
     try:
-        array = np.load(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); prepare the data set again") from error
-    fits = array.dtype == np.int64 and array.shape == (count,)
-    if not fits or not 0 <= array.min() <= array.max() < num_classes:
-        raise InputError(
-            f"{path}: expected int64 [{count}] below {num_classes}; prepare the data set again"
-        )
-    return torch.from_numpy(array)
+        content = path.read_bytes()
+    except OSError as error:
+        raise damaged(path, error) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise damaged(path, "its content does not have its hash")
+    return torch.from_numpy(np.load(io.BytesIO(content)))
 
 
 def _split(root: Path, name: str, metadata: dict[str, Any]) -> Images:
     written, side = metadata["splits"][name], metadata["size"]
-    pixels = _map(pixels_path(root, name), [written["images"], 3, side, side])
-    labels = _labels(labels_path(root, name), written["images"], len(metadata["classes"]))
-    return Images(pixels, labels, written["sha256"])
+    path = pixels_path(root, name)
+    pixels, start = _map(path, [written["images"], 3, side, side])
+    labels = _labels(labels_path(root, name), written["labels_sha256"])
+    return MappedImages(pixels, labels, written["sha256"], path, start)
 
 
 def open_prepared(root: Path, size: int | None) -> DatasetSource:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import time
@@ -12,19 +11,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from torch import Tensor
 
 from .. import _console
 from .._errors import InputError
-from .._files import write_bytes, write_json
-from .find import find
+from .._files import write_bytes
+from .find import check_size, find
 from .prepared import (
     FORMAT,
     METADATA_FILE,
     PROGRESS_FILE,
     SPLITS,
     labels_path,
+    open_prepared,
     pixels_path,
     read_metadata,
+    read_sealed,
+    write_sealed,
 )
 from .source import DatasetSource, Source
 
@@ -43,14 +46,15 @@ class _Writer:
     watch: Callable[..., Any]
 
     def __post_init__(self) -> None:
-        saved = _read_json(self.out / PROGRESS_FILE)
-        same = saved.get("identity") == self.identity
-        self.done: dict[str, int] = saved["done"] if same else dict.fromkeys(SPLITS, 0)
+        saved = _read_progress(self.out / PROGRESS_FILE, self.identity)
+        self.done: dict[str, int] = saved.get("done", dict.fromkeys(SPLITS, 0))
+        self.hashes: dict[str, str] = saved.get("sha256", {})  # of the pixels that are done
         self.saved_at = time.monotonic()
 
     def save_progress(self) -> None:
-        """Save how many images of each split are safely on the disk."""
-        write_json(self.out / PROGRESS_FILE, {"identity": self.identity, "done": self.done})
+        """Save how many images of each split are safely on the disk, and their hash."""
+        progress = {"identity": self.identity, "done": self.done, "sha256": self.hashes}
+        write_sealed(self.out / PROGRESS_FILE, progress)
         self.saved_at = time.monotonic()
 
     def write(self) -> None:
@@ -58,12 +62,18 @@ class _Writer:
         splits: dict[str, Source] = {"train": self.dataset.train, "test": self.dataset.test}
         self._check_space(splits)
         self.save_progress()
-        hashes = {name: self._pixels(name, split) for name, split in splits.items()}
         for name, split in splits.items():
-            write_bytes(labels_path(self.out, name), _npy(split.labels.numpy()))
-        written = {n: {"images": len(s.labels), "sha256": hashes[n]} for n, s in splits.items()}
+            self._pixels(name, split)
+        written = {name: self._labels(name, split.labels) for name, split in splits.items()}
         metadata = {**_metadata(self.dataset, self.identity), "splits": written}
-        write_json(self.out / METADATA_FILE, metadata)
+        write_sealed(self.out / METADATA_FILE, metadata)
+
+    def _labels(self, name: str, labels: Tensor) -> dict[str, Any]:
+        """Write a split's labels; return what the metadata says about the split."""
+        content = _npy(labels.numpy())
+        write_bytes(labels_path(self.out, name), content)
+        digest = hashlib.sha256(content).hexdigest()
+        return {"images": len(labels), "sha256": self.hashes[name], "labels_sha256": digest}
 
     def _check_space(self, splits: dict[str, Source]) -> None:
         left = {name: len(split.labels) - self.done[name] for name, split in splits.items()}
@@ -75,8 +85,8 @@ class _Writer:
                 " free some, choose another --out, or a smaller --size"
             )
 
-    def _pixels(self, name: str, split: Source) -> str:
-        """Append the images that are missing; return the hash of all pixels."""
+    def _pixels(self, name: str, split: Source) -> None:
+        """Append the images that are missing."""
         shape = (len(split.labels), *split.shape())
         path = pixels_path(self.out, name)
         with open(path, "r+b" if path.exists() else "w+b") as file:
@@ -88,25 +98,28 @@ class _Writer:
                 file.write(content)
                 self.done[name] += 1
                 if time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES:
-                    self._flush(file)
-            self._flush(file)
-        return digest.hexdigest()
+                    self._flush(file, name, digest)
+            self._flush(file, name, digest)
 
-    def _flush(self, file: BinaryIO) -> None:
+    def _flush(self, file: BinaryIO, name: str, digest: "hashlib._Hash") -> None:
         file.flush()
         os.fsync(file.fileno())
+        self.hashes[name] = digest.hexdigest()
         self.save_progress()
 
     def _begin(self, file: BinaryIO, name: str, shape: tuple[int, ...]) -> "hashlib._Hash":
-        """Write the header, keep and hash the images that are safe, and cut the file after them."""
+        """Write the header, keep the images that are safe and whole, and cut the file after them.
+
+        Returns the hash of what is kept.
+        """
         digest, start, each = hashlib.sha256(), _header(file, shape), int(np.prod(shape[1:]))
-        written = max(os.fstat(file.fileno()).st_size - start, 0) // each
-        self.done[name] = min(self.done[name], written)
         left = self.done[name] * each
-        while left:
-            block = file.read(min(BLOCK, left))
+        while block := file.read(min(BLOCK, left)):
             digest.update(block)
             left -= len(block)
+        if left or digest.hexdigest() != self.hashes.get(name, digest.hexdigest()):
+            self.done[name], digest = 0, hashlib.sha256()
+            file.seek(start)
         file.truncate()
         return digest
 
@@ -137,12 +150,25 @@ def _metadata(dataset: DatasetSource, identity: str) -> dict[str, Any]:
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+def _read_progress(path: Path, identity: str) -> dict[str, Any]:
+    """Return what an unfinished run of the same images saved; of a damaged file nothing."""
+    try:
+        saved = read_sealed(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return saved if saved.get("identity") == identity else {}
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether a killed run left this file half written."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def _identity(dataset: DatasetSource) -> str:
-    parts = (dataset.classes, dataset.train.identity(), dataset.test.identity())
+    try:
+        parts = (dataset.classes, dataset.train.identity(), dataset.test.identity())
+    except OSError as error:
+        raise InputError(f"{dataset.name}: cannot be read ({error})") from error
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -152,7 +178,8 @@ def _is_finished(out: Path, identity: str) -> bool:
         if read_metadata(out).get("identity") == identity:
             return True
         raise InputError(f"out: {out} was prepared from other images or sizes; use another --out")
-    if out.exists() and not (out / PROGRESS_FILE).is_file() and any(out.iterdir()):
+    begun = not out.exists() or (out / PROGRESS_FILE).is_file()
+    if not begun and not all(map(_is_temporary, out.iterdir())):
         raise InputError(f"out: {out} is not empty; name a new directory")
     return False
 
@@ -160,10 +187,15 @@ def _is_finished(out: Path, identity: str) -> bool:
 def _check(out: Path, size: int | None, workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise InputError(f"workers: expected at least 1 thread, got {workers}")
-    if size is not None and size < 1:
-        raise InputError(f"size: expected at least 1 pixel, got {size}")
+    check_size(size)
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file; name a new directory")
+
+
+def _check_pixels(dataset: DatasetSource) -> None:
+    """Raise InputError where prepared pixels are not those that were written."""
+    for split in (dataset.train, dataset.test):
+        split.identity()
 
 
 def prepare(
@@ -178,8 +210,8 @@ def prepare(
 
     Loading the directory gives the same numbers as loading the images, but reads only the pixels
     that are used, so the data set may be larger than memory. The same images give the same bytes.
-    Interrupted or killed, the same call continues; on a finished directory it does nothing, which
-    it tells from the files' names, lengths and labels.
+    Interrupted or killed, the same call continues; on a finished directory of the same images, as
+    their files' names, lengths and labels tell, it checks that nothing there is damaged.
 
     Args:
         name_or_path: as for :func:`load`.
@@ -192,18 +224,22 @@ def prepare(
         ``out``.
 
     Raises:
-        InputError: as for :func:`load` (a broken file is named); ``out`` holds something else; the
-            disk is too small.
+        InputError: as for :func:`load` (a broken file is named); ``out`` holds something else or
+            is damaged; the disk is too small.
     """
     root = Path(out)
     _check(root, size, workers)
     dataset = find(name_or_path, size)
     identity = _identity(dataset)
     try:
-        if not _is_finished(root, identity):
+        if _is_finished(root, identity):
+            _check_pixels(open_prepared(root, size))
+        else:
             root.mkdir(parents=True, exist_ok=True)
             watch = _console.quiet if quiet else _console.track
             _Writer(root, dataset, identity, workers, watch).write()
+        for path in filter(_is_temporary, [*root.iterdir()]):
+            path.unlink()
         (root / PROGRESS_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(

@@ -1,18 +1,56 @@
-"""The resizer of every data set: equal images give equal pixels, however they are stored."""
+"""The converter of every data set: equal images give equal pixels, however they are stored."""
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from .._errors import InputError
 
-def rgb_pixels(image: Image.Image, size: int | None) -> np.ndarray:
+EIGHT_BITS = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"}) | {
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+}
+BITS_TAG, PHOTOMETRIC_TAG = 258, 262  # of TIFF: 12 bits are held in 16; 0 is white where 262 is 0
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits: v / 257, rounded; Pillow would clip it to white."""
+    tags = getattr(image, "tag_v2", {})
+    most = 2 ** tags.get(BITS_TAG, (16,))[0] - 1
+    values = np.asarray(image).astype(np.uint32)
+    if tags.get(PHOTOMETRIC_TAG) == 0:
+        values = most - values
+    return Image.fromarray(((values * 255 + most // 2) // most).astype(np.uint8))
+
+
+def rgb_image(image: Image.Image, name: str) -> Image.Image:
+    """Return an image's colours in 8 bits each; transparency is dropped.
+
+    Raises:
+        InputError: pixels without a known range; ``name`` says which image.
+    """
+    # Pillow reads 16-bit grey PPM as 32 bits
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return _eight_bits(image).convert("RGB")
+    if image.mode not in EIGHT_BITS:
+        kind = {"F": "floats", "I": "32-bit integers"}.get(image.mode, f"of mode {image.mode}")
+        raise InputError(
+            f"{name}: its pixels are {kind}, whose black and white are not known; save it with 8 or"
+            " 16 bits per channel"
+        )
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def rgb_pixels(image: Image.Image, size: int | None, name: str = "image") -> np.ndarray:
     """Return an image's RGB pixels: ``uint8 [3, H, W]``.
 
     ``size`` resizes to ``size x size`` by Pillow's bilinear filter, which averages where it
-    shrinks; None keeps the image's own height and width.
+    shrinks; None keeps the image's own height and width. ``name`` is for errors.
     """
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    rgb = rgb_image(image, name)
     if size is not None and rgb.size != (size, size):
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
     return np.array(rgb).transpose(2, 0, 1)

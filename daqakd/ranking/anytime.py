@@ -64,7 +64,7 @@ class DropSeparated:
         """Return the names of the strategies whose lead over the best lies above 0."""
         if results[0].num_images < self.least:
             return []
-        first = min(results, key=lambda r: self.criterion.value(r.measures))
+        first = min(results, key=lambda r: self.criterion.value(r.estimates))
         return [
             r.name
             for r in results

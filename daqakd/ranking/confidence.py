@@ -31,9 +31,14 @@ def jackknife_error(left_out: Sequence[float]) -> float:
     return math.sqrt((n - 1) / n * sum((v - mean) ** 2 for v in left_out))
 
 
+def unbiased(value: float, left_out: Sequence[float]) -> float:
+    """Return a statistic without its bias of order 1/N: the middle of its interval."""
+    return len(left_out) * value - (len(left_out) - 1) * sum(left_out) / len(left_out)
+
+
 def interval(value: float, left_out: Sequence[float], t: float = T_975) -> tuple[float, float]:
     """Return the interval of a statistic with ``FOLDS`` folds, its bias removed."""
-    centre = len(left_out) * value - (len(left_out) - 1) * sum(left_out) / len(left_out)
+    centre = unbiased(value, left_out)
     half = t * jackknife_error(left_out)
     return centre - half, centre + half
 

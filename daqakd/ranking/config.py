@@ -6,8 +6,9 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from .._config import check_least, check_types
-from .._errors import InputError
+from .._errors import InputError, unknown
 from ..augment import PAPER, InputSpec, get_strategy
+from ..augment.draws import check_seed
 from ..data import Dataset
 from .result import Criterion
 
@@ -22,7 +23,7 @@ class ScoreConfig:
     images: int | None = None
     """Rank on a stratified subset of this many images; default: all."""
     seed: int = 0
-    """Of draws, subset and folds."""
+    """Of draws, subset and folds; 64 bits."""
     cmi_weight: float = 1.0
     """Weight of CMI in the score."""
     pac_weight: float = 1.0
@@ -51,6 +52,7 @@ class ScoreConfig:
     def check(self) -> None:
         """Raise InputError for values that cannot be meant, wrong types included."""
         check_types(self)
+        check_seed(self.seed)
         check_least(self, 1, "images")
         check_least(self, 0, "workers")
 
@@ -137,6 +139,12 @@ def resolve(
     """
     changes = {k: v for k, v in options.items() if k in INPUT_FIELDS}
     rest = {k: v for k, v in options.items() if k not in INPUT_FIELDS}
+    if config is not None and not isinstance(config, kind):
+        raise InputError(f"config: expected a {kind.__name__}, got {type(config).__name__}")
+    known = [field.name for field in fields(kind)]
+    for name in rest:
+        if name not in known:
+            raise unknown("option", name, [*known, *INPUT_FIELDS])
     resolved = replace(config or kind(), **rest)
     resolved.check()
     return resolved, dataset.with_inputs(**changes) if changes else dataset

@@ -15,6 +15,7 @@ from torch import nn
 from .._files import write_json
 from ..augment.compositions import describe, random_compositions
 from ..data import Dataset
+from .arguments import check_ranking
 from .checkpoint import Checkpoint
 from .config import SearchConfig, resolve
 from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
@@ -46,7 +47,7 @@ class KeepHalf:
         """Return the names of the worse half."""
         if number == self.rungs - 1:
             return []
-        by_score = sorted(results, key=lambda r: self.criterion.score(r.measures))
+        by_score = sorted(results, key=lambda r: self.criterion.score(r.estimates))
         return [r.name for r in by_score[(len(results) + 1) // 2 :]]
 
 
@@ -88,7 +89,7 @@ def _search(outcome: Outcome, ranking: Ranking, job: Job) -> Search:
             "operations": describe(name, height, width),
             "rung": reached.get(name, len(rung_images)),
             "images": result.num_images,
-            "score": ranking.criterion.score(result.measures),
+            "score": ranking.criterion.score(result.estimates),
         }
         for name, result in outcome.results.items()
     ]
@@ -129,17 +130,17 @@ def search(
         InputError: fewer than 2 or more than 10000 compositions, or as :func:`daqakd.rank`.
     """
     clock = Clock()
+    folder = check_ranking(teacher, dataset, run_dir)
     config, dataset = resolve(SearchConfig, config, dataset, options)
     criterion, names = config.criterion, random_compositions(config.compositions, config.seed)
     count = count_images(dataset, config.images)
     ends = rungs(config.compositions, least_images(dataset), count)
     job = make_job(teacher, dataset, config, round_images=ends)
     accuracy = teacher_accuracy(job)
-    folder = None if run_dir is None else Path(run_dir)
     checkpoint = Checkpoint(folder, fingerprint(job, names, criterion))
     outcome = Rounds(job, checkpoint, clock, KeepHalf(criterion, len(ends)), quiet).run(names)
     finalists = [outcome.results[name] for name in outcome.live]
-    finalists.sort(key=lambda r: criterion.score(r.measures))
+    finalists.sort(key=lambda r: criterion.score(r.estimates))
     stop = Stop(f"{config.compositions} compositions over {len(ends)} rungs of halving")
     ranking = make_ranking(job, finalists, criterion, accuracy, clock, stop)
     return _search(outcome, ranking, job)

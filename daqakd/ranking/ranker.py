@@ -12,6 +12,7 @@ from .._errors import InputError
 from ..augment import get_strategy
 from ..data import Dataset
 from .anytime import DropSeparated, check_images, first_look, planned_stop, reason, round_images
+from .arguments import check_ranking
 from .checkpoint import Checkpoint
 from .config import RankConfig, resolve
 from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
@@ -61,11 +62,11 @@ def ordered(outcome: Outcome, criterion: Criterion) -> list[StrategyResult]:
     """Return the results, best first: it is one that saw all the images, within ``pac_limit``."""
 
     def key(result: StrategyResult) -> tuple[bool, float]:
-        return not criterion.allows(result.measures), criterion.value(result.measures)
+        return not criterion.allows(result.estimates), criterion.value(result.estimates)
 
     best = min((outcome.results[name] for name in outcome.live), key=key)
-    if not criterion.allows(best.measures):
-        least = min(r.measures.pac for r in outcome.results.values())
+    if not criterion.allows(best.estimates):
+        least = min(r.estimates.pac for r in outcome.results.values())
         raise InputError(
             f"pac_limit: no strategy is within {criterion.pac_limit}; the least PAC is {least}"
         )
@@ -105,7 +106,8 @@ def rank(
             :class:`daqakd.InputSpec` that replace the data set's.
 
     Returns:
-        The ranking, with 95 % jackknife intervals over 10 stratified folds.
+        The ranking: CMI, PAC and score without their bias, with 95 % intervals, by the jackknife
+        over 10 stratified folds. The paper's own formulas stand beside them in ``ranking.json``.
 
     Raises:
         InputError: an option that cannot be meant, unknown strategy, empty class, too few images
@@ -113,11 +115,11 @@ def rank(
             no strategy within ``pac_limit``.
     """
     clock = Clock()
+    folder = check_ranking(teacher, dataset, run_dir)
     config, dataset = resolve(RankConfig, config, dataset, options)
     clock.budget = config.budget
     job = _job(teacher, dataset, config)
     accuracy = teacher_accuracy(job)
-    folder = None if run_dir is None else Path(run_dir)
     if config.may_end_early:
         key = fingerprint(job, (config.names, config.criterion) if config.until_sure else None)
         rounds = Rounds(job, Checkpoint(folder, key), clock, quiet=quiet)

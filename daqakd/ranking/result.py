@@ -4,13 +4,13 @@ import csv
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .._files import write_bytes, write_json, write_text
 from ..augment import InputSpec
-from .confidence import T_975, difference, interval, two_sided
+from .confidence import T_975, difference, interval, two_sided, unbiased
 from .state import Measures
 
 ERROR = 0.05
@@ -20,6 +20,9 @@ FIELDS = (
     "score_ci95",
     "cmi",
     "pac",
+    "score_plugin",
+    "cmi_plugin",
+    "pac_plugin",
     "cross_entropy",
     "accuracy",
     "entropy",
@@ -31,7 +34,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """One strategy's measures, over everything and with each fold left out."""
+    """One strategy's measures by the paper's formulas, over everything and without each fold."""
 
     name: str
     measures: Measures
@@ -40,6 +43,19 @@ class StrategyResult:
     teacher_std: float | None  # None: too few images for its groups
     num_images: int
     seconds: float
+
+    @property
+    def estimates(self) -> Measures:
+        """The measures that are shown and compared: CMI and PAC without their bias.
+
+        The jackknife removes it, and their intervals lie around these values; means have no bias.
+        """
+        whole, parts = self.measures, self.left_out
+        return replace(
+            whole,
+            cmi=unbiased(whole.cmi, [m.cmi for m in parts]),
+            pac=unbiased(whole.pac, [m.pac for m in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -138,21 +154,28 @@ class Ranking:
         return [
             r.name
             for r in self.results[1:]
-            if self.criterion.allows(r.measures)
+            if self.criterion.allows(r.estimates)
             and r.name not in self.stop.dropped
             and _holds_zero(self.criterion.lead(first, r, t))
         ]
 
     def record(self, result: StrategyResult) -> dict[str, Any]:
-        """Return one strategy's row, as in ``ranking.json``."""
+        """Return one strategy's row, as in ``ranking.json``.
+
+        ``score``, ``cmi`` and ``pac`` are estimates without bias, ``score_ci95`` is around the
+        score; ``score_plugin``, ``cmi_plugin`` and ``pac_plugin`` are the paper's formulas.
+        """
         m, score = result.measures, self.criterion.score
         row = {
             "name": result.name,
-            "score": score(m),
+            "score": score(result.estimates),
             "score_ci95": list(
                 interval(score(m), [score(x) for x in result.left_out], self.stop.t)
             ),
-            **asdict(m),
+            **asdict(result.estimates),
+            "score_plugin": score(m),
+            "cmi_plugin": m.cmi,
+            "pac_plugin": m.pac,
             "accuracy": None if result.mixed else m.accuracy,
             "teacher_std": result.teacher_std,
             "images": result.num_images,
@@ -173,7 +196,7 @@ class Ranking:
         widths = [max(len(r[c]) for r in [heads, *rows]) for c in range(len(heads))]
         lines = [_line(r, widths) for r in [heads, *rows]]
         limit = self.criterion.pac_limit
-        rule = "score = PAC - CMI in nats, lower is better"
+        rule = "score = PAC - CMI in nats without bias, lower is better"
         if limit is not None:
             rule = f"highest CMI with PAC <= {limit:g} wins; x: beyond the limit"
         lines.append(f"{rule}; '=' is tied with the best; {self.num_images} images")
@@ -184,7 +207,7 @@ class Ranking:
         mark = "=" if row["name"] in self.tied else str(rank)
         low, high = row["score_ci95"]
         return [
-            mark if self.criterion.allows(result.measures) else "x",
+            mark if self.criterion.allows(result.estimates) else "x",
             row["name"],
             f"{row['score']:.4f}",
             f"[{low:.4f}, {high:.4f}]",

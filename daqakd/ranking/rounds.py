@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .. import _console
+from .._errors import InputError
 from .accumulator import Accumulator
 from .checkpoint import Checkpoint
 from .job import Job
@@ -17,6 +18,14 @@ Decide = Callable[[int, Sequence[StrategyResult]], list[str]]
 def drop_none(number: int, results: Sequence[StrategyResult]) -> list[str]:
     """Keep every strategy in every round."""
     return []
+
+
+def _result(accumulator: Accumulator) -> StrategyResult:
+    """Return a strategy's result; errors say which strategy's."""
+    try:
+        return accumulator.result()
+    except InputError as error:
+        raise InputError(f"strategy {accumulator.name!r}: {error}") from error
 
 
 @dataclass
@@ -63,7 +72,7 @@ class Rounds:
         in_time = True
         for number, stop in enumerate(self.job.round_steps):
             in_time = self._advance(list(running.values()), stop)
-            here = {name: accumulator.result() for name, accumulator in running.items()}
+            here = {name: _result(accumulator) for name, accumulator in running.items()}
             if number >= len(dropped):
                 dropped.append(self.decide(number, list(here.values())))
                 # a larger budget continues the round that this one cuts short

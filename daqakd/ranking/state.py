@@ -13,6 +13,14 @@ from .._ops import accumulation_dtype, overload
 from ..backends import choose
 from ..functional import cmi_update
 from ..functional.cmi import centroids_of, check_rows, new_state
+from .arguments import (
+    check_batch,
+    check_count,
+    check_saved,
+    check_weights,
+    device_of,
+    folds_of,
+)
 from .confidence import jackknife_error
 
 Labels = Tensor | tuple[Tensor, Tensor, Tensor]
@@ -82,9 +90,11 @@ class CMIState:
         device: torch.device | str | None = None,
         legacy_transposed: bool = False,
     ) -> None:
+        check_count("num_classes", num_classes)
+        check_count("folds", folds)
         self.num_classes, self.folds = num_classes, folds
         self.legacy_transposed = legacy_transposed
-        self.sums = new_state(num_classes, folds, device)
+        self.sums = new_state(num_classes, folds, device_of(device))
         self.soft: list[SoftRows] = []
 
     def update(self, logits: Tensor, labels: Labels, fold: int | Tensor = 0) -> None:
@@ -95,9 +105,12 @@ class CMIState:
             labels: int64 ``[B]``, probabilities ``[B, C]``, or for two mixed images the tuple
                 (first labels, second labels, weight of the first), each ``[B]``.
             fold: the fold of the whole batch, or int64 ``[B]``.
+
+        Raises:
+            InputError: another type or shape.
         """
-        folds = torch.full((len(logits),), fold) if isinstance(fold, int) else fold
-        folds = folds.to(logits.device)
+        check_batch(logits, labels)
+        folds = folds_of(fold, logits, self.folds)
         if isinstance(labels, Tensor):
             cmi_update(self.sums, logits, labels, group=folds)
         else:
@@ -112,6 +125,8 @@ class CMIState:
 
     def merge(self, other: Self) -> None:
         """Add another state of the same classes and folds."""
+        if not isinstance(other, CMIState):
+            raise InputError(f"other: expected a CMIState, got {type(other).__name__}")
         if (other.num_classes, other.folds) != (self.num_classes, self.folds):
             raise InputError(
                 f"other: has {other.num_classes} classes and {other.folds} folds, this state has"
@@ -148,8 +163,12 @@ class CMIState:
         """Return all measures, over every fold or with one left out (centroids included).
 
         Raises:
-            InputError: the state is empty or a prediction was NaN.
+            InputError: the state is empty, a prediction was NaN, or there is no such fold.
         """
+        if left_out is not None and left_out not in range(self.folds):
+            raise InputError(
+                f"left_out: expected a fold from 0 to {self.folds - 1} or None, got {left_out!r}"
+            )
         limbs = self.sums.sum(0)
         limbs = limbs if left_out is None else limbs - self.sums[left_out]
         sums = from_limbs(limbs)  # [C, C + 5]
@@ -206,6 +225,7 @@ class CMIState:
 
     def score(self, cmi_weight: float = 1.0, pac_weight: float = 1.0) -> float:
         """Return ``pac_weight * PAC - cmi_weight * CMI``; lower is better."""
+        check_weights(cmi_weight=cmi_weight, pac_weight=pac_weight)
         measured = self.measures()
         return pac_weight * measured.pac - cmi_weight * measured.cmi
 
@@ -214,7 +234,10 @@ class CMIState:
         return [self.measures(fold) for fold in range(self.folds)]
 
     def standard_error(self, cmi_weight: float = 1.0, pac_weight: float = 1.0) -> float:
-        """Return the jackknife standard error of the score over the folds."""
+        """Return the jackknife standard error of the score over the folds, two or more."""
+        check_weights(cmi_weight=cmi_weight, pac_weight=pac_weight)
+        if self.folds < 2:
+            raise InputError("folds: a standard error needs 2 or more, this state has 1")
         left_out = self.leave_one_out()
         return jackknife_error([pac_weight * m.pac - cmi_weight * m.cmi for m in left_out])
 
@@ -227,12 +250,8 @@ class CMIState:
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` returned."""
-        if state["sums"].shape != self.sums.shape:
-            raise InputError(
-                f"sums: expected {tuple(self.sums.shape)}, got {tuple(state['sums'].shape)}; make"
-                " the state with the same classes and folds"
-            )
+        """Restore what :meth:`state_dict` returned; anything else is an :class:`InputError`."""
+        check_saved(state, self.sums)
         self.sums.copy_(state["sums"])
         soft = "log_probs" in state
         self.soft = [SoftRows(state["log_probs"], state["targets"], state["fold"])] if soft else []

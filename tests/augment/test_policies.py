@@ -7,7 +7,7 @@ from torchvision import transforms
 from torchvision.transforms import autoaugment
 
 from daqakd import InputError
-from daqakd.augment import draws
+from daqakd.augment import draws, ranges
 from daqakd.augment.mixing import cutmix_boxes, kept_fraction
 from daqakd.augment.plan import Planner
 from daqakd.augment.policies import POLICIES, policy
@@ -17,6 +17,7 @@ from daqakd.functional import augment
 
 from ..helpers.pictures import adversarial, from_pil, to_pil
 from ..helpers.plans import plan_of
+from .conftest import FUSED, fused_linspace, machine_linspace
 
 MODELS = {
     "randaugment": transforms.RandAugment,
@@ -28,6 +29,20 @@ MODELS = {
 }
 each_model = pytest.mark.parametrize("name", MODELS)
 each_semantics = pytest.mark.parametrize("semantics", ["pil", "torchvision"])
+
+
+SIDES = [n / 3 for n in range(1, 600)] + [150 / 331 * n for n in range(1, 600)]
+ENDS = [(0.0, last) for last in (0.3, 0.9, 0.99, 30.0, 32.0, 135.0, *SIDES)] + [(255.0, 0.0)]
+
+
+@pytest.mark.parametrize("count", [10, 31])
+@pytest.mark.parametrize("model", [fused_linspace, machine_linspace])
+def test_magnitudes_are_linspaces_where_it_is_fused(model, count):
+    if model is machine_linspace and not FUSED:
+        pytest.skip("PyTorch's own does not fuse additions on this machine")
+    for first, last in ENDS:
+        wanted = model(float(first), float(last), count).tolist()
+        assert ranges.equal_steps(first, last, count) == wanted
 
 
 class Recorder:

@@ -40,6 +40,36 @@ def test_philox_gives_the_published_words():
     ]
 
 
+SEEDS = (0, 1, 2**32 - 1, 2**32, 2**32 + 1, 2**40, 2**63, -1, -(2**32))
+
+
+def test_every_bit_of_a_seed_counts():
+    index = torch.arange(40)
+    words = {tuple(draws.philox(s, 1, index, 2).flatten().tolist()) for s in SEEDS}
+    orders = {tuple(draws.permutation(s, 1, index).tolist()) for s in SEEDS}
+    generators = {draws.generator_seed(s) for s in SEEDS}
+    assert len(words) == len(orders) == len(generators) == len(SEEDS)
+    assert max(generators) < 2**32
+
+
+def test_negative_seeds_are_those_of_64_bits():
+    index = torch.arange(40)
+    for seed in (-1, -(2**32), -(2**63)):
+        whole = draws.philox(seed + 2**64, 1, index, 2)
+        assert torch.equal(draws.philox(seed, 1, index, 2), whole)
+        assert draws.generator_seed(seed) == draws.generator_seed(seed + 2**64)
+
+
+def test_seeds_of_32_bits_are_generators_own():
+    assert [draws.generator_seed(s) for s in (0, 7, 2**32 - 1)] == [0, 7, 2**32 - 1]
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 1.0, "1", None, True])
+def test_seeds_that_cannot_be_meant(seed):
+    with pytest.raises(InputError, match=r"seed: .* from -2\^63 to 2\^64 - 1, got"):
+        stream("minimal", seed=seed)
+
+
 @pytest.mark.parametrize("name", [*PAPER, "mixup", "random-erasing", "trivialaugment+cutmix"])
 def test_pixels_depend_on_seed_epoch_and_image_alone(name):
     whole = by_image(stream(name).batches(1, [torch.arange(40)]))

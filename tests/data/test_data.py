@@ -86,6 +86,24 @@ def test_split_is_stratified_disjoint_and_fixed_by_the_seed():
     assert len(split(labels, 0.0, seed=1)[1]) == 0
 
 
+def test_every_bit_of_a_seed_moves_the_split():
+    labels = torch.arange(200) % 2
+    held = [tuple(split(labels, 0.1, s)[1].tolist()) for s in (0, 2**32, 2**33, -1, 2**32 - 1)]
+    assert len(set(held)) == len(held)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 0.5, "0", None])
+def test_seeds_that_cannot_be_meant(seed, tmp_path):
+    with pytest.raises(InputError, match="seed: expected an integer from"):
+        data.load(write_tree(tmp_path), seed=seed)
+
+
+@pytest.mark.parametrize("holdout", [1, -0.1, "0.1", None, float("nan")])
+def test_shares_that_cannot_be_meant(holdout, tmp_path):
+    with pytest.raises(InputError, match="holdout: expected a share"):
+        data.load(write_tree(tmp_path), holdout=holdout)
+
+
 def test_class_ranks_count_within_the_class():
     labels = torch.tensor([1, 0, 1, 1, 0])
     assert class_ranks(labels, torch.arange(5)).tolist() == [0, 0, 1, 2, 1]

@@ -257,8 +257,9 @@ def test_subset_is_stratified(taught):
         ({"images": 6000}, "has 600"),
         ({"strategies": ["minimall"]}, "Did you mean 'minimal'"),
         ({"strategies": []}, "at least one"),
+        ({"seed": 2**64}, "seed: expected an integer from"),
     ],
-    ids=["few", "many", "name", "none"],
+    ids=["few", "many", "name", "none", "seed"],
 )
 def test_wrong_arguments_say_what_to_do(taught, change, message):
     teacher, dataset = taught
