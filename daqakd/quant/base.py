@@ -23,7 +23,7 @@ def _percentile(x: Tensor) -> Tensor:
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_abs": lambda x: x.abs().mean(),
-    "std": lambda x: x.std(),
+    "std": lambda x: x.std() if x.numel() > 1 else x.new_zeros(()),
     "percentile": _percentile,
 }
 

@@ -6,6 +6,7 @@ the source is not; what it misses, :func:`daqakd.calibrate` sees as a layer that
 """
 
 import dis
+import inspect
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 
 # what tells about a weight but does not compute with it
 ABOUT = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_cuda"}
+CONSTANT = {"LOAD_CONST", "LOAD_GLOBAL", "LOAD_NAME"}
 # the fast path in these, which reads the weights, is switched off in a student (see fast_path.py)
 SWITCHED_OFF = (nn.TransformerEncoder.forward, nn.TransformerEncoderLayer.forward)
 
@@ -36,8 +38,8 @@ def _chains(code: CodeType, own: str) -> Iterator[tuple[str, ...]]:
             continue
         if chain and called != "isinstance":
             yield tuple(chain)
-        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        loads_self = "LOAD_" in step.opname and "GLOBAL" not in step.opname and names[-1] == own
+        last = step.argval[-1:] if isinstance(step.argval, tuple) else (step.argval,)
+        loads_self = "LOAD_" in step.opname and step.opname not in CONSTANT and last == (own,)
         if step.opname not in ("PUSH_NULL", "CACHE") and not loads_self:
             called = step.argval if step.opname == "LOAD_GLOBAL" else None
         chain = [] if loads_self else None
@@ -48,11 +50,13 @@ def _looked_up(kind: type[nn.Module]) -> Iterator[tuple[str, ...]]:
     waiting, seen = ["forward"], {"forward"}
     while waiting:
         member = getattr(kind, waiting.pop(), None)
-        function = member.fget if isinstance(member, property) else member
+        found = member.fget if isinstance(member, property) else member
+        function = inspect.unwrap(found) if callable(found) else found
         if not isinstance(function, FunctionType):
             continue
-        own = function.__code__.co_varnames[:1]
-        for chain in (c for code in _codes(function.__code__) for c in _chains(code, *own)):
+        code = function.__code__
+        own = code.co_varnames[0] if code.co_argcount else ""
+        for chain in (c for part in _codes(code) for c in _chains(part, own)):
             yield chain
             if chain[0] not in seen and chain[0] not in vars(nn.Module):
                 seen.add(chain[0])
