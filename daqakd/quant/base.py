@@ -146,7 +146,8 @@ class ActivationQuantizer(Flagged, Quantizer):
         """Return the fake-quantized activations; during ``calibrate``, observe them."""
         if self.phase is not None:
             return self._calibrate(x)
-        read_flags([self])
+        if self.flags_changed():
+            read_flags([self])
         if not self.known_calibrated:
             raise InputError(
                 f"{self.name}: forward pass before calibration, so its step is undefined;"

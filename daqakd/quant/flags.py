@@ -29,21 +29,21 @@ class _Read:
     """A buffer as it was when Python's copy was made. Not copied with a module: versions differ."""
 
     def __init__(self, buffer: Tensor) -> None:
-        self.buffer, self.version = buffer, version_of(buffer)
+        self.buffer, self.version, self.address = buffer, version_of(buffer), buffer.data_ptr()
         on_cpu = buffer.device.type == "cpu" and buffer.dtype != torch.bfloat16
         self.view: Any = np.asarray(buffer.detach()) if on_cpu else None
         self.value = None if self.view is None else self.view.item()
 
     def is_current(self, buffer: Tensor) -> bool:
         """Return whether it holds the same value still, as far as can be told without waiting."""
+        if buffer is not self.buffer or buffer.data_ptr() != self.address:
+            return False
         if self.view is None:
             return same_state(buffer, self.buffer, self.version)
-        return buffer is self.buffer and bool(self.view.item() == self.value)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """Return None."""
+        return bool(self.view.item() == self.value)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Be None in copies and pickles."""
         return type(None), ()
 
 
@@ -82,11 +82,15 @@ class Flagged(nn.Module):
 
     def flags_changed(self) -> bool:
         """Return whether the buffers may hold other values than Python's copies."""
-        if torch.compiler.is_compiling() or getattr(self, "_is_replica", False):
+        if torch.compiler.is_compiling() or "_is_replica" in self.__dict__:
             return False  # a graph has no values; replicas are made of what was just read
-        buffers = self.flag_buffers()
-        reads = zip(self.last_read, buffers, strict=True)
-        if all(read is not None and read.is_current(buffer) for read, buffer in reads):
+        buffers, (a, b) = self.flag_buffers(), self.last_read
+        if (
+            a is not None
+            and b is not None
+            and a.is_current(buffers[0])
+            and b.is_current(buffers[1])
+        ):
             return False
         return all(type(flag) is Tensor and not flag.is_meta for flag in buffers)
 

@@ -136,3 +136,5 @@ def test_changes_that_torch_does_not_count():
     quantizer = daqakd.calibrate(fresh(), images().abs()).conv1.act_quantizer
     quantizer.signed.data.fill_(1.0)
     assert quantizer.is_signed
+    quantizer.signed.data = torch.zeros(())
+    assert not quantizer.is_signed
