@@ -116,7 +116,7 @@ def test_replicas_take_the_flags_of_their_source():
     student = fresh()
     student.conv1.act_quantizer.calibrated.fill_(1.0)
     replica = student.conv1.act_quantizer._replicate_for_data_parallel()
-    replica._buffers = dict.fromkeys(replica._buffers)  # filled on the devices
+    replica._buffers = {name: torch.zeros(()) for name in replica._buffers}  # as on each device
     assert not replica.flags_changed()
     assert replica.known_calibrated
 
