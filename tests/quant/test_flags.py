@@ -1,8 +1,10 @@
 """Python's copies of the flags follow the buffers, whoever wrote them."""
 
 import copy
+import json
 import pickle
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import daqakd
 from daqakd.quant.base import ActivationQuantizer
+from daqakd.train.store import ModelFile, load_model
 
 from ..helpers.small import SmallNet
 from .test_quant import METHODS, images
@@ -138,3 +141,14 @@ def test_changes_that_torch_does_not_count():
     assert quantizer.is_signed
     quantizer.signed.data = torch.zeros(())
     assert not quantizer.is_signed
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_student_files_of_before_load(method):
+    recipe = {"weight_bits": 4, "act_bits": 4, "method": method}
+    student = daqakd.calibrate(fresh(method), images())
+    old = {k: v.reshape(()) if v.shape == (1,) else v for k, v in student.state_dict().items()}
+    file = ModelFile(Path("student"), old, {"quantize": json.dumps(recipe)})
+    loaded = load_model(file, "tests.helpers.small:small_net", 3)
+    x = images()
+    assert torch.equal(loaded(x), student(x))
