@@ -20,10 +20,9 @@ from ..helpers.small import SmallNet
 from .test_quant import METHODS, images
 
 
-def fresh(method: str = "lsq", **options) -> nn.Module:
+def fresh(method: str = "lsq") -> nn.Module:
     torch.manual_seed(0)
-    bits = {"weight_bits": 4, "act_bits": 4, "method": method}
-    return daqakd.quantize(SmallNet(), **bits | options).eval()
+    return daqakd.quantize(SmallNet(), weight_bits=4, act_bits=4, method=method).eval()
 
 
 def test_calibrating_again_reaches_an_average():

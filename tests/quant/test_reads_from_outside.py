@@ -68,10 +68,10 @@ class Reads(nn.Module):
         self.inner.proj = nn.Linear(4, 4)
 
     @torch.no_grad()
-    def project(this, x: Tensor) -> Tensor:
+    def project(this, x):
         return F.linear(x, this.inner.proj.weight)
 
-    def forward(this, x: Tensor) -> Tensor:
+    def forward(this, x):
         x = x.to(this.kept.weight.dtype)
         if isinstance(this.kept.weight, Tensor) and this.kept.weight.shape[0]:
             x = this.kept(x)
@@ -92,7 +92,7 @@ class Loop(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         for layer in self.layers[:2]:
             x = F.linear(x, layer.weight)
         return self.layers[2](x)
