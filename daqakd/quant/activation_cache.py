@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from .base import ActivationQuantizer
+from .flags import same_state, version_of
 
 
 class _Entry(NamedTuple):
     x: "ref[Tensor]"
-    version: int  # of x: it counts changes in place
+    version: int | None  # of x
     with_grad: bool
     y: "ref[Tensor]"
 
@@ -27,10 +28,10 @@ class ActivationCache:
         """Return ``quantizer(x)``, or what an equal quantizer made of the same ``x``."""
         key = id(x), quantizer.cache_key()
         entry = self.entries.get(key)
-        if entry is not None and entry.x() is x and entry.version == x._version:
+        if entry is not None and same_state(x, entry.x(), entry.version):
             y = entry.y()
             if y is not None and entry.with_grad == torch.is_grad_enabled():
                 return y
         y = self.latest = quantizer(x)
-        self.entries[key] = _Entry(ref(x), x._version, torch.is_grad_enabled(), ref(y))
+        self.entries[key] = _Entry(ref(x), version_of(x), torch.is_grad_enabled(), ref(y))
         return y

@@ -17,12 +17,12 @@ class LSQActivation(ActivationQuantizer):
 
     def __init__(self, bits: int) -> None:
         super().__init__(bits)
-        self.step = nn.Parameter(torch.ones(()))
+        self.step = nn.Parameter(torch.ones(1))
 
     @property
     def qmax(self) -> int:
         """The largest code."""
-        qmax: int = 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+        qmax: int = 2 ** (self.bits - 1) - 1 if self.known_signed else 2**self.bits - 1
         return qmax
 
     def step_size(self) -> float | None:
@@ -40,7 +40,7 @@ class LSQActivation(ActivationQuantizer):
             x,
             self.step,
             bits=self.bits,
-            signed=self.is_signed,
+            signed=self.known_signed,
             grad_scale=1 / math.sqrt(features * self.qmax),
         )
 
@@ -54,11 +54,11 @@ class PACTActivation(ActivationQuantizer):
     def __init__(self, bits: int, start: float | None) -> None:
         super().__init__(bits)
         self.start = start
-        self.alpha = nn.Parameter(torch.ones(()))
+        self.alpha = nn.Parameter(torch.ones(1))
 
     def step_size(self) -> float | None:
         """Return the distance of two levels."""
-        levels = 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+        levels = 2 ** (self.bits - 1) - 1 if self.known_signed else 2**self.bits - 1
         return self.alpha.item() / levels if self.is_calibrated else None
 
     def initialise(self, statistics: Statistics) -> None:
@@ -68,7 +68,7 @@ class PACTActivation(ActivationQuantizer):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [PACT]."""
-        return F.pact(x, self.alpha, bits=self.bits, signed=self.is_signed)
+        return F.pact(x, self.alpha, bits=self.bits, signed=self.known_signed)
 
 
 class DoReFaActivation(ActivationQuantizer):
@@ -78,7 +78,7 @@ class DoReFaActivation(ActivationQuantizer):
 
     def step_size(self) -> float | None:
         """Return the distance of two levels."""
-        levels = 2 ** (self.bits - 1) - 1 if self.is_signed else 2**self.bits - 1
+        levels = 2 ** (self.bits - 1) - 1 if self.known_signed else 2**self.bits - 1
         return 1 / levels if self.is_calibrated else None
 
     def cache_key(self) -> object:
@@ -87,7 +87,7 @@ class DoReFaActivation(ActivationQuantizer):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [DoReFa]."""
-        return F.dorefa_activation(x, bits=self.bits, signed=self.is_signed)
+        return F.dorefa_activation(x, bits=self.bits, signed=self.known_signed)
 
 
 class EWGSActivation(ActivationQuantizer):
@@ -100,8 +100,8 @@ class EWGSActivation(ActivationQuantizer):
     def __init__(self, bits: int, delta: float) -> None:
         super().__init__(bits)
         self.delta = delta
-        self.lower = nn.Parameter(torch.zeros(()))
-        self.upper = nn.Parameter(torch.ones(()))
+        self.lower = nn.Parameter(torch.zeros(1))
+        self.upper = nn.Parameter(torch.ones(1))
 
     def step_size(self) -> float | None:
         """Return the distance of two levels in units of the input."""

@@ -1,5 +1,6 @@
 """Bases of the quantizer modules: bits, granularity, calibration phases, statistics."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .._errors import InputError
+from .._ops import SMALLEST
+from .flags import Flagged, read_flags
 
 PERCENTILE = 0.999
 
@@ -20,15 +23,20 @@ def _percentile(x: Tensor) -> Tensor:
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_abs": lambda x: x.abs().mean(),
-    "std": lambda x: x.std(),
+    "std": lambda x: x.std() if x.numel() > 1 else x.new_zeros(()),
     "percentile": _percentile,
 }
+
+
+TURNS = itertools.count(1)  # in which order the quantizers saw data
 
 
 class Statistics:
     """Means over the calibration batches and the ranks, which starting values are computed from."""
 
     def __init__(self, measures: tuple[str, ...]) -> None:
+        self.turn = 0
+        self.finite: Tensor | None = None
         self.measures = measures
         self.batches = 0
         self.sums: dict[str, Tensor] = {}
@@ -37,7 +45,10 @@ class Statistics:
     def update(self, x: Tensor) -> None:
         """Add one batch."""
         x = x.detach().float()
-        low = x.min()
+        low, high = x.aminmax()
+        finite = low.isfinite() & high.isfinite()
+        self.finite = finite if self.finite is None else self.finite & finite
+        self.turn = self.turn or next(TURNS)
         self.minimum = low if self.minimum is None else torch.minimum(self.minimum, low)
         self.batches += 1
         for name in self.measures:
@@ -45,12 +56,15 @@ class Statistics:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def mean(self, name: str) -> Tensor:
-        """Return the mean of a measure, 0-dim float32, the same on every rank."""
+        """Return the mean of a measure, 0-dim float32, the same on every rank.
+
+        Data without a scale (all zero, one value, or below the smallest step) counts as 1.
+        """
         value = self.sums[name] / self.batches
         if dist.is_initialized():
             dist.all_reduce(value)
             value /= dist.get_world_size()
-        return value
+        return torch.where(value > SMALLEST, value, 1.0)
 
     def smallest(self) -> Tensor:
         """Return the smallest value seen, the same on every rank."""
@@ -58,6 +72,14 @@ class Statistics:
         if dist.is_initialized():
             dist.all_reduce(self.minimum, op=dist.ReduceOp.MIN)
         return self.minimum
+
+
+def accept_zero_dim(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
+    """Give 0-dim values the shape ``[1]`` of the parameters: files of before have such."""
+    for name, parameter in module._parameters.items():
+        value = state_dict.get(prefix + name)
+        if getattr(parameter, "shape", None) == (1,) and getattr(value, "shape", None) == ():
+            state_dict[prefix + name] = value.reshape(1)  # type: ignore[union-attr]
 
 
 class Quantizer(nn.Module):
@@ -80,27 +102,27 @@ class Quantizer(nn.Module):
         """Return the (mean) distance of neighbouring levels, None before calibration."""
         return None
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        accept_zero_dim(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def extra_repr(self) -> str:
         """Show bits and granularity."""
         return f"bits={self.bits}, granularity={self.granularity}"
 
 
-class ActivationQuantizer(Quantizer):
+class ActivationQuantizer(Flagged, Quantizer):
     """Base of activation quantizers: signedness and parameters come from ``calibrate``.
 
     ``phase`` is None in use; ``calibrate`` sets it to ``"observe"`` (pass through, note the
-    smallest value) and then ``"start"`` (set the parameters from the statistics, and quantize).
+    smallest value) and then ``"start"`` (set the parameters from the statistics, and quantize);
+    with ``"pass"`` it only passes through, with ``"settled"`` it only quantizes.
     """
 
     measures: tuple[str, ...] = ()
 
     def __init__(self, bits: int) -> None:
         super().__init__(bits)
-        self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
-        self.calibrated: Tensor
-        self.signed: Tensor
-        self.is_calibrated, self.is_signed = False, False
         self.phase: str | None = None
         self.statistics = Statistics(())
 
@@ -108,15 +130,6 @@ class ActivationQuantizer(Quantizer):
         """Begin a calibration phase with fresh statistics, or end calibration with None."""
         self.phase = phase
         self.statistics = Statistics(self.measures if phase == "start" else ())
-
-    def read_flags(self) -> None:
-        """Copy the flags that Python needs from the buffers (reads the device back)."""
-        self.is_calibrated = bool(self.calibrated.item())
-        self.is_signed = bool(self.signed.item())
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.read_flags()
 
     def initialise(self, statistics: Statistics) -> None:
         """Set the parameters from what was observed."""
@@ -133,7 +146,9 @@ class ActivationQuantizer(Quantizer):
         """Return the fake-quantized activations; during ``calibrate``, observe them."""
         if self.phase is not None:
             return self._calibrate(x)
-        if not self.is_calibrated:
+        if self.flags_changed():
+            read_flags([self])
+        if not self.known_calibrated:
             raise InputError(
                 f"{self.name}: forward pass before calibration, so its step is undefined;"
                 " call daqakd.calibrate(student, batches) or load a calibrated state_dict first"
@@ -141,6 +156,10 @@ class ActivationQuantizer(Quantizer):
         return self.quantize(x)
 
     def _calibrate(self, x: Tensor) -> Tensor:
+        if self.phase == "pass" or not x.numel():
+            return x
+        if self.phase == "settled":
+            return self.quantize(x)
         self.statistics.update(x)
         if self.phase == "observe":
             return x

@@ -1,6 +1,7 @@
 """``calibrate``: find signedness and starting values of the activation quantizers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,35 +10,98 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._errors import InputError
 from .base import ActivationQuantizer
+from .batches import Batch, as_batches, stop_at
+from .layers import QuantLayer
+from .operations import Operations
+from .selection import candidates
 from .weights import DoReFaWeight
 
-
-def _inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the images of a batch that may come with labels."""
-    return batch[0] if isinstance(batch, Sequence) else batch
+Quantizers = list[ActivationQuantizer]
 
 
-def _normalise_by_batch(student: nn.Module, images: list[Tensor]) -> list[_BatchNorm]:
-    """Let BatchNorm use batch statistics, unrecorded, if there are DoReFa weights; return which.
+@contextmanager
+def _batch_statistics(norms: Iterable[_BatchNorm]) -> Iterator[None]:
+    """Let these layers use the statistics of the batch, unrecorded."""
+    changed = [norm for norm in norms if norm.track_running_stats]
+    for norm in changed:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm in changed:
+            norm.track_running_stats = True
+
+
+def _norms(student: nn.Module) -> list[_BatchNorm]:
+    return [m for m in student.modules() if isinstance(m, _BatchNorm)]
+
+
+def _norms_to_change(student: nn.Module, batches: list[Batch]) -> list[_BatchNorm]:
+    """Return the BatchNorms that start by the statistics of the batch: all with DoReFa weights.
 
     Those weights lie in [-1, 1] whatever their magnitude was: by the running statistics of the
     full-precision model, activations and starting values would grow from layer to layer.
     """
-    weights = [m for m in student.modules() if isinstance(m, DoReFaWeight)]
-    if not weights or any(len(batch) == 1 for batch in images):  # one image has no statistics
-        return []
-    norms = [m for m in student.modules() if isinstance(m, _BatchNorm)]
-    norms = [m for m in norms if m.track_running_stats]
-    for norm in norms:
-        norm.training, norm.track_running_stats = True, False
-    return norms
+    dorefa = any(isinstance(m, DoReFaWeight) for m in student.modules())
+    enough = all(batch.samples > 1 for batch in batches)  # one image has no statistics
+    return _norms(student) if dorefa and enough else []
 
 
-def _pass(student: nn.Module, quantizers: list[ActivationQuantizer], phase: str, x: Any) -> None:
+def _check_finite(quantizers: Quantizers, batch: Batch) -> None:
+    """Raise InputError where the data so far is not finite; waits for the device once."""
+    seen = [q for q in quantizers if q.statistics.finite is not None]
+    finite = [q.statistics.finite.to(seen[0].calibrated.device) for q in seen]  # type: ignore[union-attr]
+    if finite and not bool(torch.stack(finite).all()):
+        bad = [q for q, fine in zip(seen, finite, strict=True) if not fine]
+        first = min(bad, key=lambda q: q.statistics.turn)
+        raise stop_at(batch, first.name.removesuffix(".act_quantizer"))
+
+
+def _pass(student: nn.Module, quantizers: Quantizers, phase: str, batches: list[Batch]) -> None:
     for quantizer in quantizers:
         quantizer.enter(phase)
-    for images in x:
-        student(images)
+    for batch in batches:
+        student(*batch.args, **batch.kwargs)
+        _check_finite(quantizers, batch)
+
+
+def _training_pass(student: nn.Module, run: Callable[[], None]) -> Exception | None:
+    """Run in training mode, leaving BatchNorm and the random numbers as they were.
+
+    Returns the error of a model that cannot train on these batches alone: it wants labels, or more
+    than one sample.
+    """
+    devices = {p.device for p in student.parameters() if p.device.type == "cuda"}
+    student.train()
+    with torch.random.fork_rng(devices), _batch_statistics(_norms(student)):
+        try:
+            run()
+        except InputError:
+            raise
+        except Exception as error:  # whatever a stranger's forward pass raises
+            return error
+        finally:
+            student.eval()
+    return None
+
+
+def _observe(student: nn.Module, quantizers: Quantizers, batches: list[Batch]) -> Quantizers:
+    """Observe in full precision; return the quantizers that only training reaches.
+
+    Raises:
+        InputError: one that nothing reaches.
+    """
+    _pass(student, quantizers, "observe", batches)
+    missed = [q for q in quantizers if q.statistics.minimum is None]
+    if missed:
+        others = {id(q) for q in quantizers} - {id(q) for q in missed}
+        for quantizer in quantizers:
+            quantizer.phase = "pass" if id(quantizer) in others else "observe"
+        error = _training_pass(student, lambda: _pass(student, missed, "observe", batches))
+        for quantizer in missed:
+            if quantizer.statistics.minimum is None:
+                raise _never_ran(quantizer.name, error)
+    return missed
 
 
 @torch.no_grad()
@@ -46,52 +110,81 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
 
     Two passes in eval mode: the first, in full precision, finds which inputs are ever negative;
     the second starts the parameters layer by layer, so that later layers see quantized inputs; with
-    DoReFa weights and more than one image, BatchNorm then takes the batch's statistics. Weights and
-    BatchNorm buffers stay as they are. Reads the device back once. Under ``torch.distributed`` the
-    statistics are averaged, so every rank gets the same result.
+    DoReFa weights and more than one image, BatchNorm then takes the batch's statistics. Layers that
+    only training reaches, such as auxiliary heads, get passes in training mode. Weights and
+    BatchNorm buffers stay as they are. Waits for the device once a batch. Under
+    ``torch.distributed`` the statistics are averaged, so every rank gets the same result.
 
     Args:
         student: what :func:`quantize` returned.
-        batches: one batch ``[B, ...]``, or an iterable of batches or (batch, labels) pairs on the
-            student's device.
+        batches: one batch, or an iterable of batches on the student's device. A batch is a tensor
+            ``[B, ...]``, a dictionary of the model's arguments, a tuple of them, or a pair of one
+            of these and labels, which are left out.
 
     Returns:
         The student.
 
     Raises:
-        InputError: there is no batch, or a quantizer never saw data.
+        InputError: there is no batch, one cannot be passed to the model or is not finite somewhere
+            in the model, or a quantized layer never ran.
     """
-    quantizers = [m for m in student.modules() if isinstance(m, ActivationQuantizer)]
-    images = [batches] if isinstance(batches, Tensor) else [_inputs(b) for b in batches]
-    if not images:
-        raise InputError("batches: empty; calibration needs at least one batch")
-    if not quantizers:
+    layers = [(name, layer) for name, layer, _ in candidates(student)]
+    if not any(isinstance(layer, QuantLayer) for _, layer in layers):
         return student
+    found = as_batches(batches, student.forward)
+    quantizers = [m for m in student.modules() if isinstance(m, ActivationQuantizer)]
+    operations = Operations(layers)
     modes = [(m, m.training) for m in student.modules()]
     student.eval()
-    norms: list[_BatchNorm] = []
     try:
-        _pass(student, quantizers, "observe", images)
-        _set_signs(quantizers)
-        norms = _normalise_by_batch(student, images)
-        _pass(student, quantizers, "start", images)
+        _set_parameters(student, quantizers, found, operations)
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        operations.stop()
         for quantizer in quantizers:
             quantizer.enter(None)
         for module, training in modes:
             module.training = training
+    operations.write(sum(batch.samples for batch in found))
+    for quantizer in quantizers:
+        quantizer.set_flags(True, quantizer.known_signed)
     return student
 
 
-def _set_signs(quantizers: list[ActivationQuantizer]) -> None:
-    for quantizer in quantizers:
-        if quantizer.statistics.minimum is None:
-            raise InputError(
-                f"{quantizer.name}: saw no data during calibration; exclude= the layer if the"
-                " model never uses it"
-            )
+def _set_parameters(
+    student: nn.Module, quantizers: Quantizers, batches: list[Batch], operations: Operations
+) -> None:
+    """Run the passes: signs, starting values, operations."""
+    missed = _observe(student, quantizers, batches) if quantizers else []
+    _set_signs(quantizers)
+    first = [q for q in quantizers if all(q is not other for other in missed)]
+    for quantizer in missed:
+        quantizer.enter("pass")
+    operations.watch()
+    with _batch_statistics(_norms_to_change(student, batches)):
+        _pass(student, first, "start", batches)
+    never = operations.never_ran()
+    if not never:
+        return
+    for quantizer in first:
+        quantizer.enter("settled")
+    operations.watch(never)
+    error = _training_pass(student, lambda: _pass(student, missed, "start", batches))
+    if never := operations.never_ran():
+        raise _never_ran(never[0], error)
+
+
+def _never_ran(name: str, error: Exception | None) -> InputError:
+    training = "" if error is None else f" (which failed: {type(error).__name__}: {error})"
+    return InputError(
+        f"{name}: saw no data during calibration, in evaluation or training{training}: either the"
+        " model does not use it for these batches, or another module reads its weight, which would"
+        " then be used in full precision; exclude= it, or calibrate with batches that reach it"
+    )
+
+
+def _set_signs(quantizers: Quantizers) -> None:
+    if not quantizers:
+        return
     smallest = torch.stack([q.statistics.smallest() for q in quantizers])
     for quantizer, negative in zip(quantizers, (smallest < 0).tolist(), strict=True):
         if negative and quantizer.bits == 1 and quantizer.method != "ewgs":
@@ -99,6 +192,4 @@ def _set_signs(quantizers: list[ActivationQuantizer]) -> None:
                 f"{quantizer.name}: its input is negative at times, and 1 bit has no signed form;"
                 " use overrides= with 2 bits or more, or method='ewgs'"
             )
-        quantizer.signed.fill_(negative)
-        quantizer.calibrated.fill_(True)
-        quantizer.is_signed, quantizer.is_calibrated = negative, True
+        quantizer.set_flags(False, negative)

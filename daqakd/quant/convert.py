@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
 
-from .._errors import InputError
+from . import fast_path
 from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
+from .admission import check_any, check_model, check_weights, copy_of
 from .base import ActivationQuantizer
 from .layers import QuantConv2d, QuantLayer, QuantLinear
-from .selection import candidates, followed_by_batchnorm, specs_of
+from .selection import candidates, followed_by_batchnorm, note_first_and_last, specs_of
 from .spec import FirstLast, LayerSpec, Rescale
 from .weight_cache import WeightCache
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
@@ -59,16 +59,21 @@ def _convert(
     overrides: Mapping[str, Mapping[str, Any]],
 ) -> nn.Module:
     """Replace the layers of ``model`` in place; return it, or what replaces it as a whole."""
-    if any(isinstance(m, LazyModuleMixin) for m in model.modules()):
-        raise InputError("model: has lazy layers without weights; run one forward pass first")
-    layers = {name: layer for name, layer, reason in candidates(model) if reason is None}
+    found = list(candidates(model))
+    layers = {name: layer for name, layer, reason in found if reason is None}
+    refused = {name: reason for name, _, reason in found if reason is not None}
+    specs = specs_of(list(layers), refused, spec, exclude, overrides)
+    specs = {n: s for n, s in specs.items() if s.weight_bits is not None or s.act_bits is not None}
+    check_any(specs, refused, layers)
+    check_weights(layers, specs)
     normed = followed_by_batchnorm(model)
+    note_first_and_last(list(layers.values()), spec)
     replacements = {
         id(layers[name]): _quantized_layer(name, layers[name], one, id(layers[name]) in normed)
-        for name, one in specs_of(list(layers), spec, exclude, overrides).items()
-        if one.weight_bits is not None or one.act_bits is not None
+        for name, one in specs.items()
     }
     model = replace_modules(model, replacements)
+    fast_path.switch_off(model)
     if len(replacements) > 1:
         WeightCache(replacements.values()).attach(model)
     return model
@@ -94,8 +99,10 @@ def quantize(
 
     Quantized layers are still instances of ``nn.Conv2d`` and ``nn.Linear``, and the original
     ``state_dict`` keys stay valid. Call :func:`calibrate` before the first forward pass.
-    Subclasses with their own forward, and the layers of ``nn.MultiheadAttention``, stay in full
-    precision; :func:`summary` lists them with the reason.
+    Subclasses with members of their own, layers whose weight a parent reads directly, as
+    ``nn.MultiheadAttention`` does, and weights that are computed (pruned, weight-normalised) stay
+    in full precision; :func:`summary` lists them with the reason. torch's fast path of
+    ``nn.TransformerEncoder``, which reads the weights of the layers in it, is switched off.
 
     Args:
         model: any module; it is not changed.
@@ -106,8 +113,9 @@ def quantize(
         act_method: overrides the method for activations: ``"lsq" "pact" "dorefa" "ewgs"``.
         per_channel: one LSQ step per output channel of the weights.
         first_last: the first and last layer, in order of registration, get 8 bits (``"8bit"``),
-            stay in full precision (``"fp"``), or are treated like the rest (``"same"``).
-        exclude: names or globs of layers to leave in full precision.
+            stay in full precision (``"fp"``), or are treated like the rest (``"same"``);
+            :func:`summary` says which they were.
+        exclude: names or globs of layers to leave in full precision; a string is one of them.
         overrides: name or glob to a dict with any of ``weight_bits act_bits weight_method
             act_method per_channel``; later entries win.
         rescale: ``"auto"`` gives DoReFa weights their largest magnitude back where no BatchNorm
@@ -120,7 +128,8 @@ def quantize(
 
     Raises:
         InputError: an unknown method, a value that cannot be meant, bits out of range, a pattern
-            that matches no layer, or a model with lazy layers.
+            that matches no layer, a model that is lazy, scripted, traced, quantized already or has
+            no layer to quantize, a weight that is not finite, or one all zero for DoReFa or EWGS.
     """
     spec = LayerSpec(
         weight_bits=weight_bits,
@@ -135,7 +144,8 @@ def quantize(
         delta=delta,
     )
     spec.check()
-    return _convert(copy.deepcopy(model), spec, exclude, overrides or {})
+    check_model(model)
+    return _convert(copy_of(model), spec, exclude, {} if overrides is None else overrides)
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:

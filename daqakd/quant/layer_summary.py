@@ -1,5 +1,6 @@
 """``summary``: what is quantized, how, and what it costs."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,11 +14,13 @@ FULL_BITS = 32
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One Conv2d or Linear layer.
+    """One Conv2d or Linear layer, or another weight of two or more dimensions.
 
     Steps are distances of neighbouring levels (mean over channels); ``macs`` are multiply-adds of
-    one sample, None before calibration; ``bytes`` is the packed weight; ``bit_ops`` is
-    ``macs * weight_bits * act_bits``.
+    one sample (the whole output of every call, divided by the first dimension of the calibration
+    batch), None before calibration and for other weights; ``bytes`` is the packed weight;
+    ``bit_ops`` is ``macs * weight_bits * act_bits``. Layers in full precision keep their ``macs``
+    in this process only, quantized ones in the ``state_dict``.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Summary:
     """All layers; ``str()`` gives a table, ``records()`` plain dictionaries."""
 
     layers: list[LayerSummary]
+    first_last: str = ""
+    """Which layers were taken as first and last, empty where they are treated like the rest."""
 
     def records(self) -> list[dict[str, Any]]:
         """Return one dictionary per layer."""
@@ -66,7 +71,8 @@ class Summary:
         lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
         notes = [f"{layer.name}: {layer.note}" for layer in self.layers if layer.note]
         total = f"total: {self.bytes:,} bytes, {self.macs:,} MACs, {self.bit_ops:,} BitOps"
-        return "\n".join([line.rstrip() for line in lines] + [total, *notes])
+        taken = [self.first_last] if self.first_last else []
+        return "\n".join([line.rstrip() for line in lines] + [total, *taken, *notes])
 
 
 def _cells(layer: LayerSummary) -> list[str]:
@@ -109,6 +115,7 @@ def _quantized(name: str, layer: QuantLayer) -> LayerSummary:
 
 
 def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
+    macs = getattr(layer, "counted_macs", None)
     return LayerSummary(
         name=name,
         kind=type(layer).__name__,
@@ -118,22 +125,77 @@ def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
         granularity="-",
         weight_step=None,
         act_step=None,
-        macs=None,
+        macs=macs,
         bytes=layer.weight.numel() * FULL_BITS // 8,
-        bit_ops=None,
+        bit_ops=None if macs is None else macs * FULL_BITS * FULL_BITS,
         note="not quantized: " + (reason or "left in full precision"),
     )
 
 
-def summary(student: nn.Module) -> Summary:
-    """Describe every Conv2d and Linear layer: bits, granularity, step, MACs, size, BitOps.
+def _other(name: str, kind: str, count: int, reason: str) -> LayerSummary:
+    """Return the row of a weight that no Conv2d or Linear holds."""
+    return LayerSummary(
+        name=name,
+        kind=kind,
+        weight_bits=FULL_BITS,
+        act_bits=FULL_BITS,
+        method="fp",
+        granularity="-",
+        weight_step=None,
+        act_step=None,
+        macs=None,
+        bytes=count * FULL_BITS // 8,
+        bit_ops=None,
+        note="not quantized: " + reason,
+    )
 
-    Layers in full precision are listed with the reason. Reads parameters back from the device.
-    """
-    layers = []
-    for name, layer, reason in candidates(student):
-        if isinstance(layer, QuantLayer):
-            layers.append(_quantized(name, layer))
+
+def _other_weights(name: str, module: nn.Module, owners: dict[int, str]) -> Iterator[LayerSummary]:
+    """Yield the rows of a module's own weights; one that is listed already takes no more bytes."""
+    kind = type(module).__name__
+    for key, weight in module._parameters.items():
+        if weight is None or weight.dim() < 2:
+            continue
+        own = name if key == "weight" else f"{name}.{key}" if name else key
+        owner = owners.setdefault(id(weight), own)
+        if owner == own:
+            yield _other(own, kind, weight.numel(), f"{kind} is no Conv2d or Linear")
         else:
-            layers.append(_unquantized(name, layer, reason))
-    return Summary(layers)
+            yield _other(
+                own, kind, 0, f"{kind} is no Conv2d or Linear; the weight is that of {owner}"
+            )
+
+
+def _taken(rows: list[tuple[str, nn.Module]]) -> str:
+    """Return which layers were taken as first and last, and which ones ran so, where it differs."""
+    taken = [(name, vars(x)["first_or_last"]) for name, x in rows if "first_or_last" in vars(x)]
+    if not taken:
+        return ""
+    bits = "8 bits" if taken[0][1] == "8bit" else "full precision"
+    text = f"first and last layer, by order of registration ({bits}): {taken[0][0]}, {taken[-1][0]}"
+    ran = [(vars(x)["place_in_pass"], name) for name, x in rows if "place_in_pass" in vars(x)]
+    ends = [min(ran)[1], max(ran)[1]] if ran else []
+    if ran and ends != [taken[0][0], taken[-1][0]]:
+        text += f"; by order of the calibration pass: {ends[0]}, {ends[1]} (see overrides=)"
+    return text
+
+
+def summary(student: nn.Module) -> Summary:
+    """Describe every layer with weights: bits, granularity, step, MACs, size, BitOps.
+
+    What is in full precision is listed with the reason: Conv2d and Linear layers that stay whole,
+    and all other weights of two or more dimensions (embeddings, transposed convolutions). Reads
+    parameters back from the device.
+    """
+    reasons = {name: reason for name, _, reason in candidates(student)}
+    rows: list[LayerSummary] = []
+    owners: dict[int, str] = {}
+    for name, module in student.named_modules():
+        if isinstance(module, QuantLayer):
+            rows.append(_quantized(name, module))
+        elif name in reasons:
+            rows.append(_unquantized(name, module, reasons[name]))
+        else:
+            rows.extend(_other_weights(name, module, owners))
+    listed = [(name, layer) for name, layer in student.named_modules() if name in reasons]
+    return Summary(rows, _taken(listed))

@@ -1,13 +1,16 @@
 """QuantConv2d and QuantLinear: the original layer with quantized input and weights."""
 
+import sys
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as torch_functional
+from torch.nn.utils import fusion
 
+from .._errors import InputError
 from .activation_cache import ActivationCache
-from .base import ActivationQuantizer
+from .base import ActivationQuantizer, accept_zero_dim
 from .weight_cache import CachedWeight, recording_hooks
 from .weights import WeightQuantizer
 
@@ -18,7 +21,10 @@ OWN = {  # attributes that the layer it replaces does not have
     "macs",
     "cached_weight",
     "activation_cache",
+    "first_or_last",
+    "place_in_pass",
 }
+FUSERS = {fusion.fuse_conv_bn_eval.__code__, fusion.fuse_linear_bn_eval.__code__}
 
 
 class QuantLayer(nn.Module):
@@ -26,6 +32,15 @@ class QuantLayer(nn.Module):
 
     Subclasses are made by :meth:`adopt`, which keeps the parameters, buffers and hooks of the
     layer they replace, so that its ``state_dict`` keys stay valid.
+
+    ``weight`` is the full-precision parameter, for whoever reads it: optimizers, initialisation,
+    pruning and files change or keep what training changes. The weights it computes with are
+    :meth:`quantized_weight`. What computes with ``weight`` itself would do so in full precision,
+    therefore: a module that reads a child's weight in its forward pass keeps that child whole
+    (:func:`~daqakd.quant.quantize` finds it, or ``calibrate`` says that the layer never ran);
+    torch's fast path of transformer encoders is switched off; torch's functions that fuse a
+    BatchNorm into a layer are refused: fuse before ``quantize`` or after ``dequantize``, as with
+    anybody's fusing functions.
     """
 
     plain: ClassVar[type[nn.Module]]
@@ -54,8 +69,20 @@ class QuantLayer(nn.Module):
         self.output_scale = None
         if weight is not None and weight.method == "ewgs":
             ratio = self.weight.abs().mean() / weight(self.weight).abs().mean()
-            self.output_scale = nn.Parameter(ratio.detach().float())
+            self.output_scale = nn.Parameter(ratio.detach().float().reshape(1))
         return self.to(device)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight" and sys._getframe(1).f_code in FUSERS:
+            raise InputError(
+                "conv: a quantized layer cannot take a BatchNorm into its weights, whose levels"
+                " would change; fuse before quantize(), or fuse what dequantize() returns"
+            )
+        super().__setattr__(name, value)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        accept_zero_dim(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def calibrating(self) -> bool:
@@ -93,17 +120,16 @@ class QuantLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Quantize input and weights, apply the layer, scale the output."""
         out = self.linear_map(self.quantized_input(x), self.quantized_weight())
-        if self.calibrating:
-            self._record(x, out)
+        if self.calibrating and self.output_scale is not None:
+            self._start_scale(x, out)
         return out if self.output_scale is None else out * self.output_scale.abs().to(out.dtype)
 
-    def _record(self, x: Tensor, out: Tensor) -> None:
-        """Count the multiply-adds of one sample; start the EWGS output scale."""
-        per_output = self.weight[0].numel()
-        self.macs.fill_(out[:1].numel() * per_output)
-        if self.output_scale is not None:
-            exact = self.linear_map(x, self.weight)
-            self.output_scale.data.copy_(exact.abs().mean() / out.abs().mean())
+    def _start_scale(self, x: Tensor, out: Tensor) -> None:
+        """Start the EWGS output scale; from the weights alone if the output is all zero."""
+        assert self.output_scale is not None
+        ratio = self.linear_map(x, self.weight).abs().mean() / out.abs().mean()
+        usable = ratio.isfinite() & (ratio > 0)
+        self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
 
     def to_plain(self) -> nn.Module:
         """Return the full-precision layer type holding the quantized weights."""

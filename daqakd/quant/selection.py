@@ -8,20 +8,51 @@ from typing import Any
 from torch import nn
 
 from .._errors import InputError, suggest, unknown
+from .direct_reads import directly_read
+from .layers import QuantLayer
 from .spec import LayerSpec
 
 OVERRIDABLE = ["weight_bits", "act_bits", "weight_method", "act_method", "per_channel"]
+# members a subclass may have and still be swapped: none of them runs in a forward pass
+HARMLESS = {
+    *("__init__", "reset_parameters", "extra_repr", "__constants__", "__annotations__"),
+    *("__module__", "__qualname__", "__doc__", "__parameters__", "__orig_bases__"),
+    *("__annotate__", "__annotate_func__", "__annotations_cache__", "__static_attributes__"),
+    "__firstlineno__",
+}
 
 
-def _refusal(layer: nn.Module, inside_attention: bool) -> str | None:
+def _own_members(layer: nn.Module, kind: type[nn.Module]) -> list[str]:
+    """Return what subclasses of ``kind`` define that a swapped layer would lose."""
+    between = type(layer).__mro__[: type(layer).__mro__.index(kind)]
+    return sorted({name for part in between for name in vars(part)} - HARMLESS)
+
+
+def _computed(layer: nn.Module, name: str) -> str | None:
+    """Return how a parameter is made before each forward pass, if it is not one itself."""
+    if name in layer._parameters:
+        return None
+    if f"{name}_mask" in layer._buffers:
+        return f"its {name} is pruned; make that permanent by torch.nn.utils.prune.remove"
+    return f"its {name} is computed by a parametrization, such as weight_norm; remove that first"
+
+
+def _refusal(layer: nn.Module, attention: set[int], read: Mapping[int, str]) -> str | None:
     """Return why a Conv2d or Linear cannot be replaced, or None."""
+    if isinstance(layer, QuantLayer):
+        return None
     kind = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
-    if inside_attention:
+    if id(layer) in attention:
         return "nn.MultiheadAttention reads its projections' weights directly"
     if type(layer).forward is not kind.forward:
         return f"{type(layer).__name__} has its own forward"
-    if "weight" not in layer._parameters:
-        return "its weight is computed by a parametrization"
+    computed = _computed(layer, "weight") or _computed(layer, "bias")
+    if computed is not None:
+        return computed
+    if members := _own_members(layer, kind):
+        return f"{type(layer).__name__} has its own {', '.join(members[:3])}"
+    if id(layer) in read:
+        return f"{read[id(layer)]} reads its weight directly"
     return None
 
 
@@ -31,9 +62,10 @@ def candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
     for module in model.modules():
         if isinstance(module, nn.MultiheadAttention):
             attention |= {id(inner) for inner in module.modules()}
+    read = directly_read(model)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            yield name, module, _refusal(module, id(module) in attention)
+            yield name, module, _refusal(module, attention, read)
 
 
 def _no_match(pattern: str, names: list[str], argument: str) -> InputError:
@@ -54,6 +86,36 @@ def _matches(patterns: Iterable[str], names: list[str], argument: str) -> dict[s
     return matched
 
 
+def patterns_of(exclude: Any) -> list[str]:
+    """Return the patterns of ``exclude``; a string is one pattern."""
+    patterns = (
+        [exclude] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else exclude
+    )
+    found = list(patterns)
+    for pattern in found:
+        if not isinstance(pattern, str):
+            raise InputError(
+                f"exclude: expected names or globs of layers, got {pattern!r};"
+                " pass a list of strings"
+            )
+    return found
+
+
+def _check_overrides(overrides: Any) -> None:
+    """Require a mapping of names or globs to mappings."""
+    if not isinstance(overrides, Mapping):
+        raise InputError(
+            f"overrides: expected a dictionary of names or globs, got {overrides!r};"
+            ' pass {"name": {"weight_bits": 4}}'
+        )
+    for pattern, options in overrides.items():
+        if not isinstance(pattern, str) or not isinstance(options, Mapping):
+            raise InputError(
+                f"overrides: expected a name or glob with a dictionary of options, got"
+                f' {pattern!r}: {options!r}; pass {{"name": {{"weight_bits": 4}}}}'
+            )
+
+
 def _first_and_last(base: LayerSpec, names: list[str]) -> dict[str, LayerSpec]:
     """Return the specs of the first and the last layer, where ``first_last`` sets them apart."""
     if base.first_last == "same":
@@ -64,13 +126,25 @@ def _first_and_last(base: LayerSpec, names: list[str]) -> dict[str, LayerSpec]:
     return dict.fromkeys([*names[:1], *names[-1:]], spec)
 
 
+def note_first_and_last(layers: list[nn.Module], base: LayerSpec) -> None:
+    """Tell the first and the last layer so, where ``first_last`` sets them apart."""
+    if base.first_last != "same":
+        for layer in (layers[0], layers[-1]):
+            layer.__dict__["first_or_last"] = base.first_last
+
+
 def specs_of(
     names: list[str],
+    refused: Mapping[str, str],
     base: LayerSpec,
     exclude: Iterable[str],
     overrides: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, LayerSpec]:
-    """Return the spec of every layer to quantize; exclude beats overrides beats first_last."""
+    """Return the spec of every layer to quantize; exclude beats overrides beats first_last.
+
+    ``exclude`` may also name the layers that are ``refused``, by their reasons.
+    """
+    _check_overrides(overrides)
     specs = dict.fromkeys(names, base) | _first_and_last(base, names)
     for pattern, found in _matches(overrides, names, "overrides").items():
         for key in overrides[pattern]:
@@ -79,7 +153,8 @@ def specs_of(
         for name in found:
             specs[name] = replace(specs[name], **overrides[pattern])
             specs[name].check(f"overrides[{pattern!r}]")
-    excluded = set().union(*_matches(exclude, names, "exclude").values())
+    every = [*names, *refused]
+    excluded = set().union(*_matches(patterns_of(exclude), every, "exclude").values())
     return {n: s for n, s in specs.items() if n not in excluded}
 
 

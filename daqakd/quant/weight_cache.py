@@ -3,7 +3,8 @@
 ``quantize()`` hooks it to the model it returns. Before a forward pass of that model it quantizes
 the weights by the ``*_many`` ops and leaves every layer its own. The layer uses it unless a source
 has changed in between, and quantizes its weight itself otherwise: when it is called alone, under
-``torch.compile``, or inside a checkpoint, whose second pass finds no cached weight. Layers with
+``torch.compile``, or inside a checkpoint, whose second pass finds no cached weight; where one
+surrounds the whole model, nothing is cached in either pass. Layers with
 forward pre-hooks of their own take no part, because these may change the weight after it was read.
 """
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from ..backends import together_below
 from .activation_cache import ActivationCache
+from .flags import read_flags, same_state, version_of
 from .weights import WeightQuantizer
 
 
@@ -25,12 +27,17 @@ def recording_hooks() -> bool:
     return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
+def _is_trackable(source: Tensor) -> bool:
+    """Return whether a change would be noticed; one sharded over processes is made whole later."""
+    return type(source) in (Tensor, nn.Parameter) and not source.is_inference()
+
+
 class CachedWeight:
     """One layer's quantized weight, valid in this forward pass, thread and state of its sources."""
 
     def __init__(self, value: Tensor, sources: Sequence[Tensor]) -> None:
         self.value, self.sources = value, sources
-        self.versions = [source._version for source in sources]
+        self.versions = [version_of(source) for source in sources]
         self.thread = threading.get_ident()
         self.refused = False
 
@@ -41,8 +48,7 @@ class CachedWeight:
             return None
         if self.thread != threading.get_ident():
             return None
-        now = zip(sources, self.sources, self.versions, strict=True)
-        same = all(a is b and a._version == version for a, b, version in now)
+        same = all(map(same_state, sources, self.sources, self.versions))
         return self.value if same else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
@@ -77,6 +83,9 @@ class WeightCache:
     def _before(self, model: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling() or getattr(model, "_is_replica", False):
             return
+        read_flags(x.act_quantizer for x in self.layers if x.act_quantizer is not None)
+        if recording_hooks():
+            return
         cache = ActivationCache()
         for layer in self.layers:
             layer.__dict__["activation_cache"] = cache
@@ -99,7 +108,9 @@ class WeightCache:
         groups: dict[Any, list[Any]] = defaultdict(list)
         for layer in self.layers:
             weight, quantizer = layer.weight, layer.weight_quantizer
-            if quantizer is None or weight.is_inference() or layer._forward_pre_hooks:
+            if quantizer is None or layer._forward_pre_hooks:
+                continue
+            if not all(map(_is_trackable, layer.weight_sources())):
                 continue
             if weight.numel() < together_below(weight):
                 key = type(quantizer), quantizer.common_settings(), weight.dtype, weight.device

@@ -61,7 +61,10 @@ class WeightQuantizer(Quantizer):
 
 
 class LSQWeight(WeightQuantizer):
-    """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled."""
+    """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled.
+
+    Where all weights are zero, the mean of torch's initialisation for that fan-in takes its place.
+    """
 
     method = "lsq"
 
@@ -70,7 +73,9 @@ class LSQWeight(WeightQuantizer):
         self.axis = 0 if per_channel else None
         self.qmax = 2 ** (bits - 1) - 1
         mean = weight.detach().abs()
-        mean = mean.flatten(1).mean(1) if per_channel else mean.mean()
+        mean = mean.flatten(1).mean(1) if per_channel else mean.mean().reshape(1)
+        usual = 0.5 / math.sqrt(max(weight[0].numel(), 1))  # of torch's initialisation, by fan-in
+        mean = torch.where(mean == 0, usual, mean)
         self.step = nn.Parameter(2 * mean.float() / math.sqrt(self.qmax))
         self.grad_scale = 1 / math.sqrt(weight.numel() / self.step.numel() * self.qmax)
 
@@ -175,7 +180,10 @@ class EWGSWeight(WeightQuantizer):
     def __init__(self, weight: Tensor, bits: int, delta: float) -> None:
         super().__init__(bits)
         self.delta = delta
-        spread = 3 * weight.detach().float().std().reshape(())
+        values = weight.detach().float()
+        mean_square = values.square().mean()
+        spread = values.std() if weight.numel() > 1 else mean_square.sqrt()
+        spread = 3 * torch.where(spread > 0, spread, mean_square.sqrt()).reshape(1)  # all equal
         self.lower = nn.Parameter(-spread)
         self.upper = nn.Parameter(spread.clone())
 

@@ -180,7 +180,9 @@ def _fit(model: nn.Module, file: ModelFile, name: str) -> nn.Module:
     optional = {k for k in wanted if k.endswith("num_batches_tracked")}
     missing = sorted(wanted.keys() - given.keys() - optional)
     extra = sorted(given.keys() - wanted.keys())
-    shapes = [k for k in wanted if k in given and wanted[k].shape != given[k].shape]
+    shapes = [  # steps had no dimension in files of before
+        k for k in wanted if k in given and (wanted[k].shape or (1,)) != (given[k].shape or (1,))
+    ]
     if missing or extra or shapes:
         parts = [
             f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"

@@ -1,0 +1,49 @@
+"""Which layers run in a pass, in which order, and how many multiply-adds they do."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .layers import QuantLayer
+
+
+class Operations:
+    """Counts the whole output of every call: layers used twice, tokens folded into the batch."""
+
+    def __init__(self, layers: Iterable[tuple[str, nn.Module]]) -> None:
+        self.layers = dict(layers)
+        self.names = {id(layer): name for name, layer in self.layers.items()}
+        self.counts: dict[str, int] = {}  # in the order of the first calls
+        self.handles: list[Any] = []
+
+    def watch(self, names: Iterable[str] | None = None) -> None:
+        """Begin to count the calls of all layers, or of those named."""
+        self.stop()
+        watched = self.layers if names is None else names
+        self.handles = [self.layers[name].register_forward_hook(self._count) for name in watched]
+
+    def stop(self) -> None:
+        """End counting."""
+        for handle in self.handles:
+            handle.remove()
+
+    def _count(self, layer: Any, args: Any, out: Any) -> None:
+        name = self.names[id(layer)]
+        count = out.numel() * layer.weight[0].numel() if isinstance(out, Tensor) else 0
+        self.counts[name] = self.counts.get(name, 0) + count
+
+    def never_ran(self) -> list[str]:
+        """Return the quantized layers without a call."""
+        quantized = (name for name, layer in self.layers.items() if isinstance(layer, QuantLayer))
+        return [name for name in quantized if name not in self.counts]
+
+    def write(self, samples: int) -> None:
+        """Note multiply-adds of one sample, and the place in the order of calls, at each layer."""
+        for place, (name, count) in enumerate(self.counts.items()):
+            layer, macs = self.layers[name], round(count / samples)
+            layer.__dict__["place_in_pass"] = place
+            if isinstance(layer, QuantLayer):
+                layer.macs.fill_(macs)
+            else:
+                layer.__dict__["counted_macs"] = macs

@@ -1,0 +1,112 @@
+"""What ``summary`` counts and lists."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import daqakd
+
+from ..helpers.small import SmallNet
+from .test_quant import images
+
+
+def rows(student: nn.Module) -> dict[str, daqakd.quant.layer_summary.LayerSummary]:
+    return {row.name: row for row in daqakd.summary(student).layers}
+
+
+class Windows(nn.Module):
+    """Windows of tokens folded into the batch, a layer used three times, one in full precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, 4, groups=1)
+        self.qkv, self.twice, self.head = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x)  # [B, 8, 4, 4]
+        x = x.unflatten(2, (2, 2)).unflatten(4, (2, 2)).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, 8)
+        x = self.qkv(x)[..., :8]
+        x = self.twice(self.twice(self.twice(x)))
+        return self.head(x.reshape(-1, 16, 8).mean(1))
+
+
+def test_operations_are_those_that_torch_counts():
+    for batch in (1, 3):
+        for options in ({"act_bits": 4}, {"act_bits": None}, {"act_bits": 4, "exclude": "qkv"}):
+            model, x = Windows(), torch.randn(batch, 3, 16, 16)
+            with FlopCounterMode(display=False) as counter:
+                model(x)
+            student = daqakd.quantize(model, weight_bits=2, **options)
+            found = daqakd.summary(daqakd.calibrate(student, [x, x]))
+            assert found.macs * 2 * batch == counter.get_total_flops()
+
+
+def test_layers_in_full_precision_have_their_operations():
+    student = daqakd.quantize(Windows(), weight_bits=2, act_bits=4, exclude=["qkv"])
+    row = rows(daqakd.calibrate(student, images()))["qkv"]
+    assert (row.macs, row.bit_ops) == (16 * 8 * 24, 16 * 8 * 24 * 32 * 32)
+    assert row.note == "not quantized: left in full precision"
+
+
+class Mixed(nn.Module):
+    """Weights of many kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, 7, 4))
+        self.embed = nn.Embedding(9, 4)
+        self.fc, self.mid = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.up = nn.ConvTranspose2d(4, 2, 3)
+        self.one = nn.Conv1d(4, 4, 3)
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.norm = nn.LayerNorm(4)
+        self.unembed = nn.Linear(4, 9, bias=False)
+        self.unembed.weight = self.embed.weight
+        self.also = nn.Embedding(9, 4)
+        self.also.weight = self.embed.weight
+
+
+def test_whatever_has_weights_is_listed():
+    found = rows(daqakd.quantize(Mixed(), weight_bits=2, act_bits=None))
+    assert {n: r.bytes for n, r in found.items()} == {
+        "position": 112,
+        "embed": 144,
+        "fc": 16,  # the first layer: 8 bits
+        "mid": 4,
+        "up": 288,
+        "one": 192,
+        "attention.in_proj_weight": 192,
+        "attention.out_proj": 64,
+        "unembed": 36,
+        "also": 0,
+    }
+    assert found["embed"].note == "not quantized: Embedding is no Conv2d or Linear"
+    assert found["up"].kind == "ConvTranspose2d"
+    assert "that of embed" in found["also"].note
+    assert daqakd.summary(daqakd.quantize(SmallNet(), weight_bits=2, act_bits=2)).layers[0].name
+
+
+class Crossed(nn.Module):
+    """The layer registered last is not the last to run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.mid, self.stem = nn.Linear(4, 2), nn.Linear(4, 4), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mid(self.stem(x)))
+
+
+def test_first_and_last_layer_are_told():
+    student = daqakd.quantize(Crossed(), weight_bits=2, act_bits=2)
+    line = "first and last layer, by order of registration (8 bits): head, stem"
+    assert daqakd.summary(student).first_last == line
+    daqakd.calibrate(student, torch.randn(2, 3))
+    text = daqakd.summary(student).first_last
+    assert text == f"{line}; by order of the calibration pass: stem, head (see overrides=)"
+    assert text in str(daqakd.summary(student))
+    whole = daqakd.quantize(SmallNet(), weight_bits=2, act_bits=2, first_last="fp")
+    wanted = "first and last layer, by order of registration (full precision): conv1, fc"
+    assert daqakd.summary(daqakd.calibrate(whole, images())).first_last == wanted
+    same = daqakd.quantize(SmallNet(), weight_bits=2, act_bits=2, first_last="same")
+    assert daqakd.summary(same).first_last == ""
