@@ -112,8 +112,7 @@ def excess(x):
     series = 1.0
     for n in tl.static_range(12, 2, -1):
         series = series * (x * (1.0 / n)) + 1.0
-    large = tl.where(x < 80.0, (tl.exp(x) - 1.0) - x, float("inf"))
-    return tl.where(tl.abs(x) <= 1.0, 0.5 * x * x * series, large)
+    return tl.where(tl.abs(x) <= 1.0, 0.5 * x * x * series, (tl.exp(x) - 1.0) - x)
 
 
 @triton.jit

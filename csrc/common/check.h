@@ -88,7 +88,8 @@ inline void check_same(const char* name, const Tensor& value, const Tensor& x) {
 inline void check_mask(const Tensor& mask, const Tensor& grad, int bits) {
   const int64_t wanted = mask_size(grad.numel(), bits);
   require(
-      mask.scalar_type() == ScalarType::Byte && mask.numel() == wanted && mask.is_contiguous(),
+      mask.scalar_type() == ScalarType::Byte && mask.dim() == 1 && mask.numel() == wanted &&
+          mask.is_contiguous(),
       "mask: expected ", wanted, " contiguous bytes for the gradient's elements, got ",
       mask.numel(), " of ", name_of(mask.scalar_type()));
   check_beside("mask", mask, grad);

@@ -39,17 +39,19 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
   });
   combine<G>(sums, Sum());
   KDCentre<float> centre(sums[2], sums[3]);
-  if (is_centred(batch)) {
+  if (is_centred(batch)) {  // t becomes (z - t) / T, then what the gradient takes
     const T* teacher = batch.teacher + row * batch.classes;
     float spread[1] = {};
     fragment.read(teacher, [&](int i, float ti) {
-      spread[0] += centre.term(exp_of(z[i] * inverse), t[i], (z[i] - (ti - top[1])) * inverse);
+      const float d = (z[i] - (ti - top[1])) * inverse;
+      spread[0] += centre.term(exp_of(z[i] * inverse), t[i], d);
+      t[i] = t[i] == 0 ? INFINITY : d;
     });
     combine<G>(spread, Sum());
     centre.spread = spread[0] / centre.total;
-    fragment.read(teacher, [&](int i, float ti) {
-      const float d = (z[i] - (ti - top[1])) * inverse;
-      t[i] = centre.holds() ? centre.difference(exp_of(z[i] * inverse), t[i], d) : t[i];
+    fragment.each([&](int i, int64_t) {
+      const float d = t[i], exp_t_T = exp_of(z[i] * inverse - d);
+      t[i] = centre.holds() ? centre.difference(exp_of(z[i] * inverse), exp_t_T, d) : exp_t_T;
     });
   }
   const bool writes = valid && threadIdx.x % G == 0;
@@ -87,14 +89,14 @@ struct OnlineSums {
 };
 
 // A row's spread, by reading it once more.
-template <class Fragment, class T>
+template <int V, class T>
 __device__ __forceinline__ float spread_of(
     const Batch<T>& batch, int64_t offset, const KDCentre<float>& centre, const float (&top)[2],
     float inverse) {
-  float z[kLongFragment], t[kLongFragment], spread[1] = {};
+  float z[V], t[V], spread[1] = {};
 #pragma unroll 1
-  for (int64_t first = 0; first < batch.classes; first += kLongThreads * kLongFragment) {
-    const Fragment fragment(batch.classes, first);
+  for (int64_t first = 0; first < batch.classes; first += kLongThreads * V) {
+    const RowFragment<V, kLongThreads, V> fragment(batch.classes, first);
     fragment.load_row(batch.student + offset, z);
     fragment.load_row(batch.teacher + offset, t);
     fragment.each([&](int i, int64_t) {
@@ -108,7 +110,7 @@ __device__ __forceinline__ float spread_of(
 
 // A block is a row, which is read twice.
 template <class T, int V>
-__global__ void __launch_bounds__(kLongThreads) kd_long(Batch<T> batch) {
+__global__ void __launch_bounds__(kLongThreads, 3) kd_long(Batch<T> batch) {
   using Fragment = RowFragment<V, kLongThreads, kLongFragment>;
   const int64_t row = blockIdx.x, offset = row * batch.classes;
   const float count = count_rows<kLongThreads>(batch);
@@ -141,7 +143,7 @@ __global__ void __launch_bounds__(kLongThreads) kd_long(Batch<T> batch) {
   online.rebase(top[0], top[1], inverse);
   combine<kLongThreads>(online.sums, Sum());
   KDCentre<float> centre(online.sums[2], online.sums[3]);
-  if (is_centred(batch)) centre.spread = spread_of<Fragment>(batch, offset, centre, top, inverse);
+  if (is_centred(batch)) centre.spread = spread_of<V>(batch, offset, centre, top, inverse);
   const KDRow<float> found =
       finish_row(batch, row, online.sums, centre.spread, count, threadIdx.x == 0);
   const float factor = upstream_of(batch, row);
