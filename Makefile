@@ -7,7 +7,12 @@ READY := $(VENV)/.ready
 ARGS ?=
 CSRC := $(foreach end,h cpp cuh cu,$(wildcard csrc/*.$(end) csrc/*/*.$(end)))
 
-.PHONY: help demo test slow gpu coverage lint format hooks clean
+CXX ?= g++
+SANITIZED := build/sanitize
+# the package beside its sanitized library, so that the installed one stays as it is
+SANITIZERS := $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
+
+.PHONY: help demo test slow gpu coverage sanitize lint format hooks clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +31,12 @@ gpu: $(READY)  ## build, GPU tests, benchmarks in under 9 minutes; DRY=1 walks i
 
 coverage: $(READY)  ## the ordinary tests with the lines they miss; HTML and XML under build/coverage
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html --cov-report=xml $(ARGS)
+
+sanitize: $(READY)  ## wrong arguments to every raw op, with ASan and UBSan in the CPU library
+	DAQAKD_BUILD=sanitize $(BIN)/python setup.py -q build_ext --build-temp $(SANITIZED)/temp --build-lib $(SANITIZED)
+	rm -rf $(SANITIZED)/daqakd/*/ && cp -r daqakd/*/ daqakd/*.py $(SANITIZED)/daqakd
+	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	  DAQAKD_FUZZ_SEEDS=12 PYTHONPATH=$(SANITIZED) $(BIN)/python -P -m pytest tests/ops/test_fuzz.py -p no:faulthandler $(ARGS)
 
 lint: $(READY)  ## ruff, clang-format, typos, mypy
 	$(BIN)/ruff check .

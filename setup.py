@@ -1,6 +1,7 @@
 """Build the C++ and CUDA libraries where torch and a compiler are, install without them elsewhere.
 
-DAQAKD_BUILD            auto (what is possible), none, cpu, cuda (an error when impossible)
+DAQAKD_BUILD            auto (what is possible), none, cpu, cuda (an error when impossible),
+                        sanitize (the CPU library alone, with ASan and UBSan)
 TORCH_CUDA_ARCH_LIST    GPU architectures, "8.0;9.0+PTX" when unset
 CXX, CUDA_HOME, MAX_JOBS    compiler, toolkit, compilers side by side
 """
@@ -18,6 +19,9 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 TARGET = "0x020b000000000000"  # the stable ABI of torch 2.11
+SANITIZERS = (
+    "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize=vptr -fno-sanitize-recover=all"
+)
 REBUILD = "pip install --force-reinstall --no-deps ."
 
 
@@ -73,32 +77,38 @@ def toolkit(torch, cuda):
 
 def plan(wanted):
     """Return (variables of the build, names of the libraries), printing why any is left out."""
-    if wanted not in ("auto", "none", "cpu", "cuda"):
-        raise SystemExit(f"DAQAKD_BUILD: expected auto, none, cpu or cuda, got {wanted!r}")
+    if wanted not in ("auto", "none", "cpu", "cuda", "sanitize"):
+        raise SystemExit(
+            f"DAQAKD_BUILD: expected auto, none, cpu, cuda or sanitize, got {wanted!r}"
+        )
     build = {
         "flags": f"-std=c++20 -O3 -DTORCH_TARGET_VERSION={TARGET} -DTORCH_STABLE_ONLY",
         # Nothing reads floating-point exceptions, and choices between values then vectorize.
         "host_flags": "-fPIC -fvisibility=hidden -ffp-contract=off -fno-trapping-math"
         f" -ffile-prefix-map={ROOT}=.",
+        "link": "",
         "arch_list": os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX"),
     }
     names = []
     if wanted == "none":
         return build, names
+    if wanted == "sanitize":
+        build["flags"] = f"{build['flags'].replace('-O3', '-O1 -g')} {SANITIZERS}"
+        build["link"] = SANITIZERS
     try:
         build["cxx"], build["torch"] = compiler(), find_torch()
         version, build["cuda"] = torch_facts(build["torch"])
         if version < (2, 11):
             raise Impossible(f"torch {version[0]}.{version[1]} is older than 2.11; upgrade it")
         names.append("_C")
-        if wanted != "cpu":
+        if wanted in ("auto", "cuda"):
             build["nvcc"], build["toolkit"] = toolkit(build["torch"], build["cuda"])
             names.append("_C_cuda")
     except Impossible as reason:
-        if wanted == "cuda" or (wanted == "cpu" and not names):
+        if wanted == "cuda" or (wanted in ("cpu", "sanitize") and not names):
             raise SystemExit(f"daqakd: DAQAKD_BUILD={wanted} is impossible: {reason}") from None
         print(f"daqakd: {'without CUDA' if names else 'without C++'} libraries: {reason}")
-    if names and importlib.util.find_spec("pybind11"):
+    if names and wanted != "sanitize" and importlib.util.find_spec("pybind11"):
         names.append("_host")
     return build, names
 

@@ -95,7 +95,11 @@ def write(name, out, work, csrc, build):
     if name == "_C_cuda":
         device = "-DDAQAKD_DEVICE=cuda -DDAQAKD_KEY=CUDA -DUSE_CUDA"
     common = f"{build['flags']} {device} -isystem {torch}/include"
-    host, nvcc, link = f"{common} {build['host_flags']}", "", f"-L{torch}/lib -ltorch_cpu"
+    host, nvcc, link = (
+        f"{common} {build['host_flags']}",
+        "",
+        f"-L{torch}/lib -ltorch_cpu {build['link']}",
+    )
     sources = [csrc / "registration.cpp", *sorted(csrc.glob("cpu/*.cpp"))]
     if name == "_C_cuda":
         sources = [csrc / "registration.cpp", *sorted(csrc.glob("cuda/*.cu"))]

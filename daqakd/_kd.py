@@ -32,7 +32,9 @@ class KDSettings(NamedTuple):
     def values(self, dtype: torch.dtype) -> list[float | Tensor]:
         """Return temperature, ``ce_weight`` and ``kd_weight``, tensors among them in ``dtype``."""
         pairs = zip(self.numbers, self.tensors, strict=True)
-        return [number if tensor is None else tensor.to(dtype) for number, tensor in pairs]
+        return [
+            number if tensor is None else tensor.to(dtype).reshape(()) for number, tensor in pairs
+        ]
 
     def replaced(self, *tensors: Tensor | None) -> "KDSettings":
         """Return the settings with other tensors."""

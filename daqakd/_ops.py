@@ -7,12 +7,17 @@ bits first. ``kd_loss_forward`` returns the loss; the reduced CE and KL ``[2]``,
 reduction ``[0]``; each row's CE and KL ``[B]``; and the gradient, for a mean the mean's times B.
 """
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
+from torch.utils._pytree import tree_leaves
+
+from ._errors import InputError
 
 BACKENDS = ("reference", "triton", "native")
 SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least this
@@ -39,6 +44,22 @@ def stem_of(name: str) -> str:
     return re.sub("_(forward|backward|update|divergence)", "", name)
 
 
+def _without_memory(shapes: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse real tensors beside one on meta: an empty result would be read as theirs."""
+
+    @functools.wraps(shapes)
+    def run(*arguments: Any) -> Any:
+        for x in tree_leaves(arguments):
+            if isinstance(x, Tensor) and x.device.type != "meta" and not isinstance(x, FakeTensor):
+                raise InputError(
+                    f"expected all tensors on one device, got some on {x.device} and some on meta;"
+                    " give the tensors on meta their values first"
+                )
+        return shapes(*arguments)
+
+    return run
+
+
 def _define(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Define ``schema`` once per backend, with the decorated function as every shape function."""
     name, signature = schema.split("(", 1)
@@ -46,9 +67,10 @@ def _define(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def attach(shapes: Callable[..., Any]) -> Callable[..., Any]:
         SCHEMAS[name] = schema
         STEMS.setdefault(stem_of(name), []).append(name)
+        alone = _without_memory(shapes)
         for backend in BACKENDS:
             LIBRARY.define(f"{name}.{backend}({signature}", tags=torch.Tag.pt2_compliant_tag)
-            torch.library.register_fake(f"daqakd::{name}.{backend}", shapes, lib=LIBRARY)
+            torch.library.register_fake(f"daqakd::{name}.{backend}", alone, lib=LIBRARY)
         return shapes
 
     return attach

@@ -101,12 +101,59 @@ def cross_terms(teacher, z, t, inverse):
 
 
 @triton.jit
-def row_losses(exp_sum, student_sum, teacher_sum, cross_sum, target_sum, target_logit):
+def is_centred(inverse):
+    """Return whether T is so high that a KL may be far below the logarithms it is made of."""
+    return inverse <= 0.03125
+
+
+@triton.jit
+def excess(x):
+    """Return e^x - 1 - x, by a series where the difference would lose digits."""
+    series = 1.0
+    for n in tl.static_range(12, 2, -1):
+        series = series * (x * (1.0 / n)) + 1.0
+    return tl.where(tl.abs(x) <= 1.0, 0.5 * x * x * series, (tl.exp(x) - 1.0) - x)
+
+
+@triton.jit
+def centre(teacher_sum, cross_sum):
+    """Return the mean of (z - t) / T under the teacher and its e^-mean, as ``KDCentre`` does."""
+    mean = -cross_sum / teacher_sum
+    return mean, tl.where(tl.abs(mean) < 80.0, tl.exp(-mean), float("inf"))
+
+
+@triton.jit
+def spread_terms(student, teacher, x, outside):
+    """Return the terms of a spread; ``x`` is (z - t) / T from its mean."""
+    return tl.where(teacher == 0.0, student * outside, teacher * excess(x))
+
+
+@triton.jit
+def centred_difference(student, teacher, x, outside, spread):
+    """Return what stands for e^(z/T) in the gradient of rows whose spread is small."""
+    difference = teacher * ((x + excess(x)) - spread)
+    difference = tl.where(teacher == 0.0, student * outside, difference)
+    return tl.where(spread < 0.5, difference, student)
+
+
+@triton.jit
+def divergence_scales(kd_weight, student_sum, teacher_sum, spread):
+    """Return what multiplies e^(z/T), or what stands for it, and e^(t/T) in the gradient."""
+    small = spread < 0.5
+    total = tl.where(small, teacher_sum * (1.0 + spread), student_sum)
+    return kd_weight / total, tl.where(small, 0.0, kd_weight / teacher_sum)
+
+
+@triton.jit
+def row_losses(exp_sum, student_sum, teacher_sum, cross_sum, spread, target_sum, target_logit):
     """Return the CE and KL of rows.
 
     ``exp_sum`` is the sum of e^z; ``student_sum``, ``teacher_sum`` are those of e^(z/T), e^(t/T).
     """
     kl = cross_sum / teacher_sum + (tl.log(student_sum) - tl.log(teacher_sum))
+    one_more = 1.0 + spread
+    log1p = tl.log(one_more) + (spread - (one_more - 1.0)) / one_more
+    kl = tl.where(spread < 0.5, log1p, kl)
     return tl.where(target_sum == 0.0, 0.0, target_sum * tl.log(exp_sum) - target_logit), kl
 
 

@@ -6,11 +6,16 @@ import triton.language as tl
 from ._kd_rows import (
     Numbers,
     Tensors,
+    centre,
+    centred_difference,
     count_rows,
     cross_terms,
+    divergence_scales,
+    is_centred,
     load_logits,
     reduce_losses,
     row_losses,
+    spread_terms,
     targets,
     upstream_factor,
     weighted,
@@ -64,6 +69,12 @@ def kd_loss_tile_kernel(
     student, teacher = tl.exp(z * inverse), tl.exp(t * inverse)
     cross_sum = tl.sum(cross_terms(teacher, z, t, inverse), 1)
     student_sum, teacher_sum = tl.sum(student, 1), tl.sum(teacher, 1)
+    spread = tl.full([ROWS], float("inf"), tl.float32)
+    if is_centred(inverse):
+        mean, outside = centre(teacher_sum, cross_sum)
+        x = (z - t) * inverse - mean[:, None]
+        spread = tl.sum(spread_terms(student, teacher, x, outside[:, None]), 1) / teacher_sum
+        student = centred_difference(student, teacher, x, outside[:, None], spread[:, None])
     exp_sum, target_sum, target_logit = (
         tl.full([ROWS], 1.0, tl.float32),
         0.0 * student_sum,
@@ -77,12 +88,15 @@ def kd_loss_tile_kernel(
         exp_sum, target_sum = tl.sum(exp, 1), tl.sum(target, 1)
         target_logit = tl.sum(weighted(target, z), 1)
     if tensors.loss is not None:
-        ce, kl = row_losses(exp_sum, student_sum, teacher_sum, cross_sum, target_sum, target_logit)
+        ce, kl = row_losses(
+            exp_sum, student_sum, teacher_sum, cross_sum, spread, target_sum, target_logit
+        )
         kl_weight = kd_weight / inverse
         _store_tile_losses(tensors, row, own, ce, kl, count, rows, ce_weight, kl_weight, REDUCTION)
     if tensors.grad is not None:
-        g = student * (kd_weight / student_sum)[:, None]
-        g -= teacher * (kd_weight / teacher_sum)[:, None]
+        of_student, of_teacher = divergence_scales(kd_weight, student_sum, teacher_sum, spread)
+        g = student * of_student[:, None]
+        g -= teacher * of_teacher[:, None]
         if labelled:
             if REDUCTION == MEAN:
                 ce_weight *= rows / count
@@ -135,9 +149,22 @@ def _read_long_row(tensors, numbers, row, rows, classes, inverse, BLOCK: tl.cons
 
 
 @triton.jit
+def _long_spread(tensors, row, classes, inverse, top_z, top_t, mean, outside, BLOCK: tl.constexpr):
+    """Read a row once more and return its spread times the teacher's sum."""
+    total = tl.full([], 0.0, tl.float32)
+    for first in range(0, classes, BLOCK):
+        k = first + tl.arange(0, BLOCK)
+        z = load_logits(tensors.student, row * classes + k, k < classes) - top_z
+        t = load_logits(tensors.teacher, row * classes + k, k < classes) - top_t
+        x = (z - t) * inverse - mean
+        total += tl.sum(spread_terms(tl.exp(z * inverse), tl.exp(t * inverse), x, outside), 0)
+    return total
+
+
+@triton.jit
 def _store_long_gradient(
-    tensors, numbers, row, rows, classes, inverse, top_z, top_t, ce_weight, target_sum,
-    from_exp, from_student, from_teacher, factor, BLOCK: tl.constexpr,
+    tensors, numbers, row, rows, classes, inverse, top_z, top_t, mean, outside, spread, ce_weight,
+    target_sum, from_exp, from_student, from_teacher, factor, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Read a row once more and store its gradient."""
     for first in range(0, classes, BLOCK):
@@ -145,7 +172,11 @@ def _store_long_gradient(
         at = row * classes + k
         z = load_logits(tensors.student, at, k < classes) - top_z
         t = load_logits(tensors.teacher, at, k < classes) - top_t
-        g = tl.exp(z * inverse) * from_student - tl.exp(t * inverse) * from_teacher
+        student, teacher = tl.exp(z * inverse), tl.exp(t * inverse)
+        if is_centred(inverse):
+            x = (z - t) * inverse - mean
+            student = centred_difference(student, teacher, x, outside, spread)
+        g = student * from_student - teacher * from_teacher
         if tensors.labels is not None or tensors.soft_labels is not None:
             target = _block_targets(tensors, numbers, row, k, rows, classes, BLOCK)
             weight = tl.where(target_sum == 0.0, 0.0, ce_weight)
@@ -165,11 +196,20 @@ def kd_loss_long_kernel(
     top_z, top_t, exp_sum, student_sum, teacher_sum, cross_sum, target_sum, target_logit = (
         _read_long_row(tensors, numbers, row, rows, classes, inverse, BLOCK)
     )
+    mean, outside = centre(teacher_sum, cross_sum)
+    spread = tl.full([], float("inf"), tl.float32)
+    if is_centred(inverse):
+        spread = (
+            _long_spread(tensors, row, classes, inverse, top_z, top_t, mean, outside, BLOCK)
+            / teacher_sum
+        )
     count = 1.0
     if tensors.labels is not None or tensors.soft_labels is not None:
         count = count_rows(tensors, numbers.ignore, rows, REDUCTION == MEAN)
     if tensors.loss is not None:
-        ce, kl = row_losses(exp_sum, student_sum, teacher_sum, cross_sum, target_sum, target_logit)
+        ce, kl = row_losses(
+            exp_sum, student_sum, teacher_sum, cross_sum, spread, target_sum, target_logit
+        )
         tl.store(tensors.ce + row, ce)
         tl.store(tensors.kl + row, kl)
         kl_weight = kd_weight / inverse
@@ -188,10 +228,11 @@ def kd_loss_long_kernel(
             factor = upstream_factor(
                 tensors.upstream, row, row < rows, numbers.scale, REDUCTION == NONE
             )
+        of_student, of_teacher = divergence_scales(kd_weight, student_sum, teacher_sum, spread)
         _store_long_gradient(
-            tensors, numbers, row, rows, classes, inverse, top_z, top_t, ce_weight, target_sum,
-            ce_weight * target_sum / exp_sum, kd_weight / student_sum, kd_weight / teacher_sum,
-            factor, BLOCK,
+            tensors, numbers, row, rows, classes, inverse, top_z, top_t, mean, outside, spread,
+            ce_weight, target_sum, ce_weight * target_sum / exp_sum, of_student, of_teacher, factor,
+            BLOCK,
         )  # fmt: skip
 
 

@@ -1,63 +1,125 @@
 #pragma once
 
-#include <torch/headeronly/util/Exception.h>
+#include <cfloat>
+#include <cmath>
 
 #include "layout.h"
-
-namespace daqakd {
+#include "require.h"
 
 // The public functions check first and say more; these keep a direct call from reading wild memory.
+namespace daqakd {
+
+inline const char* name_of(ScalarType type) { return torch::headeronly::toString(type); }
+
+inline bool is_floating(ScalarType type) {
+  return type == ScalarType::Half || type == ScalarType::BFloat16 || type == ScalarType::Float ||
+         type == ScalarType::Double;
+}
+
+// Memory for every element: a storage can be freed or cut short under a tensor.
+inline void check_memory(const char* name, const Tensor& x) {
+  int64_t bytes = 0, last = x.storage_offset();
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(x.get(), &bytes));
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    if (x.size(d) == 0) return;
+    last += (x.size(d) - 1) * x.stride(d);
+  }
+  require(
+      (last + 1) * int64_t(x.element_size()) <= bytes, name,
+      ": its storage is smaller than the tensor; allocate it before the call");
+}
+
+// On the device that this library is for, with memory.
+inline void check_tensor(const char* name, const Tensor& x) {
+#if defined(USE_CUDA)
+  require(x.is_cuda(), name, ": expected a tensor on cuda; move it");
+#else
+  require(x.is_cpu(), name, ": expected a tensor on the cpu; move it");
+#endif
+  check_memory(name, x);
+}
+
+inline void check_floating(const char* name, const Tensor& x) {
+  require(
+      is_floating(x.scalar_type()), name, ": expected float16, bfloat16, float32 or float64, got ",
+      name_of(x.scalar_type()));
+}
+
+// The tensor that decides an op's dtype and device.
+inline void check_input(const char* name, const Tensor& x) {
+  check_tensor(name, x);
+  check_floating(name, x);
+}
+
+// A tensor beside the input.
+inline void check_beside(const char* name, const Tensor& value, const Tensor& x) {
+  require(value.device() == x.device(), name, ": is on another device than the input; move it");
+  check_memory(name, value);
+}
+
 inline void check_parameter(
     const char* name, const Tensor& parameter, const Tensor& x, optional<int64_t> axis) {
   const int64_t dim = x.dim();
-  STD_TORCH_CHECK(
+  require(
       !axis.has_value() || (-dim <= *axis && *axis < dim), "axis: expected a dimension of the ",
       dim, "-D input, got ", axis.value_or(0));
   const int64_t wanted = axis.has_value() ? x.size(*axis < 0 ? *axis + dim : *axis) : 1;
-  STD_TORCH_CHECK(
+  require(
       parameter.numel() == wanted, name, ": expected ", wanted, " values, got ", parameter.numel());
-  STD_TORCH_CHECK(
-      parameter.device() == x.device(), name, ": is on another device than the input; move it");
+  check_floating(name, parameter);
+  check_beside(name, parameter, x);
+}
+
+inline void check_parameter(const char* name, const optional<Tensor>& parameter, const Tensor& x) {
+  if (parameter) check_parameter(name, *parameter, x, std::nullopt);
 }
 
 inline void check_same(const char* name, const Tensor& value, const Tensor& x) {
-  STD_TORCH_CHECK(
+  require(
       value.dim() == x.dim() &&
           std::equal(value.sizes().begin(), value.sizes().end(), x.sizes().begin()),
       name, ": expected the shape of the input");
-  STD_TORCH_CHECK(
+  require(
       value.scalar_type() == x.scalar_type() && value.device() == x.device(), name,
       ": expected the dtype and device of the input");
+  check_memory(name, value);
 }
 
 inline void check_mask(const Tensor& mask, const Tensor& grad, int bits) {
   const int64_t wanted = mask_size(grad.numel(), bits);
-  STD_TORCH_CHECK(
-      mask.scalar_type() == ScalarType::Byte && mask.numel() == wanted && mask.is_contiguous(),
+  require(
+      mask.scalar_type() == ScalarType::Byte && mask.dim() == 1 && mask.numel() == wanted &&
+          mask.is_contiguous(),
       "mask: expected ", wanted, " contiguous bytes for the gradient's elements, got ",
-      mask.numel(), " of ", torch::headeronly::toString(mask.scalar_type()));
-  STD_TORCH_CHECK(
-      mask.device() == grad.device(), "mask: is on another device than the gradient; move it");
+      mask.numel(), " of ", name_of(mask.scalar_type()));
+  check_beside("mask", mask, grad);
 }
 
 inline void check_bits(int64_t bits, bool is_signed) {
-  STD_TORCH_CHECK(
+  require(
       (is_signed ? 2 : 1) <= bits && bits <= 8, "bits: expected ", is_signed ? 2 : 1, " to 8, got ",
       bits);
 }
 
+// A number that float32 holds.
+inline void check_number(const char* name, double value) {
+  require(std::fabs(value) <= FLT_MAX, name, ": expected a finite number, got ", value);
+}
+
 inline void check_lengths(size_t tensors, std::initializer_list<size_t> others) {
   for (const size_t other : others)
-    STD_TORCH_CHECK(
+    require(
         other == tensors, "expected one of each per tensor: ", tensors, " tensors, but ", other);
 }
 
-inline int64_t check_some(const Tensors& tensors) {
-  STD_TORCH_CHECK(!tensors.empty(), "expected at least one tensor");
-  for (const Tensor& tensor : tensors)
-    STD_TORCH_CHECK(
+inline int64_t check_some(const char* name, const Tensors& tensors) {
+  require(!tensors.empty(), name, ": expected at least one tensor");
+  for (const Tensor& tensor : tensors) {
+    check_input(name, tensor);
+    require(
         tensor.scalar_type() == tensors[0].scalar_type() && tensor.device() == tensors[0].device(),
-        "expected tensors of one dtype on one device");
+        name, ": expected tensors of one dtype on one device");
+  }
   return int64_t(tensors.size());
 }
 

@@ -4,7 +4,9 @@
 
 namespace daqakd {
 
-enum class KDReduction { none = 0, mean = 1, sum = 2 };
+constexpr double kLowestTemperature = 0x1p-60;  // and its reciprocal the highest: T^2 is finite
+
+enum class KDReduction : int64_t { none = 0, mean = 1, sum = 2 };
 
 // The arguments of both directions of kd_loss; see daqakd/_ops.py.
 struct KDArguments {
@@ -21,39 +23,46 @@ struct KDArguments {
   double inverse_rows() const { return 1.0 / double(std::max<int64_t>(student.size(0), 1)); }
 
   void check() const {
-    STD_TORCH_CHECK(
+    check_input("student", student);
+    require(
         student.dim() == 2 && student.size(1) > 0, "student: expected [B, C], C >= 1, got ",
         student.dim(), "-D");
-    check_like(teacher, "teacher", 2);
-    if (labels) check_like(*labels, "labels", has_hard_labels() ? 1 : 2);
-    for (const auto* setting : {&temperature_tensor, &ce_weight_tensor, &kd_weight_tensor}) {
-      if (!*setting) continue;
-      check_floating(**setting, "a setting");
-      check_parameter("a setting", **setting, student, std::nullopt);
-    }
+    check_like("teacher", teacher, 2);
+    if (labels) check_like("labels", *labels, has_hard_labels() ? 1 : 2);
+    check_parameter("temperature", temperature_tensor, student);
+    check_parameter("ce_weight", ce_weight_tensor, student);
+    check_parameter("kd_weight", kd_weight_tensor, student);
+    check_numbers();
   }
 
   void check_upstream(const Tensor& grad) const {
-    check_like(grad, "grad", is_unreduced() ? 1 : 0);
+    check_like("grad", grad, is_unreduced() ? 1 : 0);
+    check_floating("grad", grad);
+  }
+
+ private:
+  void check_numbers() const {
+    require(
+        temperature_tensor ||
+            (kLowestTemperature <= temperature && temperature <= 1 / kLowestTemperature),
+        "temperature: expected from 2^-60 to 2^60, got ", temperature);
+    check_number("ce_weight", ce_weight);
+    check_number("kd_weight", kd_weight);
+    require(
+        0 <= label_smoothing && label_smoothing < 1, "label_smoothing: expected 0 <= e < 1, got ",
+        label_smoothing);
+    require(
+        KDReduction::none <= reduction && reduction <= KDReduction::sum,
+        "reduction: expected the code 0, 1 or 2, got ", int64_t(reduction));
   }
 
   // The first `dim` sizes of the student's logits, its device, and numbers that can be read.
-  void check_like(const Tensor& x, const char* name, int64_t dim) const {
+  void check_like(const char* name, const Tensor& x, int64_t dim) const {
     bool same = x.dim() == dim;
     for (int64_t d = 0; same && d < dim; ++d) same = x.size(d) == student.size(d);
-    STD_TORCH_CHECK(same, name, ": expected the first ", dim, " sizes of the student's logits");
-    STD_TORCH_CHECK(
-        x.device() == student.device(), name, ": is on another device than student; move it");
-    if (x.scalar_type() != ScalarType::Long || dim != 1) check_floating(x, name);
-  }
-
-  static void check_floating(const Tensor& x, const char* name) {
-    const ScalarType type = x.scalar_type();
-    STD_TORCH_CHECK(
-        type == ScalarType::Half || type == ScalarType::BFloat16 || type == ScalarType::Float ||
-            type == ScalarType::Double,
-        name, ": expected float16, bfloat16, float32 or float64, got ",
-        torch::headeronly::toString(type));
+    require(same, name, ": expected the first ", dim, " sizes of the student's logits");
+    check_beside(name, x, student);
+    if (x.scalar_type() != ScalarType::Long || dim != 1) check_floating(name, x);
   }
 };
 

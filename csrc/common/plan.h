@@ -1,14 +1,13 @@
 #pragma once
 
 #include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
 #include <initializer_list>
 #include <vector>
 
+#include "check.h"
 #include "inline.h"
-#include "layout.h"
 
 namespace daqakd {
 
@@ -17,7 +16,7 @@ struct Plan {
   const uint8_t* pixels;   // [images, 3, height, width]
   const int64_t* index;    // [rows]
   const int32_t* crop;     // [rows, 2]
-  const bool* flip;        // [rows]
+  const uint8_t* flip;     // [rows], not 0 where mirrored
   const int16_t* setting;  // [rows, chains, slots]
   const int8_t* kind;      // [settings]
   const uint8_t* lut;      // [settings, 256]
@@ -45,11 +44,12 @@ class PlanReader {
   template <class T>
   const T* take(
       const char* name, const Tensor& x, ScalarType type, std::initializer_list<int64_t> sizes) {
-    STD_TORCH_CHECK(
+    require(
         x.scalar_type() == type && x.dim() == int64_t(sizes.size()) &&
             std::equal(sizes.begin(), sizes.end(), x.sizes().begin()),
         name, ": its dtype or shape does not fit the plan");
-    STD_TORCH_CHECK(x.device() == pixels_.device(), name, ": is on another device than pixels");
+    require(x.device() == pixels_.device(), name, ": is on another device than pixels; move it");
+    check_tensor(name, x);
     kept_.push_back(x.is_contiguous() ? x : torch::stable::contiguous(x));
     return data<T>(kept_.back());
   }
@@ -72,16 +72,15 @@ inline Plan read_plan(
     const Tensor& integer, const Tensor& real, const optional<Tensor>& share,
     const optional<Tensor>& erase, const optional<Tensor>& partner, const optional<Tensor>& box,
     const optional<Tensor>& weight, const optional<Tensor>& values) {
-  STD_TORCH_CHECK(
-      pixels.dim() == 4 && setting.dim() == 3, "pixels, setting: expected 4 and 3 dimensions");
+  require(pixels.dim() == 4 && setting.dim() == 3, "pixels, setting: expected 4 and 3 dimensions");
   const int64_t images = pixels.size(0), height = pixels.size(2), width = pixels.size(3);
-  STD_TORCH_CHECK(
+  require(
       height * width <= kMaxArea, "pixels: expected at most 2^28 per image, got ", height, " x ",
       width);
   const int64_t rows = index.numel(), chains = setting.size(1), slots = setting.size(2);
   const int64_t count = kind.numel(), outputs = partner.has_value() ? partner->numel() : rows;
-  STD_TORCH_CHECK(share.has_value() || chains == 1, "share: None allows one chain, got ", chains);
-  STD_TORCH_CHECK(
+  require(share.has_value() || chains == 1, "share: None allows one chain, got ", chains);
+  require(
       box.has_value() || !partner.has_value() || (weight.has_value() && values.has_value()),
       "weight: a partner without a box needs it, and values");
   constexpr auto kByte = ScalarType::Byte, kInt = ScalarType::Int, kFloat = ScalarType::Float;
@@ -89,7 +88,7 @@ inline Plan read_plan(
       reader.take<uint8_t>("pixels", pixels, kByte, {images, 3, height, width}),
       reader.take<int64_t>("index", index, ScalarType::Long, {rows}),
       reader.take<int32_t>("crop", crop, kInt, {rows, 2}),
-      reader.take<bool>("flip", flip, ScalarType::Bool, {rows}),
+      reader.take<uint8_t>("flip", flip, ScalarType::Bool, {rows}),
       reader.take<int16_t>("setting", setting, ScalarType::Short, {rows, chains, slots}),
       reader.take<int8_t>("kind", kind, ScalarType::Char, {count}),
       reader.take<uint8_t>("lut", lut, kByte, {count, 256}),
@@ -120,10 +119,10 @@ inline bool is_written(ScalarType type) {
 // The output, [outputs, 3, height, width].
 inline Tensor empty_images(
     const Plan& plan, const Tensor& model, ScalarType type, bool channels_last) {
-  STD_TORCH_CHECK(
+  require(
       is_written(type) && (type == ScalarType::Byte) == (plan.values == nullptr),
       "dtype: uint8 needs a plan without values, float16, bfloat16, float32 and float64 one with; ",
-      "got ", torch::headeronly::toString(type));
+      "got ", name_of(type));
   const int64_t sizes[4] = {plan.outputs, 3, plan.height, plan.width};
   const int64_t strides[4] = {3 * plan.area(), 1, 3 * int64_t(plan.width), 3};
   if (channels_last) return empty_strided(model, sizes, strides, 4, type);

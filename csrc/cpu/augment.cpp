@@ -118,16 +118,26 @@ void mixed(const Plan& plan, const Writer<T>& writer, uint8_t* rows) {
 template <class T>
 void check_range(const char* name, const T* values, int64_t count, int64_t end) {
   for (int64_t i = 0; i < count; ++i)
-    STD_TORCH_CHECK(
+    require(
         0 <= values[i] && values[i] < end, name, ": expected values from 0 to ", end - 1, ", got ",
         int64_t(values[i]));
+}
+
+// Shares of a mixture; NaN is none.
+void check_shares(const char* name, const float* shares, int64_t count) {
+  for (int64_t i = 0; shares && i < count; ++i)
+    require(
+        0 <= shares[i] && shares[i] <= 1, name, ": expected shares from 0 to 1, got ", shares[i]);
 }
 
 void check_ranges(const Plan& plan) {
   check_range("index", plan.index, plan.rows, plan.images);
   check_range("setting", plan.setting, plan.rows * plan.chains * plan.slots, plan.settings);
+  check_range("kind", plan.kind, plan.settings, int64_t(Kind::sharpness) + 1);
+  check_shares("share", plan.share, plan.rows * (1 + plan.chains));
+  check_shares("weight", plan.weight, plan.outputs);
   if (plan.partner == nullptr) return;
-  STD_TORCH_CHECK(plan.outputs <= plan.rows, "partner: expected at most a row for each image");
+  require(plan.outputs <= plan.rows, "partner: expected at most a row for each image");
   check_range("partner", plan.partner, plan.outputs, plan.rows);
 }
 

@@ -12,7 +12,8 @@
 // Rows of logits one after another, in the order of sums that the CUDA kernels have.
 namespace daqakd::cpu {
 
-constexpr int64_t kCost = 4;  // an exponential is worth as many elements
+constexpr double kLargestProbability = 1.001;  // rounding
+constexpr int64_t kCost = 4;                   // an exponential is worth as many elements
 
 inline int64_t padded(int64_t classes) { return ceil_div(classes, kRowLanes) * kRowLanes; }
 
@@ -63,13 +64,20 @@ struct BatchLabels : Labels {
   BatchLabels(const Labels& labels, const Tensor& logits, const int64_t* group, int64_t groups)
       : Labels(labels), classes(logits.size(1)), group(group) {
     for (int64_t i = 0; i < logits.size(0); ++i) {
-      STD_TORCH_CHECK(
+      require(
           !hard || (0 <= hard[i] && hard[i] < classes), "labels: expected classes from 0 to ",
           classes - 1, ", got ", hard ? hard[i] : 0);
-      STD_TORCH_CHECK(
+      require(
           !group || (0 <= group[i] && group[i] < groups), "group: expected groups from 0 to ",
           groups - 1, ", got ", group ? group[i] : 0);
+      require(
+          std::fabs(weight_of(i)) <= kLargestWeight, "weight: expected at most ", kLargestWeight,
+          ", got ", weight_of(i));
     }
+    for (int64_t i = 0; soft && i < logits.size(0) * classes; ++i)
+      require(
+          0 <= soft[i] && soft[i] <= kLargestProbability,
+          "labels: expected probabilities from 0 to 1, got ", soft[i]);
   }
 
   // body(label, label_weight) for the labels from `begin` to `end` that a row has.

@@ -8,8 +8,8 @@ constexpr int64_t kChunk = 1 << 19;  // weights of rows kept between the two ste
 
 void add(int64_t* column, double value) {
   const Limbs limbs(value);
-  column[0] += limbs.high;
-  column[1] += limbs.low;
+  column[0] = int64_t(uint64_t(column[0]) + uint64_t(limbs.high));  // a full state wraps around
+  column[1] = int64_t(uint64_t(column[1]) + uint64_t(limbs.low));
 }
 
 // One row, weights [C], to the sums of one class, [C + 5, 2]; z is the logit of that class.

@@ -1,9 +1,6 @@
 #pragma once
 
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
-
-#include "../common/layout.h"
+#include "../common/check.h"
 #include "element.h"
 
 namespace daqakd::cpu {
@@ -21,9 +18,7 @@ void by_dtype(const Tensor& x, const F& body) {
     case ScalarType::BFloat16:
       return body(BFloat16{});
     default:
-      STD_TORCH_CHECK(
-          false, "x: expected float16, bfloat16, float32 or float64, got ",
-          torch::headeronly::toString(x.scalar_type()));
+      check_floating("x", x);
   }
 }
 

@@ -1,6 +1,6 @@
 #include "../formulas/dorefa.h"
 
-#include "../common/check.h"
+#include "../common/arguments.h"
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
@@ -8,7 +8,7 @@
 namespace daqakd::cpu {
 
 tuple<Tensor, Tensor> dorefa_activation_forward(const Tensor& x, int64_t bits, bool is_signed) {
-  check_bits(bits, is_signed);
+  check_dorefa_activation(x, bits, is_signed);
   const Tensor input = dense(x);
   Tensor y = empty_as(input), mask = empty_mask(x, 1);
   by_dtype(x, [&](auto element) {
@@ -23,7 +23,7 @@ tuple<Tensor, Tensor> dorefa_activation_forward(const Tensor& x, int64_t bits, b
 }
 
 Tensor dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
-  check_mask(mask, grad, 1);
+  check_dorefa_activation_backward(grad, mask);
   const Tensor g = dense(grad);
   Tensor dx = empty_as(g);
   by_dtype(grad, [&](auto element) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../common/check.h"
+#include "../common/arguments.h"
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
@@ -128,7 +128,7 @@ void backward_one(
 }  // namespace
 
 tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
-  check_bits(bits, false);
+  check_dorefa_weight(w, bits);
   const Tensor input = dense(w);
   Tensor y = empty_as(input), scale = empty_scalar(w, accumulation_type(w));
   forward_one(input, bits, y, scale, 0);
@@ -137,9 +137,7 @@ tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
 
 Tensor dorefa_weight_backward(
     const Tensor& grad, const Tensor& w, const Tensor& maximum, int64_t bits, bool detach_max) {
-  check_same("grad", grad, w);
-  check_parameter("maximum", maximum, w, std::nullopt);
-  check_bits(bits, false);
+  check_dorefa_weight_backward(grad, w, maximum, bits);
   const Tensor input = dense(w), g = in_strides_of(grad, input);
   Tensor dw = empty_as(input);
   backward_one(g, input, as_parameter(maximum, accumulation_type(w)), 0, bits, detach_max, dw);
@@ -147,11 +145,9 @@ Tensor dorefa_weight_backward(
 }
 
 tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, Integers bits) {
-  const int64_t count = check_some(w);
-  check_lengths(w.size(), {bits.size()});
+  const int64_t count = check_dorefa_weight_many(w, bits);
   Tensors y;
   for (size_t i = 0; i < w.size(); ++i) {
-    check_bits(bits[i], false);
     w[i] = dense(w[i]);
     y.push_back(empty_as(w[i]));
   }
@@ -162,13 +158,10 @@ tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, Integers bits) {
 
 Tensors dorefa_weight_many_backward(
     Tensors grad, Tensors w, const Tensor& maximum, Integers bits, bool detach_max) {
-  check_some(w);
-  check_lengths(w.size(), {grad.size(), bits.size(), size_t(maximum.numel())});
+  check_dorefa_weight_many_backward(grad, w, maximum, bits);
   const Tensor all = as_parameter(maximum, accumulation_type(w[0]));
   Tensors dw;
   for (size_t i = 0; i < w.size(); ++i) {
-    check_same("grad", grad[i], w[i]);
-    check_bits(bits[i], false);
     w[i] = dense(w[i]);
     grad[i] = in_strides_of(grad[i], w[i]);
     dw.push_back(empty_as(w[i]));

@@ -1,6 +1,6 @@
 #include "../formulas/ewgs.h"
 
-#include "../common/check.h"
+#include "../common/arguments.h"
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
@@ -20,12 +20,6 @@ struct HostEWGS : EWGS<C> {
 template <class C>
 HostEWGS<C> op_of(const Tensor& lower, const Tensor& upper, int64_t bits, C delta) {
   return {{}, {EWGSRange<C>(*data<C>(lower), *data<C>(upper), bits), delta}};
-}
-
-void check_range(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
-  check_parameter("lower", lower, x, std::nullopt);
-  check_parameter("upper", upper, x, std::nullopt);
-  check_bits(bits, false);
 }
 
 void forward_one(
@@ -58,14 +52,13 @@ void backward_one(
 
 optional<Tensor> scale_of(const optional<Tensor>& delta_tensor, const Tensor& x) {
   if (!delta_tensor) return std::nullopt;
-  check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);
   return as_parameter(*delta_tensor, accumulation_type(x));
 }
 
 }  // namespace
 
 Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
-  check_range(x, lower, upper, bits);
+  check_ewgs(x, lower, upper, bits);
   const Tensor input = dense(x);
   const ScalarType type = accumulation_type(x);
   Tensor y = empty_as(input);
@@ -82,11 +75,9 @@ tuple<Tensor, Tensor, Tensor> ewgs_backward(
 }
 
 Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits) {
-  check_some(x);
-  check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
+  check_ewgs_many(x, lower, upper, bits);
   Tensors y;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_range(x[i], lower[i], upper[i], bits[i]);
     const ScalarType type = accumulation_type(x[i]);
     lower[i] = as_parameter(lower[i], type);
     upper[i] = as_parameter(upper[i], type);
@@ -100,13 +91,10 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits
 tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
     Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
     optional<Tensor> delta_tensor) {
-  check_some(x);
-  check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
+  check_ewgs_many_backward(grad, x, lower, upper, bits, delta, delta_tensor);
   const optional<Tensor> scale = scale_of(delta_tensor, x[0]);
   Tensors dx, dlower, dupper;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_range(x[i], lower[i], upper[i], bits[i]);
-    check_same("grad", grad[i], x[i]);
     const ScalarType type = accumulation_type(x[i]);
     dlower.push_back(empty_contiguous(lower[i], type));
     dupper.push_back(empty_contiguous(upper[i], type));

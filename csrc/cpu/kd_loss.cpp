@@ -48,7 +48,7 @@ int64_t count_labels(const Tensor& labels, int64_t classes, int64_t ignore) {
   int64_t count = 0;
   for (int64_t i = 0; i < labels.numel(); ++i) {
     if (y[i] == ignore) continue;
-    STD_TORCH_CHECK(
+    require(
         0 <= y[i] && y[i] < classes, "labels: expected 0 to ", classes - 1, " or ignore_index ",
         ignore, ", got ", y[i]);
     ++count;

@@ -71,12 +71,13 @@ template <class C>
 struct Lanes16 {
   C exp_z[kLanes], exp_z_T[kLanes], exp_t_T[kLanes], kl_terms[kLanes];
   C weight[kLanes] = {}, logit[kLanes] = {};
+  KDCentre<C> centre[kLanes];
   C ce[kLanes], kl[kLanes], target[kLanes];
 
   DAQAKD_INLINE void finish(C coefficient, const KDSettings<C>& settings) {
     for (int i = 0; i < kLanes; ++i) {
       const KDRow<C> row = kd_row(
-          KDSums<C>{exp_z[i], exp_z_T[i], exp_t_T[i], kl_terms[i]},
+          KDSums<C>{exp_z[i], exp_z_T[i], exp_t_T[i], kl_terms[i], centre[i].spread},
           KDTarget<C>{weight[i], logit[i]}, coefficient, settings);
       ce[i] = row.ce, kl[i] = row.kl, target[i] = row.target_scale;
       exp_z[i] = row.exp_z_scale, exp_z_T[i] = row.exp_z_T_scale;
@@ -182,6 +183,26 @@ struct Block {
     write(row, (first + r) * classes, classes, batch.grad);
   }
 
+  // Finds the rows' spreads, and puts what stands for them in the gradient into z and t.
+  DAQAKD_INLINE void centre(const C* __restrict__ kl_terms, Lanes16<C>& lanes) const {
+    C spread[kLanes] = {};
+    const auto departure = [&](int64_t i) { return -kl_terms[i] / t[i]; };
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes.centre[lane] = KDCentre<C>(lanes.exp_t_T[lane], lanes.kl_terms[lane]);
+    for (int64_t i = 0; i < size; i += kLanes)
+      for (int lane = 0; lane < kLanes; ++lane)
+        spread[lane] += lanes.centre[lane].term(z[i + lane], t[i + lane], departure(i + lane));
+    if constexpr (!kAcross) std::fill_n(spread, kLanes, add_lanes(spread));
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes.centre[lane].spread = spread[lane] / lanes.centre[lane].total;
+    for (int64_t i = 0; i < size; i += kLanes)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const KDCentre<C>& row = lanes.centre[lane];
+        const C difference = row.difference(z[i + lane], t[i + lane], departure(i + lane));
+        z[i + lane] = row.holds() ? difference : z[i + lane];
+      }
+  }
+
   DAQAKD_INLINE void run() const {
     Lanes16<C> lanes;
     read_logits(batch.student, z);
@@ -199,6 +220,7 @@ struct Block {
       exponentials<0>(size, inverse, z, t, exp_z, kl_terms);
     sum(exp_z, lanes.exp_z), sum(z, lanes.exp_z_T), sum(t, lanes.exp_t_T),
         sum(kl_terms, lanes.kl_terms);
+    if (temperature >= C(kCentredTemperature)) centre(kl_terms, lanes);
     lanes.finish(batch.ce_coefficient, batch.settings);
     if (batch.ce) std::copy_n(lanes.ce, count, batch.ce + first);
     if (batch.kl) std::copy_n(lanes.kl, count, batch.kl + first);

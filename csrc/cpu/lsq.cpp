@@ -1,6 +1,6 @@
 #include "../formulas/lsq.h"
 
-#include "../common/check.h"
+#include "../common/arguments.h"
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
@@ -39,7 +39,7 @@ void backward_one(
 
 Tensor lsq_forward(
     const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, optional<int64_t> axis) {
-  check_parameter("step", step, x, axis);
+  check_lsq(x, step, qmin, qmax, axis);
   const Tensor input = dense(x), steps = as_parameter(step, accumulation_type(x));
   Tensor y = empty_as(input);
   forward_one(input, steps, qmin, qmax, axis, y);
@@ -49,8 +49,7 @@ Tensor lsq_forward(
 tuple<Tensor, Tensor> lsq_backward(
     const Tensor& grad, const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax,
     optional<int64_t> axis, int64_t ste, double grad_scale) {
-  check_parameter("step", step, x, axis);
-  check_same("grad", grad, x);
+  check_lsq_backward(grad, x, step, qmin, qmax, axis, ste, grad_scale);
   const Tensor input = dense(x), g = in_strides_of(grad, input);
   const Tensor steps = as_parameter(step, accumulation_type(x));
   Tensor dx = empty_as(input), ds = empty_contiguous(step, accumulation_type(x));
@@ -59,11 +58,9 @@ tuple<Tensor, Tensor> lsq_backward(
 }
 
 Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) {
-  check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
-  check_some(x);
+  check_lsq_many(x, step, qmin, qmax);
   Tensors y;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_parameter("step", step[i], x[i], row_axis(step[i]));
     x[i] = dense(x[i]);
     step[i] = as_parameter(step[i], accumulation_type(x[i]));
     y.push_back(empty_as(x[i]));
@@ -76,12 +73,9 @@ Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) 
 tuple<Tensors, Tensors> lsq_many_backward(
     Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax, int64_t ste,
     std::vector<double> grad_scale) {
-  check_lengths(x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
-  check_some(x);
+  check_lsq_many_backward(grad, x, step, qmin, qmax, ste, grad_scale);
   Tensors dx, ds;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_parameter("step", step[i], x[i], row_axis(step[i]));
-    check_same("grad", grad[i], x[i]);
     x[i] = dense(x[i]);
     grad[i] = in_strides_of(grad[i], x[i]);
     ds.push_back(empty_contiguous(step[i], accumulation_type(x[i])));

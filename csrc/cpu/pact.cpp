@@ -1,6 +1,6 @@
 #include "../formulas/pact.h"
 
-#include "../common/check.h"
+#include "../common/arguments.h"
 #include "../ops.h"
 #include "backward.h"
 #include "dispatch.h"
@@ -27,8 +27,7 @@ struct PACTBackward {
 
 tuple<Tensor, Tensor> pact_forward(
     const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed, optional<int64_t> axis) {
-  check_parameter("alpha", alpha, x, axis);
-  check_bits(bits, is_signed);
+  check_pact(x, alpha, bits, is_signed, axis);
   const Tensor input = dense(x), levels = as_parameter(alpha, accumulation_type(x));
   Tensor y = empty_as(input), mask = empty_mask(x, 2);
   if (x.numel() == 0) return {y, mask};
@@ -45,8 +44,7 @@ tuple<Tensor, Tensor> pact_forward(
 tuple<Tensor, Tensor> pact_backward(
     const Tensor& grad, const Tensor& mask, const Tensor& alpha, bool is_signed,
     optional<int64_t> axis) {
-  check_parameter("alpha", alpha, grad, axis);
-  check_mask(mask, grad, 2);
+  check_pact_backward(grad, mask, alpha, axis);
   const Tensor g = dense(grad), levels = as_parameter(alpha, accumulation_type(grad));
   Tensor dx = empty_as(g), dalpha = empty_contiguous(alpha, accumulation_type(grad));
   if (grad.numel() == 0) return {dx, torch::stable::zero_(dalpha)};

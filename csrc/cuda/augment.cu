@@ -200,12 +200,12 @@ Tensor augment(
     const Tensor& real, const optional<Tensor>& share, const optional<Tensor>& erase,
     const optional<Tensor>& partner, const optional<Tensor>& box, const optional<Tensor>& weight,
     const optional<Tensor>& values, ScalarType dtype, bool channels_last) {
-  const Launch launch(pixels);
   PlanReader reader(pixels);
   const Plan plan = read_plan(
       reader, pixels, index, crop, flip, setting, kind, lut, integer, real, share, erase, partner,
       box, weight, values);
-  STD_TORCH_CHECK(plan.outputs <= plan.rows, "partner: expected at most a row for each image");
+  const Launch launch(pixels);
+  require(plan.outputs <= plan.rows, "partner: expected at most a row for each image");
   Tensor out = empty_images(plan, pixels, dtype, channels_last);
   if (out.numel() == 0) return out;
   const Tensor rows = scratch_rows(plan, pixels);

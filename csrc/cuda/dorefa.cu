@@ -75,7 +75,7 @@ void signed_mean(const Launch& launch, const Tensor& grad, const Tensor& w, floa
 }  // namespace
 
 tuple<Tensor, Tensor> dorefa_activation_forward(const Tensor& x, int64_t bits, bool is_signed) {
-  check_bits(bits, is_signed);
+  check_dorefa_activation(x, bits, is_signed);
   const Launch launch(x);
   const Tensor input = dense(x);
   Tensor y = empty_as(input), mask = empty_mask(x, 1);
@@ -91,7 +91,7 @@ tuple<Tensor, Tensor> dorefa_activation_forward(const Tensor& x, int64_t bits, b
 }
 
 Tensor dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
-  check_mask(mask, grad, 1);
+  check_dorefa_activation_backward(grad, mask);
   const Launch launch(grad);
   const Tensor g = dense(grad);
   Tensor dx = empty_as(g);
@@ -106,7 +106,7 @@ Tensor dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
 }
 
 tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
-  check_bits(bits, false);
+  check_dorefa_weight(w, bits);
   const Launch launch(w);
   const Tensor input = dense(w);
   Tensor y = empty_as(input), scale = empty_scalar(w, ScalarType::Float);
@@ -130,9 +130,7 @@ tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
 
 Tensor dorefa_weight_backward(
     const Tensor& grad, const Tensor& w, const Tensor& maximum, int64_t bits, bool detach_max) {
-  check_same("grad", grad, w);
-  check_parameter("maximum", maximum, w, std::nullopt);
-  check_bits(bits, false);
+  check_dorefa_weight_backward(grad, w, maximum, bits);
   const Launch launch(w);
   const Tensor input = dense(w), g = in_strides_of(grad, input);
   const Tensor scale = as_parameter(maximum, ScalarType::Float), sums = scratch(w, 2);

@@ -139,13 +139,11 @@ BlockPartials block_partials_of(const Partials& partials, size_t i) {
 }  // namespace
 
 tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, Integers bits) {
-  const int64_t count = check_some(w);
-  check_lengths(w.size(), {bits.size()});
+  const int64_t count = check_dorefa_weight_many(w, bits);
   const Launch launch(w[0]);
   const Tensor maximum = empty(w[0], &count, 1, ScalarType::Float);
   Tensors y;
   for (size_t i = 0; i < w.size(); ++i) {
-    check_bits(bits[i], false);
     w[i] = dense(w[i]);
     y.push_back(empty_as(w[i]));
   }
@@ -162,14 +160,11 @@ tuple<Tensors, Tensor> dorefa_weight_many_forward(Tensors w, Integers bits) {
 
 Tensors dorefa_weight_many_backward(
     Tensors grad, Tensors w, const Tensor& maximum, Integers bits, bool detach_max) {
-  check_some(w);
-  check_lengths(w.size(), {grad.size(), bits.size(), size_t(maximum.numel())});
+  check_dorefa_weight_many_backward(grad, w, maximum, bits);
   const Launch launch(w[0]);
   const Tensor all = as_parameter(maximum, ScalarType::Float);
   Tensors dw;
   for (size_t i = 0; i < w.size(); ++i) {
-    check_same("grad", grad[i], w[i]);
-    check_bits(bits[i], false);
     w[i] = dense(w[i]);
     grad[i] = in_strides_of(grad[i], w[i]);
     dw.push_back(empty_as(w[i]));

@@ -3,7 +3,7 @@
 
 namespace daqakd::cuda {
 Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
-  check_range(x, lower, upper, bits);
+  check_ewgs(x, lower, upper, bits);
   const Launch launch(x);
   const Tensor input = dense(x);
   const Tensor low = as_parameter(lower, ScalarType::Float);
@@ -21,9 +21,7 @@ Tensor ewgs_forward(const Tensor& x, const Tensor& lower, const Tensor& upper, i
 tuple<Tensor, Tensor, Tensor> ewgs_backward(
     const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
     double delta, optional<Tensor> delta_tensor) {
-  check_range(x, lower, upper, bits);
-  check_same("grad", grad, x);
-  if (delta_tensor) check_parameter("delta_tensor", *delta_tensor, x, std::nullopt);
+  check_ewgs_backward(grad, x, lower, upper, bits, delta, delta_tensor);
   const Launch launch(x);
   const Tensor input = dense(x), g = in_strides_of(grad, input);
   const Tensor low = as_parameter(lower, ScalarType::Float);

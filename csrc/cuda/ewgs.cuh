@@ -16,10 +16,4 @@ struct DeviceEWGS : EWGS<float> {
   float delta;
 };
 
-inline void check_range(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
-  check_parameter("lower", lower, x, std::nullopt);
-  check_parameter("upper", upper, x, std::nullopt);
-  check_bits(bits, false);
-}
-
 }  // namespace daqakd::cuda

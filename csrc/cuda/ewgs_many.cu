@@ -5,12 +5,10 @@
 namespace daqakd::cuda {
 
 Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits) {
-  check_some(x);
-  check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
+  check_ewgs_many(x, lower, upper, bits);
   const Launch launch(x[0]);
   Tensors y;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_range(x[i], lower[i], upper[i], bits[i]);
     x[i] = dense(x[i]);
     lower[i] = as_parameter(lower[i], ScalarType::Float);
     upper[i] = as_parameter(upper[i], ScalarType::Float);
@@ -29,16 +27,12 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits
 tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
     Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
     optional<Tensor> delta_tensor) {
-  check_some(x);
-  check_lengths(x.size(), {grad.size(), lower.size(), upper.size(), bits.size()});
+  check_ewgs_many_backward(grad, x, lower, upper, bits, delta, delta_tensor);
   const Launch launch(x[0]);
-  if (delta_tensor) check_parameter("delta_tensor", *delta_tensor, x[0], std::nullopt);
   if (delta_tensor) delta_tensor = as_parameter(*delta_tensor, ScalarType::Float);
   const float* scale = delta_tensor ? data<float>(*delta_tensor) : nullptr;
   Tensors dx, dlower, dupper;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_range(x[i], lower[i], upper[i], bits[i]);
-    check_same("grad", grad[i], x[i]);
     x[i] = dense(x[i]);
     grad[i] = in_strides_of(grad[i], x[i]);
     dlower.push_back(empty_contiguous(lower[i], ScalarType::Float));

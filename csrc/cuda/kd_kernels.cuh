@@ -5,6 +5,11 @@
 // The kernels of the distillation loss: short rows in registers, long rows read twice.
 namespace daqakd::cuda {
 
+template <class T>
+__device__ __forceinline__ bool is_centred(const Batch<T>& batch) {
+  return batch.temperature.value() >= float(kCentredTemperature);
+}
+
 // Rows whole in the registers of G threads, N elements each.
 template <class T, int V, int G, int N>
 __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
@@ -33,12 +38,29 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
     t[i] = e.exp_t_T;
   });
   combine<G>(sums, Sum());
+  KDCentre<float> centre(sums[2], sums[3]);
+  if (is_centred(batch)) {  // t becomes (z - t) / T, then what the gradient takes
+    const T* teacher = batch.teacher + row * batch.classes;
+    float spread[1] = {};
+    fragment.read(teacher, [&](int i, float ti) {
+      const float d = (z[i] - (ti - top[1])) * inverse;
+      spread[0] += centre.term(exp_of(z[i] * inverse), t[i], d);
+      t[i] = t[i] == 0 ? INFINITY : d;
+    });
+    combine<G>(spread, Sum());
+    centre.spread = spread[0] / centre.total;
+    fragment.each([&](int i, int64_t) {
+      const float d = t[i], exp_t_T = exp_of(z[i] * inverse - d);
+      t[i] = centre.holds() ? centre.difference(exp_of(z[i] * inverse), exp_t_T, d) : exp_t_T;
+    });
+  }
   const bool writes = valid && threadIdx.x % G == 0;
-  const KDRow<float> found = finish_row(batch, row, sums, count, writes);
+  const KDRow<float> found = finish_row(batch, row, sums, centre.spread, count, writes);
   if (batch.grad && valid) {
     const float factor = upstream_of(batch, row);
     fragment.each([&](int i, int64_t k) {
-      const KDExponentials<float> e{exp_of(z[i]), exp_of(z[i] * inverse), t[i]};
+      const float exp_z_T = centre.holds() ? t[i] : exp_of(z[i] * inverse);
+      const KDExponentials<float> e{exp_of(z[i]), exp_z_T, t[i]};
       const float weight = k < batch.classes ? target.at(k) : 0.0f;
       z[i] = (kd_gradient(e, found) - found.target_scale * weight) * factor;
     });
@@ -66,9 +88,29 @@ struct OnlineSums {
   }
 };
 
+// A row's spread, by reading it once more.
+template <int V, class T>
+__device__ __forceinline__ float spread_of(
+    const Batch<T>& batch, int64_t offset, const KDCentre<float>& centre, const float (&top)[2],
+    float inverse) {
+  float z[V], t[V], spread[1] = {};
+#pragma unroll 1
+  for (int64_t first = 0; first < batch.classes; first += kLongThreads * V) {
+    const RowFragment<V, kLongThreads, V> fragment(batch.classes, first);
+    fragment.load_row(batch.student + offset, z);
+    fragment.load_row(batch.teacher + offset, t);
+    fragment.each([&](int i, int64_t) {
+      const float zi = (z[i] - top[0]) * inverse, ti = (t[i] - top[1]) * inverse;
+      spread[0] += centre.term(exp_of(zi), exp_of(ti), (z[i] - top[0] - (t[i] - top[1])) * inverse);
+    });
+  }
+  combine<kLongThreads>(spread, Sum());
+  return spread[0] / centre.total;
+}
+
 // A block is a row, which is read twice.
 template <class T, int V>
-__global__ void __launch_bounds__(kLongThreads) kd_long(Batch<T> batch) {
+__global__ void __launch_bounds__(kLongThreads, 3) kd_long(Batch<T> batch) {
   using Fragment = RowFragment<V, kLongThreads, kLongFragment>;
   const int64_t row = blockIdx.x, offset = row * batch.classes;
   const float count = count_rows<kLongThreads>(batch);
@@ -100,7 +142,10 @@ __global__ void __launch_bounds__(kLongThreads) kd_long(Batch<T> batch) {
   combine<kLongThreads>(top, Largest());
   online.rebase(top[0], top[1], inverse);
   combine<kLongThreads>(online.sums, Sum());
-  const KDRow<float> found = finish_row(batch, row, online.sums, count, threadIdx.x == 0);
+  KDCentre<float> centre(online.sums[2], online.sums[3]);
+  if (is_centred(batch)) centre.spread = spread_of<V>(batch, offset, centre, top, inverse);
+  const KDRow<float> found =
+      finish_row(batch, row, online.sums, centre.spread, count, threadIdx.x == 0);
   const float factor = upstream_of(batch, row);
 #pragma unroll 1
   for (int64_t first = 0; batch.grad && first < batch.classes;
@@ -109,7 +154,9 @@ __global__ void __launch_bounds__(kLongThreads) kd_long(Batch<T> batch) {
     fragment.load_row(batch.student + offset, z);
     fragment.load_row(batch.teacher + offset, t);
     fragment.each([&](int i, int64_t k) {
-      const KDExponentials<float> e = kd_exponentials(z[i] - top[0], t[i] - top[1], inverse);
+      const float zi = z[i] - top[0], ti = t[i] - top[1];
+      KDExponentials<float> e = kd_exponentials(zi, ti, inverse);
+      if (centre.holds()) e.exp_z_T = centre.difference(e.exp_z_T, e.exp_t_T, (zi - ti) * inverse);
       const float weight = k < batch.classes ? target.at(k) : 0.0f;
       z[i] = (kd_gradient(e, found) - found.target_scale * weight) * factor;
     });

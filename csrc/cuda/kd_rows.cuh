@@ -182,12 +182,18 @@ struct RowFragment {
   __device__ __forceinline__ void load_row(const T* row, float (&out)[N]) const {
 #pragma unroll
     for (int i = 0; i < N; ++i) out[i] = -INFINITY;
+    read(row, [&](int i, float value) { out[i] = value; });
+  }
+
+  // body(i, value): element i of the thread, of a row that no array of registers keeps.
+  template <class T, class F>
+  __device__ __forceinline__ void read(const T* row, const F& body) const {
 #pragma unroll
     for (int j = 0; j < N / V; ++j) {
       if (class_of(j) >= classes) break;
       const Pack<T, V> pack = load_pack<V>(row + class_of(j));
 #pragma unroll
-      for (int i = 0; i < V; ++i) out[j * V + i] = load(pack.value[i]);
+      for (int i = 0; i < V; ++i) body(j * V + i, load(pack.value[i]));
     }
   }
 
@@ -219,11 +225,12 @@ __device__ __forceinline__ float upstream_of(const Batch<T>& batch, int64_t row)
 
 template <class T>
 __device__ __forceinline__ KDRow<float> finish_row(
-    const Batch<T>& batch, int64_t row, const float (&sums)[6], float count, bool writes) {
+    const Batch<T>& batch, int64_t row, const float (&sums)[6], float spread, float count,
+    bool writes) {
   const KDSettings<float> settings = batch.settings();
   const float ce_scale = batch.mean ? float(batch.rows) / count : 1;
   const KDRow<float> found = kd_row(
-      KDSums<float>{sums[0], sums[1], sums[2], sums[3]}, KDTarget<float>{sums[4], sums[5]},
+      KDSums<float>{sums[0], sums[1], sums[2], sums[3], spread}, KDTarget<float>{sums[4], sums[5]},
       settings.ce_weight * ce_scale, settings);
   if (writes && batch.loss) {
     batch.ce[row] = found.ce;

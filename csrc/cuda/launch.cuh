@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "../common/check.h"
+#include "../common/arguments.h"
 #include "pack.cuh"
 
 namespace daqakd::cuda {
@@ -32,7 +32,7 @@ class Launch {
   void sharing(
       void (*kernel)(Parameters...), int64_t blocks, dim3 threads, int64_t bytes,
       Args... args) const {
-    STD_TORCH_CHECK(blocks < (int64_t(1) << 31), "x: too large for one launch");
+    require(blocks < (int64_t(1) << 31), "x: too large for one launch");
     kernel<<<dim3(unsigned(blocks)), threads, size_t(bytes), stream_>>>(args...);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
@@ -73,9 +73,9 @@ void by_dtype(const Tensor& x, const F& body) {
     case ScalarType::BFloat16:
       return body(__nv_bfloat16{});
     default:
-      STD_TORCH_CHECK(
+      require(
           false, "x: expected float16, bfloat16 or float32 on cuda, got ",
-          torch::headeronly::toString(x.scalar_type()));
+          name_of(x.scalar_type()));
   }
 }
 

@@ -57,7 +57,7 @@ struct Backward {
 
 Tensor lsq_forward(
     const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, optional<int64_t> axis) {
-  check_parameter("step", step, x, axis);
+  check_lsq(x, step, qmin, qmax, axis);
   const Launch launch(x);
   const Tensor input = dense(x), steps = as_parameter(step, ScalarType::Float);
   Tensor y = empty_as(input);
@@ -78,8 +78,7 @@ Tensor lsq_forward(
 tuple<Tensor, Tensor> lsq_backward(
     const Tensor& grad, const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax,
     optional<int64_t> axis, int64_t ste, double grad_scale) {
-  check_parameter("step", step, x, axis);
-  check_same("grad", grad, x);
+  check_lsq_backward(grad, x, step, qmin, qmax, axis, ste, grad_scale);
   const Launch launch(x);
   const Tensor input = dense(x), g = in_strides_of(grad, input);
   const Tensor steps = as_parameter(step, ScalarType::Float);

@@ -7,12 +7,10 @@ namespace daqakd::cuda {
 
 using Op = PerChannel<LSQ<float>>;
 Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) {
-  check_some(x);
-  check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
+  check_lsq_many(x, step, qmin, qmax);
   const Launch launch(x[0]);
   Tensors models, y;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_parameter("step", step[i], x[i], row_axis(step[i]));
     models.push_back(dense(x[i]));
     x[i] = in_rows(models[i], step[i].numel());
     step[i] = as_parameter(step[i], ScalarType::Float);
@@ -32,13 +30,10 @@ Tensors lsq_many_forward(Tensors x, Tensors step, Integers qmin, Integers qmax) 
 tuple<Tensors, Tensors> lsq_many_backward(
     Tensors grad, Tensors x, Tensors step, Integers qmin, Integers qmax, int64_t ste,
     std::vector<double> grad_scale) {
-  check_some(x);
-  check_lengths(x.size(), {grad.size(), step.size(), qmin.size(), qmax.size(), grad_scale.size()});
+  check_lsq_many_backward(grad, x, step, qmin, qmax, ste, grad_scale);
   const Launch launch(x[0]);
   Tensors models, dx, ds;
   for (size_t i = 0; i < x.size(); ++i) {
-    check_parameter("step", step[i], x[i], row_axis(step[i]));
-    check_same("grad", grad[i], x[i]);
     models.push_back(dense(x[i]));
     x[i] = in_rows(models[i], step[i].numel());
     grad[i] = in_strides_of(grad[i], x[i]);

@@ -134,8 +134,7 @@ void backward(
 
 tuple<Tensor, Tensor> pact_forward(
     const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed, optional<int64_t> axis) {
-  check_parameter("alpha", alpha, x, axis);
-  check_bits(bits, is_signed);
+  check_pact(x, alpha, bits, is_signed, axis);
   const Launch launch(x);
   const Tensor input = dense(x), levels = as_parameter(alpha, ScalarType::Float);
   Tensor y = empty_as(input), mask = empty_mask(x, 2);
@@ -153,8 +152,7 @@ tuple<Tensor, Tensor> pact_forward(
 tuple<Tensor, Tensor> pact_backward(
     const Tensor& grad, const Tensor& mask, const Tensor& alpha, bool is_signed,
     optional<int64_t> axis) {
-  check_parameter("alpha", alpha, grad, axis);
-  check_mask(mask, grad, 2);
+  check_pact_backward(grad, mask, alpha, axis);
   const Launch launch(grad);
   const Tensor g = dense(grad);
   Tensor dx = empty_as(g), dalpha = empty_contiguous(alpha, ScalarType::Float);

@@ -20,8 +20,8 @@ _forced: str | None = None
 
 def check_backend(name: str | None, source: str) -> str | None:
     """Return ``name`` when it names a backend or is None; ``source`` says where it came from."""
-    if name is not None and name not in BACKENDS:
-        raise unknown(f"backend in {source}", name, list(BACKENDS))
+    if name is not None and (not isinstance(name, str) or name not in BACKENDS):
+        raise unknown(f"backend in {source}", str(name), list(BACKENDS))
     return name
 
 

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._errors import InputError
 from .._ops import overload
 from ..backends import choose, reference
+from . import _checks
 
 
 def implementation(name: str, backend: str) -> Callable[..., Any]:
@@ -68,6 +70,7 @@ def split_scalar(value: float | Tensor, name: str) -> tuple[float, Tensor | None
     """Split a float-or-tensor argument into the op's float and optional 0-dim tensor."""
     if isinstance(value, Tensor):
         if value.numel() != 1:
-            raise ValueError(f"{name}: expected a 0-dim tensor, got shape {tuple(value.shape)}")
+            raise InputError(f"{name}: expected a 0-dim tensor, got shape {tuple(value.shape)}")
+        _checks.floating(name, value)
         return 0.0, value.detach().reshape(())
-    return float(value), None
+    return _checks.real(name, value), None

@@ -38,8 +38,21 @@ def one_each(name: str, values: Any, count: int) -> list[Any]:
     return list(values)
 
 
+def _check_list(name: str, values: Any) -> None:
+    if not isinstance(values, list | tuple):
+        raise InputError(f"{name}: expected a list of tensors, got {type(values).__name__}")
+
+
+def parameters(name: str, values: Any, x: Tensors) -> None:
+    """Require one tensor for each of ``x``."""
+    _check_list(name, values)
+    for i, value in enumerate(one_each(name, values, len(x))):
+        _checks.tensor(f"{name}[{i}]", value)
+
+
 def check_alike(name: str, tensors: Tensors) -> None:
     """Require floating-point tensors of one dtype on one device."""
+    _check_list(name, tensors)
     for i, x in enumerate(tensors):
         _checks.floating(f"{name}[{i}]", x)
         if x.dtype != tensors[0].dtype or x.device != tensors[0].device:

@@ -118,6 +118,8 @@ SHAPES: dict[str, tuple[torch.dtype, int]] = {
 def _check_shapes(plan: Plan) -> None:
     for name, (wanted, dims) in SHAPES.items():
         value = getattr(plan, name)
+        if value is not None:
+            _checks.tensor(f"plan.{name}", value)
         if value is not None and (value.dtype != wanted or value.dim() != dims):
             raise InputError(
                 f"plan.{name}: expected {wanted} with {dims} dimensions, got {value.dtype}"
@@ -168,6 +170,11 @@ def augment(
             call says so.
     """
     _checks.images("pixels", pixels)
+    if not isinstance(plan, Plan):
+        raise InputError(f"plan: expected a Plan, got {type(plan).__name__}")
+    if not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype: expected a torch.dtype, got {dtype!r}")
+    _checks.flag("channels_last", channels_last)
     _check_shapes(plan)
     _check_choices(plan, dtype)
     run = implementation("augment", pick("augment", pixels, backend))

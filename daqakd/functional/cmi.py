@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .._cmi import EXTRA_COLUMNS, from_limbs
 from .._errors import InputError
+from ..backends.contract import FLOATS
 from . import _checks
 from ._apply import first_order, implementation, pick
 
@@ -35,7 +36,7 @@ class CMIDivergenceFunction(torch.autograd.Function):
 def check_rows(logits: Tensor, labels: Tensor) -> None:
     """Require logits ``[B, C]`` and labels ``[B]`` (int64) or ``[B, C]`` (probabilities)."""
     _checks.floating("logits", logits)
-    if logits.dim() != 2:
+    if logits.dim() != 2 or logits.shape[1] == 0:
         raise InputError(f"logits: expected [B, C], got {tuple(logits.shape)}")
     _checks.labels(labels, logits)
 
@@ -46,6 +47,8 @@ def new_state(classes: int, groups: int = 1, device: torch.device | str | None =
     It takes ``16 C (C + 5)`` bytes per group: 0.2 MB for 100 classes, 16 MB for 1,000, 16 GB for a
     vocabulary of 32,000, where only divergences from given centroids are practical.
     """
+    _checks.integer("classes", classes, 1)
+    _checks.integer("groups", groups, 1)
     columns = classes + EXTRA_COLUMNS
     return torch.zeros((groups, classes, columns, 2), dtype=torch.int64, device=device)
 
@@ -54,19 +57,30 @@ def _check_update(
     state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, group: Tensor | None
 ) -> None:
     check_rows(logits, labels)
-    rows, classes = logits.shape
+    classes = logits.shape[1]
     wanted = (classes, classes + EXTRA_COLUMNS, 2)
-    if state.dtype != torch.int64 or state.shape[1:] != wanted or not state.is_contiguous():
+    _checks.tensor("state", state)
+    fits = state.dim() == 4 and state.shape[1:] == wanted and len(state) > 0
+    if not fits or state.dtype != torch.int64 or not state.is_contiguous():
         raise InputError(
             f"state: expected contiguous int64 [groups, {', '.join(map(str, wanted))}], got"
             f" {state.dtype} {tuple(state.shape)}; make it with new_state()"
         )
-    if weight is not None and (weight.shape != (rows,) or not weight.is_floating_point()):
+    _checks.same_device("state", state, logits, "the logits")
+    if weight is not None:
+        _check_row_values("weight", weight, logits, "floating point")
+    if group is not None:
+        _check_row_values("group", group, logits, "int64")
+
+
+def _check_row_values(name: str, value: Tensor, logits: Tensor, kind: str) -> None:
+    _checks.tensor(name, value)
+    is_kind = value.dtype == torch.int64 if kind == "int64" else value.dtype in FLOATS
+    if value.shape != logits.shape[:1] or not is_kind:
         raise InputError(
-            f"weight: expected floating point [{rows}], got {weight.dtype} {tuple(weight.shape)}"
+            f"{name}: expected {kind} [{len(logits)}], got {value.dtype} {tuple(value.shape)}"
         )
-    if group is not None and (group.shape != (rows,) or group.dtype != torch.int64):
-        raise InputError(f"group: expected int64 [{rows}], got {group.dtype} {tuple(group.shape)}")
+    _checks.same_device(name, value, logits, "the logits")
 
 
 def cmi_update(
@@ -123,6 +137,16 @@ def _batch_centroids(logits: Tensor, labels: Tensor, backend: str) -> Tensor:
     return centroids_of(from_limbs(state))[0]
 
 
+def _check_centroids(centroids: Tensor, logits: Tensor) -> None:
+    _checks.floating("centroids", centroids)
+    classes = logits.shape[1]
+    if centroids.shape != (classes, classes):
+        raise InputError(
+            f"centroids: expected [{classes}, {classes}], got {tuple(centroids.shape)}"
+        )
+    _checks.same_device("centroids", centroids, logits, "the logits")
+
+
 def cmi(
     logits: Tensor,
     labels: Tensor,
@@ -157,11 +181,8 @@ def cmi(
     chosen = pick("cmi", logits, backend)
     if centroids is None:
         centroids = _batch_centroids(logits, labels, chosen)
-    elif centroids.shape != (logits.shape[1],) * 2:
-        raise InputError(
-            f"centroids: expected [{logits.shape[1]}, {logits.shape[1]}], got"
-            f" {tuple(centroids.shape)}"
-        )
+    else:
+        _check_centroids(centroids, logits)
     rows: Tensor = CMIDivergenceFunction.apply(
         logits, labels, centroids.detach().to(torch.float64), chosen
     )

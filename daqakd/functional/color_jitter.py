@@ -47,12 +47,15 @@ def color_jitter(
         ("factor", factor, torch.float32),
         ("order", order, torch.int64),
     ):
+        _checks.tensor(name, value)
         if value.dtype != dtype or value.shape != wanted:
             raise InputError(
                 f"{name}: expected {dtype} {wanted}, got {value.dtype} {tuple(value.shape)}"
             )
+    if isinstance(parts, str) or not isinstance(parts, Sequence):
+        raise InputError(f"parts: expected a list of names, got {parts!r}")
     for part in parts:
         if part not in PARTS:
-            raise unknown("part", part, list(PARTS))
+            raise unknown("part", str(part), list(PARTS))
     codes = [code for code, part in enumerate(PARTS) if part in parts]
     return reference(images, factor, order, _checks.is_pil(semantics), codes)

@@ -77,6 +77,7 @@ def dorefa_weight(
     """
     _checks.floating("w", w)
     _checks.bit_width(bits)
+    _checks.flag("detach_max", detach_max)
     chosen = pick("dorefa_weight", w, backend)
     y: Tensor = DoReFaWeightFunction.apply(w, bits, detach_max, chosen)
     return y

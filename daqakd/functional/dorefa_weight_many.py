@@ -68,6 +68,7 @@ def dorefa_weight_many(
     widths = one_each("bits", bits, len(w))
     for width in widths:
         _checks.bit_width(width)
+    _checks.flag("detach_max", detach_max)
     if not w:
         return ()
     chosen = pick("dorefa_weight_many", w[0], backend)

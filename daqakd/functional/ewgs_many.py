@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import _checks
 from ._apply import first_order, implementation, pick, split_scalar
-from ._many import Tensors, check_alike, one_each, scatter, used_outputs
+from ._many import Tensors, check_alike, one_each, parameters, scatter, used_outputs
 
 
 class EWGSManyFunction(torch.autograd.Function):
@@ -80,11 +80,12 @@ def ewgs_many(
     for width in widths:
         _checks.bit_width(width)
     for name, bounds in (("lower", lower), ("upper", upper)):
-        for i, bound in enumerate(one_each(name, bounds, count)):
+        parameters(name, bounds, x)
+        for i, bound in enumerate(bounds):
             _checks.parameter(f"{name}[{i}]", bound, x[i], None)
+    number, tensor = split_scalar(delta, "delta")
     if not count:
         return ()
-    number, tensor = split_scalar(delta, "delta")
     chosen = pick("ewgs_many", x[0], backend)
     arguments = (count, widths, number, tensor, chosen)
     y: tuple[Tensor, ...] = EWGSManyFunction.apply(*arguments, *x, *lower, *upper)

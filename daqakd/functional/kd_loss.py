@@ -8,6 +8,7 @@ from torch import Tensor
 from .._errors import InputError
 from .._kd import KDSettings
 from .._ops import REDUCTION_CODES
+from ..backends.contract.rows import TEMPERATURES
 from . import _checks
 from ._apply import first_order, implementation, pick, split_scalar
 
@@ -82,20 +83,28 @@ class RecomputedKDLossFunction(torch.autograd.Function):
         return grad, *NO_GRADIENTS
 
 
-def _check_options(temperature: float | Tensor, smoothing: float, reduction: str) -> None:
-    if not 0.0 <= smoothing < 1.0:
+def _check_options(
+    temperature: float | Tensor, smoothing: float, ignore_index: int, reduction: str
+) -> None:
+    if not 0.0 <= _checks.real("label_smoothing", smoothing) < 1.0:
         raise InputError(f"label_smoothing: expected 0 <= e < 1, got {smoothing}")
-    if reduction not in REDUCTION_CODES:
+    if not isinstance(reduction, str) or reduction not in REDUCTION_CODES:
         raise InputError(
             f"reduction: expected one of {', '.join(REDUCTION_CODES)}, got {reduction!r}"
         )
-    if isinstance(temperature, float | int) and not temperature > 0:
-        raise InputError(f"temperature: expected more than 0, got {temperature}")
+    low, high = TEMPERATURES
+    if isinstance(temperature, float | int) and not low <= temperature <= high:
+        raise InputError(
+            f"temperature: expected more than 0, from 2^-60 to 2^60, got {temperature}"
+        )
+    _checks.integer("ignore_index", ignore_index, -(2**63))
 
 
 def _check_tensors(student: Tensor, teacher: Tensor, labels: Tensor | None) -> None:
+    _checks.tensor("student_logits", student)
     for name, x in (("student_logits", student), ("teacher_logits", teacher)):
         _checks.floating(name, x)
+        _checks.same_device(name, x, student, "student_logits")
         if x.dim() != 2 or x.shape != student.shape or x.shape[1] == 0:
             raise InputError(
                 f"{name}: expected [B, C], C >= 1, like student_logits {tuple(student.shape)},"
@@ -159,7 +168,9 @@ def kd_loss(
     tensor(0.1269)
     """
     _check_tensors(student_logits, teacher_logits, labels)
-    _check_options(temperature, label_smoothing, reduction)
+    _check_options(temperature, label_smoothing, ignore_index, reduction)
+    _checks.flag("return_parts", return_parts)
+    _checks.flag("recompute", recompute)
     x = student_logits
     values = {"temperature": temperature, "ce_weight": ce_weight, "kd_weight": kd_weight}
     settings = KDSettings(

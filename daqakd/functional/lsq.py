@@ -81,7 +81,7 @@ def lsq(
     _checks.floating("x", x)
     qmin, qmax = _checks.integer_range(bits, signed)
     _checks.parameter("step", step, x, axis)
-    scale = 1.0 if grad_scale is None else float(grad_scale)
+    scale = 1.0 if grad_scale is None else _checks.real("grad_scale", grad_scale)
     chosen = pick("lsq", x, backend)
     y: Tensor = LSQFunction.apply(x, step, qmin, qmax, axis, _checks.ste_code(ste), scale, chosen)
     return y

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import _checks
 from ._apply import first_order, implementation, pick
-from ._many import Tensors, check_alike, one_each, scatter, used_outputs
+from ._many import Tensors, check_alike, one_each, parameters, scatter, used_outputs
 
 
 class LSQManyFunction(torch.autograd.Function):
@@ -79,10 +79,12 @@ def lsq_many(
     """
     check_alike("x", x)
     count = len(x)
+    parameters("step", step, x)
     ranges = [_checks.integer_range(width, signed) for width in one_each("bits", bits, count)]
     for i, s in enumerate(one_each("step", step, count)):
         _checks.parameter(f"step[{i}]", s, x[i], None if s.numel() == 1 else 0)
-    scale = one_each("grad_scale", 1.0 if grad_scale is None else grad_scale, count)
+    scales = one_each("grad_scale", 1.0 if grad_scale is None else grad_scale, count)
+    scale = [_checks.real("grad_scale", one) for one in scales]
     if not count:
         return ()
     chosen = pick("lsq_many", x[0], backend)

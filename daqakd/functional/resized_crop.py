@@ -34,12 +34,14 @@ def resized_crop(
         InputError: a shape or dtype does not fit, or ``size`` is below 1.
     """
     _checks.images("pixels", pixels)
+    _checks.tensor("index", index)
+    _checks.tensor("box", box)
     if index.dtype != torch.int64 or index.dim() != 1:
         raise InputError(f"index: expected int64 [R], got {index.dtype} {tuple(index.shape)}")
     if box.dtype not in (torch.int32, torch.int64) or box.shape != (len(index), 4):
         raise InputError(
             f"box: expected int32 or int64 [{len(index)}, 4], got {box.dtype} {tuple(box.shape)}"
         )
-    if size < 1:
-        raise InputError(f"size: expected at least 1 pixel, got {size}")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InputError(f"size: expected at least 1 pixel, got {size!r}")
     return reference(pixels, index, box, size, _checks.is_pil(semantics))

@@ -1,7 +1,9 @@
 """Arguments that the public functions refuse, and what the error says."""
 
+import inspect
 from functools import partial
 
+import numpy as np
 import torch
 
 from daqakd import functional
@@ -9,6 +11,7 @@ from daqakd.functional.cmi import new_state
 
 Pairs = list[tuple[dict, str]]  # of arguments that differ, and the message
 ROWS, LABELS = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
+INF, NAN = float("inf"), float("nan")
 ONE, ONES = torch.tensor(1.0), torch.ones(2)
 LIST = [torch.zeros(n) for n in (3, 5, 7)]
 STEPS = [torch.ones(())] * 3
@@ -31,6 +34,7 @@ VALID = {name: partial(getattr(functional, name), **some) for name, some in ARGU
 LSQ: Pairs = [
     ({"x": ROWS.int()}, r"x: expected float16.*got torch\.int32"),
     ({"step": torch.tensor(1)}, r"step: expected float16.*got torch\.int64"),
+    ({"step": ONE.to("meta")}, "step: is on meta, but the input is on cpu"),
     ({"step": torch.ones(3)}, r"step: expected one value, got shape \(3,\).*axis="),
     ({"step": torch.ones(3), "axis": 0}, r"step: expected shape \(2,\) for axis=0, got \(3,\)"),
     ({"step": torch.ones(3), "axis": 2}, r"axis: expected a dimension of the 2-D input, got 2"),
@@ -119,6 +123,33 @@ CMI: Pairs = [
 ]
 SOFT_LABELS: Pairs = [({"labels": ROWS}, "centroids: soft labels need fixed centroids")]
 
+NUMBERS_OUT_OF_RANGE: Pairs = [
+    ({"temperature": 0.0}, "temperature: expected more than 0, from 2"),
+    ({"temperature": -4}, "temperature: expected more than 0, from 2"),
+    ({"temperature": 1e30}, "temperature: expected more than 0, from 2"),
+    ({"ignore_index": 1.0}, "ignore_index: expected an integer"),
+    ({"ignore_index": None}, "ignore_index: expected an integer"),
+    ({"temperature": torch.tensor(4)}, r"temperature: expected float16.*got torch\.int64"),
+    ({"teacher_logits": ROWS.to("meta")}, "teacher_logits: is on meta, but student_logits"),
+    ({"labels": [0, 1]}, "labels: expected a tensor, got list"),
+    ({"labels": LABELS.to("meta")}, "labels: is on meta, but the logits is on cpu"),
+]
+CENTROIDS: Pairs = [
+    ({"centroids": torch.eye(2)}, r"centroids: expected \[3, 3\], got \(2, 2\)"),
+    ({"centroids": torch.eye(3).int()}, r"centroids: expected float16.*got torch\.int32"),
+    ({"centroids": torch.eye(3).to("meta")}, "centroids: is on meta"),
+    ({"logits": ROWS[:, :0]}, r"logits: expected \[B, C\], got \(2, 0\)"),
+]
+UPDATES: Pairs = [
+    ({"state": new_state(3)[:0]}, r"state: expected contiguous int64.*got torch\.int64 \(0, 3"),
+    ({"state": new_state(3)[0]}, r"state: .*got torch\.int64 \(3, 8, 2\)"),
+    ({"state": new_state(3).to("meta")}, "state: is on meta"),
+    ({"weight": torch.ones(2).to("meta")}, "weight: is on meta"),
+    ({"weight": ONES.int()}, r"weight: expected floating point \[2\], got torch\.int32"),
+    ({"group": ONES}, r"group: expected int64 \[2\], got torch\.float32"),
+    ({"group": LABELS.to("meta")}, "group: is on meta"),
+]
+
 WRONG: dict[str, Pairs] = {
     "lsq": LSQ,
     "pact": PACT,
@@ -128,10 +159,62 @@ WRONG: dict[str, Pairs] = {
     "lsq_many": LSQ_MANY,
     "dorefa_weight_many": DOREFA_WEIGHT_MANY,
     "ewgs_many": EWGS_MANY,
-    "kd_loss": KD_LOSS,
-    "cmi": CMI + SOFT_LABELS,
-    "cmi_update": CMI,
+    "kd_loss": KD_LOSS + NUMBERS_OUT_OF_RANGE,
+    "cmi": CMI + SOFT_LABELS + CENTROIDS,
+    "cmi_update": CMI + UPDATES,
 }
+KINDS = {  # of arguments: their names, values of other kinds, and what the error says
+    "tensor": (
+        "x step alpha w lower upper student_logits teacher_logits logits state",
+        ([1.0], None, np.zeros((2, 3), np.float32), "x"),
+        "expected a tensor, got (list|NoneType|ndarray|str)",
+    ),
+    "optional tensor": (
+        "weight group centroids labels",
+        ([1.0], np.zeros(2), "x"),
+        "expected a tensor, got (list|ndarray|str)",
+    ),
+    "flag": (
+        "signed detach_max return_parts recompute",
+        (None, 1, "yes", ONE),
+        "expected True or False, got",
+    ),
+    "axis": (
+        "axis",
+        ("1", 1.0, True, np.int64(0), [0]),
+        "expected a dimension of the 2-D input, got",
+    ),
+    "number": (
+        "grad_scale delta temperature ce_weight kd_weight label_smoothing",
+        ("1", np.float32(1), True, 1j, INF, -INF, NAN, 1e39),
+        "expected (a number|a finite number|more than 0)",
+    ),
+    "bits": ("bits", ("4", None, np.int64(4), 4.0, ONE), "expected an integer from [12] to 8"),
+    "choice": ("ste reduction", (None, 1, ["mean"], ""), "expected one of"),
+    "backend": ("backend", (3, ["native"], b"native"), "unknown backend in backend="),
+}
+LISTS = "x w step lower upper"  # of the functions on many
+
+
+def wrong_kinds() -> list[tuple[str, str, object, str]]:
+    """Return (function, argument, value, message) for every argument that has a kind."""
+    found = []
+    for function in ARGUMENTS:
+        own = inspect.signature(getattr(functional, function)).parameters
+        lists = LISTS if function.endswith("_many") else ""
+        kinds = [
+            *KINDS.values(),
+            (lists, (None, ONE, 3, "x"), "expected a list of tensors, got"),
+            (lists, ([1.0, 2.0, 3.0],), "expected a tensor, got float"),
+        ]
+        for names, values, message in kinds:
+            skipped = lists.split() if names != lists else []
+            for name in names.split():
+                if name in own and name not in skipped:
+                    found += [(function, name, value, message) for value in values]
+    return found
+
+
 SETTINGS = [  # numbers, or tensors of one
     ("ewgs", "delta"),
     ("ewgs_many", "delta"),

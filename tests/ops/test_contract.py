@@ -15,7 +15,7 @@ from daqakd.functional.cmi import new_state
 
 from ..helpers.cases import each_backend
 from ..helpers.samples import HARD, SAMPLES, runnable, samples, scalar, tensors
-from ..helpers.wrong_arguments import ONES, SETTINGS, VALID, WRONG
+from ..helpers.wrong_arguments import ONES, SETTINGS, VALID, WRONG, wrong_kinds
 
 each_op = pytest.mark.parametrize("name", _ops.SCHEMAS)
 
@@ -209,7 +209,21 @@ def test_error_names_the_argument(name, change, message):
         VALID[name](**change)
 
 
+@pytest.mark.parametrize(
+    ("function", "name", "value", "message"),
+    [
+        pytest.param(*row, id=f"{row[0]}-{row[1]}-{type(row[2]).__name__}-{i}")
+        for i, row in enumerate(wrong_kinds())
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_a_sentence(function, name, value, message):
+    with pytest.raises(InputError, match=message) as caught:
+        VALID[function](**{name: value})
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("name", "setting"), SETTINGS)
 def test_a_setting_is_a_single_value(name, setting):
-    with pytest.raises(ValueError, match=rf"{setting}: expected a 0-dim tensor, got shape \(2,\)"):
+    with pytest.raises(InputError, match=rf"{setting}: expected a 0-dim tensor, got shape \(2,\)"):
         VALID[name](**{setting: ONES})

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..._ops import LIBRARY, SMALLEST, accumulation_dtype
 from .._layout import broadcast
+from ..contract import checked
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 
@@ -16,7 +17,8 @@ def implement(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make this the ``reference`` overload of the op of the same name."""
     name = function.__name__
     IMPLEMENTATIONS[name] = function
-    LIBRARY.impl(f"{name}.reference", function, "CompositeExplicitAutograd")
+    run = checked(function, values=True)
+    LIBRARY.impl(f"{name}.reference", run, "CompositeExplicitAutograd")
     return function
 
 

@@ -62,8 +62,9 @@ def cmi_update(
 
 def _log_reference(labels: Tensor, centroids: Tensor) -> Tensor:
     """Return the logarithm of each row's reference distribution ``[B, C]``."""
+    centroids = centroids.to(torch.float64)
     if labels.is_floating_point():
-        return (labels.to(centroids.dtype) @ centroids).log()
+        return (labels.to(torch.float64) @ centroids).log()
     return log_distribution(centroids)[labels]
 
 

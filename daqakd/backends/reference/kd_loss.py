@@ -9,6 +9,8 @@ from ..._kd import KDSettings
 from ..._ops import REDUCTION_CODES, accumulation_dtype
 from ._common import implement, to_accumulation_dtype
 
+CENTRED_TEMPERATURE = 32.0  # from here on a KL may be far below the logarithms it is made of
+
 
 def _targets(labels: Tensor, z: Tensor, settings: KDSettings) -> tuple[Tensor, Tensor]:
     """Return target distributions ``[B, C]`` and which rows count ``[B]``."""
@@ -27,12 +29,40 @@ def _expect(weights: Tensor, values: Tensor) -> Tensor:
     return torch.where(weights == 0, 0.0, weights * values).sum(1)
 
 
+def _excess(x: Tensor) -> Tensor:
+    """Return e^x - 1 - x, by a series where the difference would lose digits."""
+    series = torch.ones_like(x)
+    for n in range(20, 2, -1):
+        series = series * (x / n) + 1
+    return torch.where(x.abs() <= 1, 0.5 * x * x * series, torch.expm1(x) - x)
+
+
+def _centred(z: Tensor, t: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return each row's spread ``[B, 1]`` and T times its gradient, as ``KDCentre`` has them."""
+    z, t = ((x - x.amax(1, keepdim=True)) / temperature for x in (z, t))
+    teacher, total = t.exp(), t.exp().sum(1, keepdim=True)
+    none = teacher == 0
+    d = torch.where(none, 0.0, z - t)
+    mean = (teacher * d).sum(1, keepdim=True) / total
+    x, outside = d - mean, (z - mean).exp()
+    spread = torch.where(none, outside, teacher * _excess(x)).sum(1, keepdim=True) / total
+    difference = torch.where(none, outside, teacher * ((x + _excess(x)) - spread))
+    return spread, difference / (total * (1 + spread))
+
+
 def _divergence(z: Tensor, t: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """Return each row's KL ``[B]`` and T times its gradient ``[B, C]``."""
     log_student = torch.log_softmax(z / temperature, 1)
     log_teacher = torch.log_softmax(t / temperature, 1)
     teacher = log_teacher.exp()
-    return _expect(teacher, log_teacher - log_student), log_student.exp() - teacher
+    kl, gradient = _expect(teacher, log_teacher - log_student), log_student.exp() - teacher
+    if not isinstance(temperature, Tensor) and temperature < CENTRED_TEMPERATURE:
+        return kl, gradient
+    spread, difference = _centred(z, t, temperature)
+    high = torch.as_tensor(temperature, device=z.device) >= CENTRED_TEMPERATURE
+    small = (spread < 0.5) & high
+    kl = torch.where(small[:, 0], torch.log1p(spread[:, 0]), kl)
+    return kl, torch.where(small, difference, gradient)
 
 
 def _cross_entropy(

@@ -54,7 +54,7 @@ def dorefa_weight_many_forward(w: Tensors, bits: Sequence[int]) -> tuple[list[Te
 def dorefa_weight_many_backward(
     grad: Tensors, w: Tensors, maximum: Tensor, bits: Sequence[int], detach_max: bool
 ) -> list[Tensor]:
-    rows = zip(grad, w, maximum.unbind(), bits, strict=True)
+    rows = zip(grad, w, maximum.reshape(-1).unbind(), bits, strict=True)
     return [dorefa_weight_backward(*row, detach_max) for row in rows]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._ops import LIBRARY
+from ..contract import checked
 
 INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton, too, reads it once
@@ -38,5 +39,5 @@ def new_mask(x: Tensor, per_byte: int) -> Tensor:
 def implement(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make this the ``triton`` overload of the op of the same name, where there is a Triton."""
     for device in DEVICES if INSTALLED else ():
-        LIBRARY.impl(f"{function.__name__}.triton", function, device.upper())
+        LIBRARY.impl(f"{function.__name__}.triton", checked(function), device.upper())
     return function

@@ -1,0 +1,141 @@
+#pragma once
+
+#include "check.h"
+
+// What each quantizer's op demands of its arguments, on every device.
+namespace daqakd {
+
+constexpr int64_t kLargestCode = 1 << 16;  // codes stay far below where rounding by additions ends
+
+inline void check_codes(int64_t qmin, int64_t qmax) {
+  require(
+      -kLargestCode <= qmin && qmin <= qmax && qmax <= kLargestCode, "qmin, qmax: expected ",
+      -kLargestCode, " <= qmin <= qmax <= ", kLargestCode, ", got ", qmin, " and ", qmax);
+}
+
+inline void check_ste(int64_t ste) {
+  require(0 <= ste && ste <= 2, "ste: expected the code 0, 1 or 2, got ", ste);
+}
+
+inline void check_lsq(
+    const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax, optional<int64_t> axis) {
+  check_input("x", x);
+  check_parameter("step", step, x, axis);
+  check_codes(qmin, qmax);
+}
+
+inline void check_lsq_backward(
+    const Tensor& grad, const Tensor& x, const Tensor& step, int64_t qmin, int64_t qmax,
+    optional<int64_t> axis, int64_t ste, double grad_scale) {
+  check_lsq(x, step, qmin, qmax, axis);
+  check_same("grad", grad, x);
+  check_ste(ste);
+  check_number("grad_scale", grad_scale);
+}
+
+inline void check_lsq_many(
+    const Tensors& x, const Tensors& step, const Integers& qmin, const Integers& qmax) {
+  check_some("x", x);
+  check_lengths(x.size(), {step.size(), qmin.size(), qmax.size()});
+  for (size_t i = 0; i < x.size(); ++i)
+    check_lsq(x[i], step[i], qmin[i], qmax[i], row_axis(step[i]));
+}
+
+inline void check_lsq_many_backward(
+    const Tensors& grad, const Tensors& x, const Tensors& step, const Integers& qmin,
+    const Integers& qmax, int64_t ste, const std::vector<double>& grad_scale) {
+  check_lsq_many(x, step, qmin, qmax);
+  check_lengths(x.size(), {grad.size(), grad_scale.size()});
+  check_ste(ste);
+  for (size_t i = 0; i < x.size(); ++i) {
+    check_same("grad", grad[i], x[i]);
+    check_number("grad_scale", grad_scale[i]);
+  }
+}
+
+inline void check_pact(
+    const Tensor& x, const Tensor& alpha, int64_t bits, bool is_signed, optional<int64_t> axis) {
+  check_input("x", x);
+  check_parameter("alpha", alpha, x, axis);
+  check_bits(bits, is_signed);
+}
+
+inline void check_pact_backward(
+    const Tensor& grad, const Tensor& mask, const Tensor& alpha, optional<int64_t> axis) {
+  check_input("grad", grad);
+  check_parameter("alpha", alpha, grad, axis);
+  check_mask(mask, grad, 2);
+}
+
+inline void check_dorefa_activation(const Tensor& x, int64_t bits, bool is_signed) {
+  check_input("x", x);
+  check_bits(bits, is_signed);
+}
+
+inline void check_dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
+  check_input("grad", grad);
+  check_mask(mask, grad, 1);
+}
+
+inline void check_dorefa_weight(const Tensor& w, int64_t bits) {
+  check_input("w", w);
+  check_bits(bits, false);
+}
+
+inline void check_dorefa_weight_backward(
+    const Tensor& grad, const Tensor& w, const Tensor& maximum, int64_t bits) {
+  check_dorefa_weight(w, bits);
+  check_same("grad", grad, w);
+  check_parameter("maximum", maximum, w, std::nullopt);
+}
+
+inline int64_t check_dorefa_weight_many(const Tensors& w, const Integers& bits) {
+  const int64_t count = check_some("w", w);
+  check_lengths(w.size(), {bits.size()});
+  for (const int64_t width : bits) check_bits(width, false);
+  return count;
+}
+
+inline void check_dorefa_weight_many_backward(
+    const Tensors& grad, const Tensors& w, const Tensor& maximum, const Integers& bits) {
+  check_dorefa_weight_many(w, bits);
+  check_lengths(w.size(), {grad.size(), size_t(maximum.numel())});
+  check_floating("maximum", maximum);
+  check_beside("maximum", maximum, w[0]);
+  for (size_t i = 0; i < w.size(); ++i) check_same("grad", grad[i], w[i]);
+}
+
+inline void check_ewgs(const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits) {
+  check_input("x", x);
+  check_parameter("lower", lower, x, std::nullopt);
+  check_parameter("upper", upper, x, std::nullopt);
+  check_bits(bits, false);
+}
+
+inline void check_ewgs_backward(
+    const Tensor& grad, const Tensor& x, const Tensor& lower, const Tensor& upper, int64_t bits,
+    double delta, const optional<Tensor>& delta_tensor) {
+  check_ewgs(x, lower, upper, bits);
+  check_same("grad", grad, x);
+  check_number("delta", delta);
+  check_parameter("delta_tensor", delta_tensor, x);
+}
+
+inline void check_ewgs_many(
+    const Tensors& x, const Tensors& lower, const Tensors& upper, const Integers& bits) {
+  check_some("x", x);
+  check_lengths(x.size(), {lower.size(), upper.size(), bits.size()});
+  for (size_t i = 0; i < x.size(); ++i) check_ewgs(x[i], lower[i], upper[i], bits[i]);
+}
+
+inline void check_ewgs_many_backward(
+    const Tensors& grad, const Tensors& x, const Tensors& lower, const Tensors& upper,
+    const Integers& bits, double delta, const optional<Tensor>& delta_tensor) {
+  check_ewgs_many(x, lower, upper, bits);
+  check_lengths(x.size(), {grad.size()});
+  check_number("delta", delta);
+  check_parameter("delta_tensor", delta_tensor, x[0]);
+  for (size_t i = 0; i < x.size(); ++i) check_same("grad", grad[i], x[i]);
+}
+
+}  // namespace daqakd

@@ -1,0 +1,19 @@
+"""What the raw ops demand of their arguments: ``csrc/common``'s checks, for the other backends.
+
+A direct call with what does not fit is refused before anything is read. Values are looked at only
+where that waits for no device: on a CPU, by the reference.
+"""
+
+from . import plan, quantizers, rows
+from ._arguments import FLOATS, number
+from ._registry import CHECKS, checked
+
+__all__ = [
+    "CHECKS",
+    "FLOATS",
+    "checked",
+    "number",
+    "plan",
+    "quantizers",
+    "rows",
+]
