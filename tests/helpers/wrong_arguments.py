@@ -198,7 +198,7 @@ LISTS = "x w step lower upper"  # of the functions on many
 
 def wrong_kinds() -> list[tuple[str, str, object, str]]:
     """Return (function, argument, value, message) for every argument that has a kind."""
-    found = []
+    found: list[tuple[str, str, object, str]] = []
     for function in ARGUMENTS:
         own = inspect.signature(getattr(functional, function)).parameters
         lists = LISTS if function.endswith("_many") else ""

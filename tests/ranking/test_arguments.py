@@ -1,5 +1,9 @@
 """Wrong types and values of states, rankings, strategies and streams: one sentence each."""
 
+# mypy: disable-error-code="var-annotated"
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +43,7 @@ def search(teacher=None, dataset=DATA, **options) -> None:
 
 
 def stream(**changes) -> Stream:
-    plain = {"pixels": DATA.train.pixels, "labels": DATA.train.labels, "seed": 0}
+    plain: dict[str, Any] = {"pixels": DATA.train.pixels, "labels": DATA.train.labels, "seed": 0}
     plain |= {"strategy": get_strategy("cutmix"), "inputs": InputSpec()}
     return Stream(**plain | changes)
 
