@@ -37,6 +37,7 @@ WRONG = [
     (RankConfig, {"images": 0.5}, "images: expected an integer or None, got 0.5"),
     (RankConfig, {"passes": 0}, "passes: expected at least 1"),
     (RankConfig, {"cmi_weight": NAN}, "cmi_weight: expected a finite number"),
+    (RankConfig, {"pac_limit": -5.0}, "pac_limit: expected at least 0"),
     (RankConfig, {"pac_limit": "1"}, "pac_limit: expected a finite number or None"),
     (RankConfig, {"budget": -1.0}, "budget: expected more than 0 seconds"),
     (RankConfig, {"until_sure": 1}, "until_sure: expected True or False, got 1"),

@@ -9,6 +9,7 @@ from torch import nn
 
 from .. import _console
 from ..augment import get_strategy
+from ..augment.draws import check_seed, generator_seed
 from ..data import Dataset
 from ..models import build
 from ..quant import quantize
@@ -85,7 +86,7 @@ def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strat
     path = options.out / "teacher.safetensors"
     if not path.exists():
         name = options.model_name(None)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(generator_seed(check_seed(config.seed)))
         model = build(name, dataset.num_classes).to(device_of(options.device))
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=options.out, quiet=False

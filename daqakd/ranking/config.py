@@ -96,6 +96,7 @@ class RankConfig(ScoreConfig):
         """Raise InputError for values that cannot be meant, wrong types included."""
         super().check()
         check_least(self, 1, "passes")
+        check_least(self, 0, "pac_limit")
         if self.budget is not None and not self.budget > 0:
             raise InputError(f"budget: expected more than 0 seconds, got {self.budget}")
         if not self.names:
