@@ -19,6 +19,8 @@ rule nvcc
 rule link
   command = {cxx} -shared $in $flags -o $out
 """
+SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
+SANITIZERS += " -fno-sanitize=vptr -fno-sanitize-recover=all"
 ENTRY = re.compile(
     r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?(\d+) bytes spill stores,"
     r" (\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)",
@@ -95,11 +97,9 @@ def write(name, out, work, csrc, build):
     if name == "_C_cuda":
         device = "-DDAQAKD_DEVICE=cuda -DDAQAKD_KEY=CUDA -DUSE_CUDA"
     common = f"{build['flags']} {device} -isystem {torch}/include"
-    host, nvcc, link = (
-        f"{common} {build['host_flags']}",
-        "",
-        f"-L{torch}/lib -ltorch_cpu {build['link']}",
-    )
+    host, nvcc, link = f"{common} {build['host_flags']}", "", f"-L{torch}/lib -ltorch_cpu "
+    if build["sanitize"]:
+        host, link = f"{host} -O1 -g {SANITIZERS}", f"{link} {SANITIZERS}"
     sources = [csrc / "registration.cpp", *sorted(csrc.glob("cpu/*.cpp"))]
     if name == "_C_cuda":
         sources = [csrc / "registration.cpp", *sorted(csrc.glob("cuda/*.cu"))]

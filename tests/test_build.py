@@ -67,7 +67,7 @@ def test_none_builds_nothing(build):
 
 
 def test_an_unknown_choice_is_an_error(build):
-    with pytest.raises(SystemExit, match="expected auto, none, cpu or cuda, got 'gpu'"):
+    with pytest.raises(SystemExit, match="expected auto, none, cpu, cuda, sanitize, got 'gpu'"):
         build.plan("gpu")
 
 

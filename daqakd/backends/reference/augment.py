@@ -31,7 +31,7 @@ def _image_settings(settings: tuple[Tensor, ...], chosen: Tensor) -> ImageSettin
 
 def _grouped(images: Tensor, kind: Tensor, settings: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
     """Apply one setting per image, kind by kind."""
-    at_once = max(1, CACHED_PIXELS // images[:1].numel()) if len(images) else 1
+    at_once = max(1, CACHED_PIXELS // images[:1].numel())
     result = images.clone()
     kinds = kind.index_select(0, chosen)
     for code in kinds.unique().tolist():
@@ -70,6 +70,8 @@ def _augmented(
     dense: bool,
 ) -> Tensor:
     """Run the chains; return their sum weighted by ``share``, or the only one."""
+    if not images.numel():
+        return images
     apply = _dense if dense else _grouped
     total = None if share is None else share[:, 0, None, None, None] * images
     for c in range(setting.shape[1]):

@@ -30,7 +30,7 @@ def _row_scalars(logits: Tensor, labels: Tensor) -> Tensor:
     cross_entropy = torch.where(
         cross_entropy > LARGEST_CROSS_ENTROPY, LARGEST_CROSS_ENTROPY, cross_entropy
     )
-    correct = (p.argmax(1) == labels).to(p.dtype)
+    correct = (logits.argmax(1) == labels).to(p.dtype)
     extra = torch.stack([torch.ones_like(entropy), entropy, cross_entropy, correct], 1)
     scalars = torch.cat([p, extra], 1)
     scalars = torch.where(valid[:, None], scalars, 0.0)

@@ -32,7 +32,7 @@ def ewgs_backward(
     inside = (unit >= 0) & (unit <= 1)
     unit = torch.clamp(unit, 0.0, 1.0)
     error = unit - torch.round(unit * levels) / levels
-    scale = delta if delta_tensor is None else delta_tensor.to(wide.dtype)
+    scale = delta if delta_tensor is None else delta_tensor.to(wide.dtype).reshape(())
     through = (g + scale * g.abs() * error) / width
     dx = torch.where(inside, through, 0.0)
     dlower = reduce_to(dx * (unit - 1), lower, None)
