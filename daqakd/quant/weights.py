@@ -181,9 +181,10 @@ class EWGSWeight(WeightQuantizer):
         super().__init__(bits)
         self.delta = delta
         values = weight.detach().float()
-        mean_square = values.square().mean()
-        spread = values.std() if weight.numel() > 1 else mean_square.sqrt()
-        spread = 3 * torch.where(spread > 0, spread, mean_square.sqrt()).reshape(1)  # all equal
+        spread = values.square().mean().sqrt()  # where all are equal, which have no deviation
+        if weight.numel() > 1:
+            spread = torch.where(values.amin() == values.amax(), spread, values.std())
+        spread = 3 * spread.reshape(1)
         self.lower = nn.Parameter(-spread)
         self.upper = nn.Parameter(spread.clone())
 

@@ -150,6 +150,9 @@ def test_weights_of_one_value(method):
     layers = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 4), nn.Linear(4, 1))
     nn.init.constant_(layers[1].weight, 0.3)
     made = quantized(layers, method=method, weight_bits=4, act_bits=4)
+    if method == "ewgs":
+        uppers = [layer.weight_quantizer.upper.item() for layer in made[:2]]
+        assert uppers == pytest.approx([3 * abs(layers[0].weight.item()), 0.9])
     x = torch.rand(1, 1)
     y = daqakd.calibrate(made, x)(x)
     y.sum().backward()
