@@ -9,7 +9,6 @@ own hash takes a read of them all: rankings, trainings and a second ``prepare`` 
 
 import hashlib
 import io
-import json
 import math
 import os
 import warnings
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .._errors import InputError
-from .._files import write_text
+from .._files import read_json
 from .dataset import Images
 from .source import DatasetSource
 
@@ -71,28 +70,6 @@ def labels_path(root: Path, split: str) -> Path:
     return root / f"{split}-labels.npy"
 
 
-def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Replace a JSON file; it holds the hash of its content."""
-    write_text(path, json.dumps({**content, "seal": _seal(content)}, indent=2) + "\n")
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_sealed` wrote.
-
-    Raises:
-        ValueError: it is damaged.
-        OSError: it cannot be read.
-    """
-    content = json.loads(path.read_bytes())
-    if not isinstance(content, dict) or content.pop("seal", None) != _seal(content):
-        raise ValueError("its content does not have its hash")
-    return content
-
-
-def _seal(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def damaged(path: Path, what: object) -> InputError:
     """Build the error for a file that is not as it was written."""
     return InputError(
@@ -108,11 +85,14 @@ def read_metadata(root: Path) -> dict[str, Any]:
     """
     path = root / METADATA_FILE
     try:
-        version = json.loads(path.read_bytes())["format"]
-        if version == FORMAT:
-            return read_sealed(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        metadata = read_json(path)
+        version = metadata["format"]
+    except InputError as error:
+        raise damaged(path, "its content does not have its hash") from error
+    except (OSError, KeyError) as error:
         raise damaged(path, error) from error
+    if version == FORMAT:
+        return metadata
     raise InputError(
         f"{path}: is of format {version}, this version reads {FORMAT}; delete {root} and prepare"
         " the data set again"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import _console
 from .._errors import InputError
-from .._files import write_bytes
+from .._files import read_json, write_bytes, write_json
 from .find import check_size, find
 from .prepared import (
     FORMAT,
@@ -26,8 +26,6 @@ from .prepared import (
     open_prepared,
     pixels_path,
     read_metadata,
-    read_sealed,
-    write_sealed,
 )
 from .source import DatasetSource, Source
 
@@ -54,7 +52,7 @@ class _Writer:
     def save_progress(self) -> None:
         """Save how many images of each split are safely on the disk, and their hash."""
         progress = {"identity": self.identity, "done": self.done, "sha256": self.hashes}
-        write_sealed(self.out / PROGRESS_FILE, progress)
+        write_json(self.out / PROGRESS_FILE, progress)
         self.saved_at = time.monotonic()
 
     def write(self) -> None:
@@ -66,7 +64,7 @@ class _Writer:
             self._pixels(name, split)
         written = {name: self._labels(name, split.labels) for name, split in splits.items()}
         metadata = {**_metadata(self.dataset, self.identity), "splits": written}
-        write_sealed(self.out / METADATA_FILE, metadata)
+        write_json(self.out / METADATA_FILE, metadata)
 
     def _labels(self, name: str, labels: Tensor) -> dict[str, Any]:
         """Write a split's labels; return what the metadata says about the split."""
@@ -153,7 +151,7 @@ def _metadata(dataset: DatasetSource, identity: str) -> dict[str, Any]:
 def _read_progress(path: Path, identity: str) -> dict[str, Any]:
     """Return what an unfinished run of the same images saved; of a damaged file nothing."""
     try:
-        saved = read_sealed(path)
+        saved = read_json(path)
     except (FileNotFoundError, ValueError):
         return {}
     return saved if saved.get("identity") == identity else {}

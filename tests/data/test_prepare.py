@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from daqakd import InputError, data
+from daqakd._files import read_json, write_json
 from daqakd.augment import InputSpec, Stream, get_strategy, register_strategy
 from daqakd.data import folder, preparing
-from daqakd.data.prepared import read_sealed, write_sealed
 
 from ..helpers.small import small_images
 from .test_data import write_tree
@@ -38,7 +38,7 @@ def same(a: data.Dataset, b: data.Dataset) -> None:
 def note(out: Path, **changes) -> None:
     """Change what ``prepared.json`` says, as if it had been written so."""
     path = out / "prepared.json"
-    write_sealed(path, {**read_sealed(path), **changes})
+    write_json(path, {**read_json(path), **changes})
 
 
 def contents(root: Path) -> dict[str, bytes]:
