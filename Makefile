@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # further arguments of pytest: make test ARGS="tests/quant -q"
 ARGS ?=
-CSRC := $(foreach end,h cpp cuh cu,$(wildcard csrc/*.$(end) csrc/*/*.$(end)))
+CSRC := $(foreach end,h cpp cuh cu,$(wildcard csrc/*.$(end) csrc/*/*.$(end) tests/emulator/*/*.$(end) \
+  tests/emulator/*/*/*.$(end)))
 
 CXX ?= g++
 SANITIZED := build/sanitize

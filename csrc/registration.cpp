@@ -1,32 +1,41 @@
 #include <torch/csrc/stable/library.h>
 
+#include <string>
+
 #include "kd_boundary.h"
 #include "ops.h"
 
-// Compiled once for each device's library.
+#if !defined(DAQAKD_OVERLOAD)
+#define DAQAKD_OVERLOAD ".native"
+#endif
+
+// Compiled once for each device's library, which registers one overload of every op.
 namespace device = daqakd::DAQAKD_DEVICE;
 
 STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
-  m.impl("lsq_forward.native", TORCH_BOX(&device::lsq_forward));
-  m.impl("lsq_backward.native", TORCH_BOX(&device::lsq_backward));
-  m.impl("pact_forward.native", TORCH_BOX(&device::pact_forward));
-  m.impl("pact_backward.native", TORCH_BOX(&device::pact_backward));
-  m.impl("dorefa_activation_forward.native", TORCH_BOX(&device::dorefa_activation_forward));
-  m.impl("dorefa_activation_backward.native", TORCH_BOX(&device::dorefa_activation_backward));
-  m.impl("dorefa_weight_forward.native", TORCH_BOX(&device::dorefa_weight_forward));
-  m.impl("dorefa_weight_backward.native", TORCH_BOX(&device::dorefa_weight_backward));
-  m.impl("ewgs_forward.native", TORCH_BOX(&device::ewgs_forward));
-  m.impl("ewgs_backward.native", TORCH_BOX(&device::ewgs_backward));
-  m.impl("cmi_update.native", TORCH_BOX(&device::cmi_update));
-  m.impl("cmi_divergence.native", TORCH_BOX(&device::cmi_divergence));
-  m.impl("cmi_divergence_backward.native", TORCH_BOX(&device::cmi_divergence_backward));
-  m.impl("kd_loss_forward.native", TORCH_BOX(&daqakd::kd_loss_forward));
-  m.impl("kd_loss_backward.native", TORCH_BOX(&daqakd::kd_loss_backward));
-  m.impl("lsq_many_forward.native", TORCH_BOX(&device::lsq_many_forward));
-  m.impl("lsq_many_backward.native", TORCH_BOX(&device::lsq_many_backward));
-  m.impl("dorefa_weight_many_forward.native", TORCH_BOX(&device::dorefa_weight_many_forward));
-  m.impl("dorefa_weight_many_backward.native", TORCH_BOX(&device::dorefa_weight_many_backward));
-  m.impl("ewgs_many_forward.native", TORCH_BOX(&device::ewgs_many_forward));
-  m.impl("ewgs_many_backward.native", TORCH_BOX(&device::ewgs_many_backward));
-  m.impl("augment.native", TORCH_BOX(&device::augment));
+  const auto add = [&](const std::string& op, auto* boxed) {
+    m.impl((op + DAQAKD_OVERLOAD).c_str(), boxed);
+  };
+  add("lsq_forward", TORCH_BOX(&device::lsq_forward));
+  add("lsq_backward", TORCH_BOX(&device::lsq_backward));
+  add("pact_forward", TORCH_BOX(&device::pact_forward));
+  add("pact_backward", TORCH_BOX(&device::pact_backward));
+  add("dorefa_activation_forward", TORCH_BOX(&device::dorefa_activation_forward));
+  add("dorefa_activation_backward", TORCH_BOX(&device::dorefa_activation_backward));
+  add("dorefa_weight_forward", TORCH_BOX(&device::dorefa_weight_forward));
+  add("dorefa_weight_backward", TORCH_BOX(&device::dorefa_weight_backward));
+  add("ewgs_forward", TORCH_BOX(&device::ewgs_forward));
+  add("ewgs_backward", TORCH_BOX(&device::ewgs_backward));
+  add("cmi_update", TORCH_BOX(&device::cmi_update));
+  add("cmi_divergence", TORCH_BOX(&device::cmi_divergence));
+  add("cmi_divergence_backward", TORCH_BOX(&device::cmi_divergence_backward));
+  add("kd_loss_forward", TORCH_BOX(&daqakd::kd_loss_forward));
+  add("kd_loss_backward", TORCH_BOX(&daqakd::kd_loss_backward));
+  add("lsq_many_forward", TORCH_BOX(&device::lsq_many_forward));
+  add("lsq_many_backward", TORCH_BOX(&device::lsq_many_backward));
+  add("dorefa_weight_many_forward", TORCH_BOX(&device::dorefa_weight_many_forward));
+  add("dorefa_weight_many_backward", TORCH_BOX(&device::dorefa_weight_many_backward));
+  add("ewgs_many_forward", TORCH_BOX(&device::ewgs_many_forward));
+  add("ewgs_many_backward", TORCH_BOX(&device::ewgs_many_backward));
+  add("augment", TORCH_BOX(&device::augment));
 }

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from ._errors import InputError
 
-BACKENDS = ("reference", "triton", "native")
+BACKENDS = ["reference", "triton", "native"]  # see add_backend
 SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least this
 STE_CODES = {"closed": 0, "open": 1, "rounded": 2}
 REDUCTION_CODES = {"none": 0, "mean": 1, "sum": 2}
@@ -31,6 +31,7 @@ INPUT_DTYPES = {"augment": (torch.uint8,)}  # by stem; all others take floating-
 Tensors = Sequence[Tensor]
 LIBRARY = torch.library.Library("daqakd", "DEF")
 SCHEMAS: dict[str, str] = {}  # by name of the op
+SHAPES: dict[str, Callable[..., Any]] = {}  # likewise
 STEMS: dict[str, list[str]] = {}  # what backends are chosen for -> its ops: lsq -> lsq_forward, ...
 
 
@@ -60,20 +61,34 @@ def _without_memory(shapes: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _define_overload(name: str, backend: str) -> None:
+    signature = SCHEMAS[name].split("(", 1)[1]
+    LIBRARY.define(f"{name}.{backend}({signature}", tags=torch.Tag.pt2_compliant_tag)
+    torch.library.register_fake(f"daqakd::{name}.{backend}", SHAPES[name], lib=LIBRARY)
+
+
 def _define(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Define ``schema`` once per backend, with the decorated function as every shape function."""
-    name, signature = schema.split("(", 1)
+    name = schema.split("(", 1)[0]
 
     def attach(shapes: Callable[..., Any]) -> Callable[..., Any]:
-        SCHEMAS[name] = schema
+        SCHEMAS[name], SHAPES[name] = schema, _without_memory(shapes)
         STEMS.setdefault(stem_of(name), []).append(name)
-        alone = _without_memory(shapes)
         for backend in BACKENDS:
-            LIBRARY.define(f"{name}.{backend}({signature}", tags=torch.Tag.pt2_compliant_tag)
-            torch.library.register_fake(f"daqakd::{name}.{backend}", alone, lib=LIBRARY)
+            _define_overload(name, backend)
         return shapes
 
     return attach
+
+
+def add_backend(name: str) -> None:
+    """Define an overload of every op for one more backend; its kernels are registered to them.
+
+    ``daqakd.backends.select.RUNNERS`` takes its predicate.
+    """
+    for op in SCHEMAS:
+        _define_overload(op, name)
+    BACKENDS.append(name)
 
 
 def overload(name: str, backend: str) -> Callable[..., Any]:

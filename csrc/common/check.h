@@ -31,7 +31,7 @@ inline void check_memory(const char* name, const Tensor& x) {
 
 // On the device that this library is for, with memory.
 inline void check_tensor(const char* name, const Tensor& x) {
-#if defined(USE_CUDA)
+#if defined(USE_CUDA) && !defined(DAQAKD_EMULATED)
   require(x.is_cuda(), name, ": expected a tensor on cuda; move it");
 #else
   require(x.is_cpu(), name, ": expected a tensor on the cpu; move it");

@@ -101,7 +101,7 @@ __device__ __forceinline__ void each_output(int area, bool channels_last, const 
 // The workspace of this block, in its shared memory or in its part of `scratch`.
 __device__ __forceinline__ Workspace
 workspace_of(const Plan& plan, uint8_t* scratch, int64_t bytes) {
-  extern __shared__ __align__(16) uint8_t shared[];
+  DAQAKD_DYNAMIC_SHARED(uint8_t, shared);
   const int area = plan.height * plan.width;
   uint8_t* first = scratch == nullptr ? shared : scratch + blockIdx.x * bytes;
   float* total = plan.share == nullptr ? nullptr : reinterpret_cast<float*>(first);

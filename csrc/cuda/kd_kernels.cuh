@@ -49,10 +49,13 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
     });
     combine<G>(spread, Sum());
     centre.spread = spread[0] / centre.total;
-    fragment.each([&](int i, int64_t) {
-      const float d = t[i], exp_t_T = exp_of(z[i] * inverse - d);
-      t[i] = centre.holds() ? centre.difference(exp_of(z[i] * inverse), exp_t_T, d) : exp_t_T;
-    });
+    if (centre.holds())
+      fragment.each([&](int i, int64_t) {
+        const float d = t[i], exp_t_T = exp_of(z[i] * inverse - d);
+        t[i] = centre.difference(exp_of(z[i] * inverse), exp_t_T, d);
+      });
+    else  // the difference of far logits has lost the teacher's digits
+      fragment.read(teacher, [&](int i, float ti) { t[i] = exp_of((ti - top[1]) * inverse); });
   }
   const bool writes = valid && threadIdx.x % G == 0;
   const KDRow<float> found = finish_row(batch, row, sums, centre.spread, count, writes);

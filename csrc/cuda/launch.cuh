@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
@@ -8,6 +7,7 @@
 #include <initializer_list>
 
 #include "../common/arguments.h"
+#include "device.cuh"
 #include "pack.cuh"
 
 namespace daqakd::cuda {
@@ -33,7 +33,7 @@ class Launch {
       void (*kernel)(Parameters...), int64_t blocks, dim3 threads, int64_t bytes,
       Args... args) const {
     require(blocks < (int64_t(1) << 31), "x: too large for one launch");
-    kernel<<<dim3(unsigned(blocks)), threads, size_t(bytes), stream_>>>(args...);
+    DAQAKD_LAUNCH(kernel, dim3(unsigned(blocks)), threads, size_t(bytes), stream_, args...);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 

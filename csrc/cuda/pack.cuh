@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "device.cuh"
+
 namespace daqakd::cuda {
 
 // Elements of one 16-byte access.
@@ -37,9 +39,7 @@ __device__ __forceinline__ void store_pack(T* address, const Pack<T, V>& pack) {
   } else {
     uint4 bits;
     memcpy(&bits, &pack, sizeof bits);
-    asm volatile(
-        "st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(bits.x), "r"(bits.y),
-        "r"(bits.z), "r"(bits.w));
+    DAQAKD_STORE_16(address, bits);
   }
 }
 

@@ -4,7 +4,7 @@ One predicate, :func:`can_run`, chooses, explains a refusal and fills ``daqakd d
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,12 @@ from . import native, triton
 from .table import order_for
 
 _forced: str | None = None
+
+# by backend: why it cannot run an op on a device and dtype, or None
+RUNNERS: dict[str, Callable[[str, str, torch.dtype], str | None]] = {
+    "native": native.can_run,
+    "triton": triton.can_run,
+}
 
 
 def check_backend(name: str | None, source: str) -> str | None:
@@ -38,8 +44,7 @@ def can_run(op: str, backend: str, device: str, dtype: torch.dtype) -> str | Non
         return None
     if op not in STEMS:
         return f"there is no {op} op in this version"
-    reason: str | None = (native if backend == "native" else triton).can_run(op, device, dtype)
-    return reason
+    return RUNNERS[backend](op, device, dtype)
 
 
 def forced_backend() -> str | None:

@@ -14,7 +14,6 @@ from daqakd.backends import (
     native,
     select,
     table,
-    triton,
     use_backend,
 )
 from daqakd.functional import lsq
@@ -31,8 +30,8 @@ def _nothing_forced(monkeypatch):
 @pytest.fixture
 def _no_other_backend(monkeypatch):
     """Take every backend but the reference away, each with its reason."""
-    for module in (native, triton):
-        monkeypatch.setattr(module, "can_run", lambda *_: "it was taken away")
+    for name in ("native", "triton"):
+        monkeypatch.setitem(select.RUNNERS, name, lambda *_: "it was taken away")
 
 
 @pytest.mark.parametrize("op", _ops.STEMS)
@@ -74,7 +73,7 @@ def test_the_reference_is_the_last_resort(device):
 
 
 def test_the_first_of_the_preference_is_chosen(monkeypatch):
-    monkeypatch.setattr(native, "can_run", lambda *_: None)
+    monkeypatch.setitem(select.RUNNERS, "native", lambda *_: None)
     assert choose("lsq", X) == "native"
     assert choose("lsq", X, "reference") == "reference"
 
@@ -97,7 +96,7 @@ def test_every_row_names_a_result_that_exists():
 def test_the_first_row_that_covers_a_call_decides(monkeypatch):
     small = table.Preference(("reference",), "", op="lsq", dtype=torch.float32, below=10)
     monkeypatch.setitem(table.PREFERENCES, "cpu", (small, *table.PREFERENCES["cpu"]))
-    monkeypatch.setattr(native, "can_run", lambda *_: None)
+    monkeypatch.setitem(select.RUNNERS, "native", lambda *_: None)
     assert choose("lsq", torch.ones(9)) == "reference"
     assert choose("lsq", torch.ones(10)) == "native"
     assert choose("lsq", torch.ones(9).double()) == "native"
@@ -137,7 +136,7 @@ def test_use_backend_ends_with_an_error():
 
 
 def test_an_argument_wins_over_the_block(monkeypatch):
-    monkeypatch.setattr(native, "can_run", lambda *_: None)
+    monkeypatch.setitem(select.RUNNERS, "native", lambda *_: None)
     with use_backend("native"):
         assert choose("lsq", X) == "native"
         assert choose("lsq", X, "reference") == "reference"

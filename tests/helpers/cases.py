@@ -10,7 +10,8 @@ from torch import Tensor
 
 from daqakd.backends import can_run
 
-BACKENDS = ("reference", "native", "triton")
+BACKENDS = ("reference", "native", "triton", "emulated")
+SIMULATED = ("triton", "emulated")  # kernels of a GPU on the CPU: slow, and without float64
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SIZES = (1, 3, 7, 8, 15, 16, 17, 31, 33, 127, 129, 1023, 1025)
 
@@ -70,14 +71,14 @@ each_backend = pytest.mark.parametrize("backend", BACKENDS)
 def combinations(**factors) -> list:
     """Return all combinations of ``factors`` (values by readable name), dtypes and backends.
 
-    Triton's interpreter is slow: there, those beyond all pairs of factors are marked slow.
+    The interpreter and the emulator are slow: there, those beyond all pairs of factors are too.
     """
     found = []
     for places in itertools.product(*(enumerate(named.items()) for named in factors.values())):
-        lone = DTYPES[1 + sum(place for place, _ in places) % 3]  # Triton has no float64
+        lone = DTYPES[1 + sum(place for place, _ in places) % 3]
         values, names = [v for _, (_, v) in places], [n for _, (n, _) in places]
         for dtype, backend in itertools.product(DTYPES, BACKENDS):
-            marks = pytest.mark.slow if backend == "triton" and dtype != lone else ()
+            marks = pytest.mark.slow if backend in SIMULATED and dtype != lone else ()
             name = "-".join([*names, dtype_name(dtype), backend])
             found.append(pytest.param(*values, dtype, backend, id=name, marks=marks))
     return found

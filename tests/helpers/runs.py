@@ -18,10 +18,19 @@ SHAPES = {  # shape, axis: each way the work is cut
     "short-runs": ((500, 50, 3, 3), 1),
     "wide": ((40, 5_003), 1),
 }
+SMALL = {  # likewise, for kernels that are emulated
+    "small-tensor": ((20_001,), None),
+    "small-rows": ((3, 9_001), 0),
+    "small-images": ((9, 24, 7, 7), 1),
+    "small-columns": ((300, 70), 1),
+    "small-folded-columns": ((3_000, 3), 1),
+    "small-short-runs": ((60, 50, 3, 3), 1),
+    "small-wide": ((40, 203), 1),
+}
 
 
 def inputs(name: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Tensor, Tensor, int | None]:
-    shape, axis = SHAPES[name]
+    shape, axis = (SHAPES | SMALL)[name]
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
     channels = () if axis is None else (shape[axis],)
@@ -78,7 +87,8 @@ def run_cmi(
     name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
 ) -> list[Tensor]:
     """Take the first rows of 37 classes, with hard labels and with soft ones."""
-    z = inputs(name, dtype, device)[0].reshape(-1)[: 37 * 500].reshape(-1, 37) * 4
+    x = inputs(name, dtype, device)[0].reshape(-1)
+    z = x[: min(500, x.numel() // 37) * 37].reshape(-1, 37) * 4
     hard, q = torch.arange(len(z), device=device) % 37, z[:37].double().softmax(1)
     state = torch.zeros(3, 37, 42, 2, dtype=torch.int64, device=device)
     results = [state]
@@ -107,6 +117,7 @@ def run_kd_loss(
 
 # each way a row is cut; 30,000 rows of "tensor" have their labels counted by a launch of its own
 KD_CLASSES = dict(zip(SHAPES, (10, 40_000, 1500, 70, 3, 1000, 5003), strict=True))
+KD_CLASSES |= dict(zip(SMALL, (10, 9_001, 1500, 70, 3, 1000, 2030), strict=True))
 RUNS = {
     "lsq": run_lsq,
     "pact": run_pact,

@@ -35,7 +35,7 @@ def batch(rows: int, classes: int, gap: float = 2.0, accuracy: float = 1.0, back
     z = torch.randn(rows, classes, dtype=torch.float64)
     peak = torch.where(torch.rand(rows) < accuracy, labels, (labels + 1) % classes)
     z = z.scatter_add(1, peak[:, None], torch.full((rows, 1), gap, dtype=torch.float64))
-    return (z.float() if backend == "triton" else z), labels
+    return (z.float() if backend in cases.SIMULATED else z), labels
 
 
 def soft_labels(rows: int, classes: int) -> torch.Tensor:
@@ -98,7 +98,7 @@ def test_agrees_with_truth(shape, accuracy, dtype, backend):
 @pytest.mark.slow
 @each_combination(shape=shapes(BIG_SHAPES), accuracy={"right": 1.0, "mixed": 0.8})
 def test_agrees_with_truth_in_large(shape, accuracy, dtype, backend):
-    if backend == "triton" and shape[0] > 7:
+    if backend in cases.SIMULATED and shape[0] > 7:
         pytest.skip("the interpreter takes hours; as little as it takes, not torch.float64")
     check_against_truth(*shape, accuracy, dtype, backend)
 

@@ -96,7 +96,7 @@ def test_a_class_that_is_predicted_wrongly_keeps_its_digits(gap, accuracy, backe
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_any_order_split_fold_and_rank_gives_the_same_bits(kind, backend):
     cases.require("cmi", backend)
-    rows, classes = (90, 7) if backend == "triton" else (900, 37)
+    rows, classes = (90, 7) if backend in cases.SIMULATED else (900, 37)
     z, labels = batch(rows, classes, 12.0, 0.8, backend)
     labels = soft_labels(rows, classes) if kind == "soft" else labels
     weight, fold = torch.rand(rows), torch.randint(3, (rows,))

@@ -36,7 +36,7 @@ def make_labels(kind: str, rows: int, classes: int) -> torch.Tensor | None:
 
 
 def widest(backend: str) -> torch.dtype:
-    return torch.float32 if backend == "triton" else torch.float64
+    return torch.float32 if backend in cases.SIMULATED else torch.float64
 
 
 def counted(labels: torch.Tensor | None, rows: int) -> int:
@@ -90,14 +90,17 @@ def test_agrees_with_truth(size, reduction, dtype, backend):
     check_against_truth(z, t, labels, reduction=reduction, backend=backend)
 
 
+LARGEST = {"native": 2**22, "reference": 2**20, "triton": 2**15, "emulated": 2**15}
+
+
 def sizes_with_all_pairs():
     """Rows by classes, a dtype and a reduction each so that all pairs meet; the rest is slow."""
     for (i, rows), (j, classes) in itertools.product(enumerate(ROWS), enumerate(CLASSES)):
         choices = itertools.product(enumerate(cases.DTYPES), enumerate(REDUCTIONS), cases.BACKENDS)
         for (d, dtype), (r, reduction), backend in choices:
             size = rows * classes
-            large = size > {"native": 2**22, "reference": 2**20, "triton": 2**15}[backend]
-            chosen = d == (i + j) % 4 or (backend == "triton" and d == 1 + (i + j) % 3)
+            large = size > LARGEST[backend]
+            chosen = d == (i + j) % 4 or (backend in cases.SIMULATED and d == 1 + (i + j) % 3)
             ordinary = chosen and r == (i + 2 * j) % 3 and not large
             name = f"{rows}x{classes}-{reduction}-{cases.dtype_name(dtype)}-{backend}"
             marks = () if ordinary else pytest.mark.slow

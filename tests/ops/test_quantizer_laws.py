@@ -195,8 +195,8 @@ def long_sums():
     for name in LONG:
         for dtype in (torch.bfloat16, torch.float16):
             for backend in cases.BACKENDS:
-                late = (name, dtype, backend) == ("lsq", torch.float16, "triton")
-                marks = pytest.mark.slow if late else ()  # by the interpreter
+                late = backend in cases.SIMULATED and (name, dtype) == ("lsq", torch.float16)
+                marks = pytest.mark.slow if late else ()
                 label = f"{name}-{cases.dtype_name(dtype)}-{backend}"
                 yield pytest.param(name, dtype, backend, id=label, marks=marks)
 

@@ -1,0 +1,97 @@
+"""The CUDA kernels in several orders of threads and blocks, against the native CPU's bits."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from daqakd import _ops
+
+from ..helpers import cases
+from ..helpers.runs import RUNS, SHAPES, SMALL
+from ..helpers.samples import SAMPLES, runnable, samples, tensors
+from . import build
+from .backend import emulator
+
+pytestmark = pytest.mark.skipif(build.impossible() is not None, reason=str(build.impossible()))
+ORDERS = (0, 1, 7)  # forwards, backwards, at random
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def bits(x: Tensor) -> bytes:
+    return x.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def same_bits_in_every_order(run) -> list[Tensor]:
+    """Run once in each order and return the results, which must be the same, memory included."""
+    results = []
+    for order in ORDERS:
+        with emulator().ordered(order):
+            results.append(tensors(run()))
+        assert emulator().living_tensors() == 0
+    for result in results[1:]:
+        for a, b in zip(results[0], result, strict=True):
+            assert a.stride() == b.stride()
+            assert bits(a) == bits(b), "another order of threads gives other bits"
+    return results[0]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_order_of_threads_and_blocks(name):
+    op = runnable(name, "emulated")
+    for arguments in samples(name, "emulated"):
+
+        def run(op=op, arguments=arguments):
+            if name != "cmi_update":
+                return op(*arguments)
+            state = arguments[0].clone()
+            op(state, *arguments[1:])
+            return state
+
+        same_bits_in_every_order(run)
+
+
+def cuts():
+    """Every way to cut the work with every op; small, and one dtype each, in the ordinary run."""
+    for (i, op), (j, name) in itertools.product(enumerate(RUNS), enumerate((*SMALL, *SHAPES))):
+        for d, dtype in enumerate(DTYPES):
+            marks = pytest.mark.slow if d != (i + j) % 3 or name in SHAPES else ()
+            label = f"{op}-{name}-{cases.dtype_name(dtype)}"
+            yield pytest.param(op, name, dtype, id=label, marks=marks)
+
+
+# outputs that are the native CPU's bits; the others are sums, or take other exponentials
+EXACT = {
+    "lsq": (0, 1),
+    "pact": (0, 1, 2),
+    "dorefa_activation": (0, 1, 2),
+    "dorefa_weight": (4, 5, 6),
+    "ewgs": (0, 1),
+    "cmi": range(5),
+    "kd_loss": (),
+}
+
+
+@pytest.mark.parametrize(("op", "name", "dtype"), list(cuts()))
+def test_every_way_to_cut_the_work(op, name, dtype):
+    found = same_bits_in_every_order(lambda: RUNS[op](name, dtype, "emulated"))
+    wanted = RUNS[op](name, dtype, "native")
+    for place, (a, b) in enumerate(zip(found, wanted, strict=True)):
+        if place in EXACT[op]:
+            assert torch.equal(a, b)
+        else:
+            assert_near(a, b, terms=found[0].numel())
+
+
+def assert_near(a: Tensor, b: Tensor, terms: int) -> None:
+    """Compare what differs by the order of so many terms, and by a rounding to 16 bits."""
+    eps = torch.finfo(a.dtype).eps
+    assert torch.equal(a.isnan(), b.isnan())
+    rtol, atol = 1e-4 + 2 * eps, 1e-6 * terms**0.5 + eps
+    torch.testing.assert_close(a, b, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def test_every_op_has_an_emulated_kernel():
+    emulator()
+    assert _ops.implemented("emulated", "cpu") == _ops.implemented("native", "cpu")
