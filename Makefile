@@ -13,7 +13,7 @@ SANITIZED := build/sanitize
 # the package beside its sanitized library, so that the installed one stays as it is
 SANITIZERS := $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
 
-.PHONY: help demo test slow gpu coverage sanitize lint format hooks clean
+.PHONY: help demo test slow gpu coverage sanitize mutants lint format hooks clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,9 @@ sanitize: $(READY)  ## wrong arguments to every raw op, with ASan and UBSan in t
 	rm -rf $(SANITIZED)/daqakd/*/ && cp -r daqakd/*/ daqakd/*.py $(SANITIZED)/daqakd
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	  DAQAKD_FUZZ_SEEDS=12 PYTHONPATH=$(SANITIZED) $(BIN)/python -P -m pytest tests/ops/test_fuzz.py -p no:faulthandler $(ARGS)
+
+mutants: $(READY)  ## faults planted in the CUDA sources, each of which some test must see
+	$(BIN)/python -m tests.emulator.mutants $(ARGS)
 
 lint: $(READY)  ## ruff, clang-format, typos, mypy
 	$(BIN)/ruff check .

@@ -1,9 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
-from functools import wraps
 
-import numpy as np
 import pytest
 import torch
 
@@ -24,20 +22,7 @@ NEW_TENSORS = (
 
 
 if os.environ.get("TRITON_INTERPRET") == "1":
-    from triton import language
-    from triton.runtime import interpreter
-
-    convert = interpreter._convert_float
-
-    @wraps(convert)
-    def round_to_nearest(data, source, target, mode):
-        """The interpreter cuts float32 to bfloat16; a GPU rounds to the nearest, ties to even."""
-        if source != language.float32 or target != language.bfloat16:
-            return convert(data, source, target, mode)
-        values = torch.from_numpy(np.ascontiguousarray(data)).bfloat16()
-        return values.view(torch.int16).numpy().view(np.uint16)
-
-    interpreter._convert_float = round_to_nearest
+    from .helpers import interpreter as interpreter  # strict from here on
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,12 @@ def test_quick_part(stem):
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_strictness():
+    passed, skipped = run_tests(["tests/backends/test_strict_interpreter.py"], "test", "not gpu")
+    assert (passed, skipped) == (5, [])
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_training_steps():
     passed, skipped = run_tests(["tests/backends/test_models.py"], "slim and triton", "not gpu")
     assert (passed, skipped) == (4, [])

@@ -9,6 +9,7 @@ from torch import Tensor
 from daqakd import _ops
 
 from ..helpers import cases
+from ..helpers.plans import example_plan, op_arguments, random_pixels
 from ..helpers.runs import RUNS, SHAPES, SMALL
 from ..helpers.samples import SAMPLES, runnable, samples, tensors
 from . import build
@@ -95,3 +96,12 @@ def assert_near(a: Tensor, b: Tensor, terms: int) -> None:
 def test_every_op_has_an_emulated_kernel():
     emulator()
     assert _ops.implemented("emulated", "cpu") == _ops.implemented("native", "cpu")
+
+
+@pytest.mark.parametrize("mix", [None, "cutmix"])
+def test_images_beyond_shared_memory(mix):
+    """Their workspaces are in global memory, and blocks take several rows."""
+    plan, pixels = example_plan(3, 3, 1, mix), random_pixels(3, 110, 107)
+    arguments = op_arguments(plan, pixels, torch.float16, channels_last=True)
+    (found,) = same_bits_in_every_order(lambda: _ops.overload("augment", "emulated")(*arguments))
+    assert torch.equal(found, _ops.overload("augment", "native")(*arguments))

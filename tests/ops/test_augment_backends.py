@@ -17,7 +17,7 @@ from daqakd.functional import augment
 from daqakd.functional._checks import Semantics
 from daqakd.functional.augment import Plan, Settings
 
-from ..helpers.cases import require
+from ..helpers.cases import SIMULATED, require
 from ..helpers.machine import each_instruction_set, printed_by, with_threads
 from ..helpers.pictures import adversarial
 from ..helpers.plans import every_row, example_plan, random_pixels
@@ -31,7 +31,8 @@ NAMES = (*ranges.GEOMETRIC, *ranges.ENHANCE, *ranges.IMAGE_OPS, "Invert")
 NORMALISED = normalised_values((0.49, 0.48, 0.44), (0.2, 0.3, 0.25))
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 each_kernel = pytest.mark.parametrize("kernels", KERNELS)
-each_backend = pytest.mark.parametrize("backend", ["native", "triton"])
+each_backend = pytest.mark.parametrize("backend", ["native", *SIMULATED])
+each_simulated = pytest.mark.parametrize("backend", SIMULATED)
 each_policy = pytest.mark.parametrize("name", POLICIES)
 
 pytestmark = pytest.mark.usefixtures("poisoned_empty")
@@ -96,28 +97,30 @@ def test_every_setting_at_224_natively(kernels):
     compare(pixels, replace(plan, **part), "native", dtype=torch.uint8)
 
 
-def by_triton(plan: Plan, pixels: Tensor, rows: Tensor) -> None:
+def compare_rows(plan: Plan, pixels: Tensor, rows: Tensor, backend: str) -> None:
     """Compare some rows of a plan."""
-    runs_on("triton")
+    runs_on(backend)
     part = {name: getattr(plan, name)[rows] for name in ("index", "crop", "flip", "setting")}
-    compare(pixels, replace(plan, **part), "triton", dtype=torch.uint8)
+    compare(pixels, replace(plan, **part), backend, dtype=torch.uint8)
 
 
+@each_simulated
 @each_kernel
-def test_settings_by_triton(kernels):
+def test_settings(kernels, backend):
     """The first and the last setting of each kind; a channel is white, one two-level, one noise."""
     settings, pixels = all_settings(kernels, 8, 8), adversarial(8)[[2, 4, 6], [0, 1, 2]][None]
     of_kind = [(settings.kind == code).nonzero()[:, 0] for code in settings.kind.unique() if code]
     rows = torch.cat([rows[[0, -1]].unique() for rows in of_kind]) - 1  # the plan leaves out none
-    by_triton(every_row(settings, 1), pixels, rows)
+    compare_rows(every_row(settings, 1), pixels, rows, backend)
 
 
 @pytest.mark.slow
+@each_simulated
 @each_kernel
-def test_every_setting_by_triton(kernels):
+def test_every_setting(kernels, backend):
     settings, pixels = all_settings(kernels, 8, 8), adversarial(8)[[2, 4, 6]]
     plan = every_row(settings, len(pixels))
-    by_triton(plan, pixels, torch.arange(len(plan.index)))
+    compare_rows(plan, pixels, torch.arange(len(plan.index)), backend)
 
 
 def many(count: int) -> Tensor:
@@ -149,13 +152,14 @@ def test_whole_policies_natively(name, semantics):
                 compare(pixels, in_bytes(plan), "native", **options)
 
 
+@each_simulated
 @each_policy
-def test_whole_policies_by_triton(name):
-    runs_on("triton")
+def test_whole_policies(name, backend):
+    runs_on(backend)
     for mixing, dtype in ((None, torch.bfloat16), ("cutmix", torch.float32)):
         plan = policy_plan(name, "torchvision", 8, 2, mixing)
         pixels = adversarial(8)[[4, 6]]
-        compare(pixels, plan, "triton", dtype=dtype, channels_last=mixing is None)
+        compare(pixels, plan, backend, dtype=dtype, channels_last=mixing is None)
 
 
 SIZES = [(1, 1), (2, 9), (3, 3), (7, 5), (9, 4), (40, 24), (2, 257), (300, 3), (5, 700)]

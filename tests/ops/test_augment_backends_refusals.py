@@ -42,6 +42,17 @@ def test_rows_out_of_range_stop_triton(name, value, monkeypatch):
         augment(random_pixels(3), plan, backend="triton")
 
 
+@pytest.mark.parametrize("value", [-1, 99])
+@pytest.mark.parametrize("name", ["index", "setting", "partner"])
+def test_rows_out_of_range_stop_the_kernel(name, value):
+    """As on a GPU: a trap."""
+    runs_on("emulated")
+    plan = example_plan(3, 1, 1, "cutmix")
+    getattr(plan, name).view(-1)[1] = value
+    with pytest.raises(RuntimeError, match="__trap"):
+        augment(random_pixels(3), plan, backend="emulated")
+
+
 @pytest.mark.parametrize("name", ["crop", "setting", "share", "erase", "box", "values"])
 def test_shapes_are_checked(name):
     runs_on("native")

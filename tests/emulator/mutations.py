@@ -1,0 +1,266 @@
+"""Faults to plant in the CUDA sources, one at a time; ``mutants.py`` requires that tests fail.
+
+Each is a file of ``csrc/cuda``, what stands there (its first occurrence), what shall, and the
+object to compile anew. One that no test can see says why the program is still right.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault."""
+
+    file: str
+    old: str
+    new: str
+    stem: str
+    beyond: str = ""  # tests of more than 2^31 elements that see it where the others do not
+    equivalent: str = ""
+
+
+def without(file: str, old: str, part: str, stem: str) -> Mutation:
+    """Leave a part of ``old`` out."""
+    return Mutation(file, old, old.replace(part, "", 1), stem)
+
+
+BARRIER = "\n  __syncthreads();"
+INNER_BARRIER = "\n    __syncthreads();"
+SYNCHRONIZATION = [
+    without("reduce.cuh", f"warps[threadIdx.x / 32] = value;{BARRIER}\n  T sum", BARRIER, "lsq"),
+    without("reduce.cuh", f"warps[threadIdx.x / 32] = value;{BARRIER}\n  for", BARRIER, "dorefa"),
+    without("backward_kernels.cuh", f"total * scale;{INNER_BARRIER}", INNER_BARRIER, "ewgs"),
+    without("backward_kernels.cuh", f"total * scale;{INNER_BARRIER}", INNER_BARRIER, "ewgs_many"),
+    without("backward_kernels.cuh", f"sums[i][0];{BARRIER}", BARRIER, "lsq"),
+    without("dorefa.cuh", f"blocks + i]; }});{INNER_BARRIER}", INNER_BARRIER, "dorefa_weight_many"),
+    without("kd_rows.cuh", f"total = 0;{BARRIER}", BARRIER, "kd_loss"),
+    without("kd_rows.cuh", f"{BARRIER}\n  return total > 0", BARRIER, "kd_loss"),
+    without("kd_rows.cuh", f"{BARRIER}\n  if (!last) return;", BARRIER, "kd_loss"),
+    without("kd_rows.cuh", f"values[k];{INNER_BARRIER}", INNER_BARRIER, "kd_loss"),
+    without("kd_rows.cuh", f"  }}{BARRIER}\n  for (int k = 0; k < 2; ++k) {{", BARRIER, "kd_loss"),
+    without("kd_rows.cuh", "    __threadfence();\n", "    __threadfence();\n", "kd_loss"),
+    without("kd_rows.cuh", "return;\n  __threadfence();", "\n  __threadfence();", "kd_loss"),
+    without("kd_loss.cu", f"total = 0;{BARRIER}", BARRIER, "kd_loss"),
+    without("kd_loss.cu", f"found);{BARRIER}", BARRIER, "kd_loss"),
+    without("augment_pixels.cuh", f"body(i);{BARRIER}", BARRIER, "augment"),
+    without("augment_pixels.cuh", f"high);\n  }}{BARRIER}", BARRIER, "augment"),
+    without("augment_pixels.cuh", f"stats.sum, sum);{BARRIER}", BARRIER, "augment"),
+    without("augment_pixels.cuh", f"ws.area);{BARRIER}\n  look_up", BARRIER, "augment"),
+]
+WARPS = [
+    Mutation("reduce.cuh", "offset = 16;", "offset = 8;", "lsq"),
+    Mutation("reduce.cuh", "offset = 16;", "offset = 32;", "ewgs"),
+    Mutation("reduce.cuh", "first += 32)", "first += 64)", "lsq_many"),
+    Mutation("kd_rows.cuh", "values[k] = warps[k][0];", "values[k] = warps[k][1];", "kd_loss"),
+    Mutation("kd_rows.cuh", "values[k], offset));", "values[k], 1));", "kd_loss"),
+    Mutation(
+        "cmi_rows.cuh",
+        "return ((1u << kLanes % 32) - 1) << (threadIdx.x % 32 / kLanes * kLanes);",
+        "return 0xffffffffu;",
+        "cmi_update",
+    ),
+    Mutation(
+        "cmi_rows.cuh",
+        "width = kLanes / 2; width > 0",
+        "width = kLanes / 4; width > 0",
+        "cmi_divergence",
+    ),
+    Mutation(
+        "augment_pixels.cuh",
+        "if (threadIdx.x % 32 != 0) continue;",
+        "if (threadIdx.x % 32 != 0) return;",
+        "augment",
+    ),
+    Mutation("augment_pixels.cuh", "step < 32;", "step < 16;", "augment"),
+    Mutation("augment_pixels.cuh", "int step = 16;", "int step = 8;", "augment"),
+]
+BOUNDS = [
+    Mutation("elementwise.cuh", "aligned({x, y}) ? map_kernel", "true ? map_kernel", "pact"),
+    Mutation(
+        "elementwise.cuh",
+        "load_fragment<V>(x + at, numel - at)",
+        "load_fragment<V>(x + at, kFragment)",
+        "pact",
+    ),
+    Mutation(
+        "elementwise.cuh", "if (left <= 0) return;\n    ChannelCursor", "ChannelCursor", "pact"
+    ),
+    Mutation("elementwise.cuh", "codes |= i < left ?", "codes |= true ?", "pact"),
+    Mutation(
+        "elementwise.cuh",
+        "store_fragment<V>(y + at, fragment[k], left)",
+        "store_fragment<V>(y + at, fragment[k], kFragment)",
+        "dorefa",
+    ),
+    Mutation(
+        "elementwise.cuh",
+        "if (i < tile.count) body(pack[k], tile.at(i), tile.count - i);",
+        "body(pack[k], tile.at(i), tile.count - i);",
+        "lsq",
+    ),
+    Mutation(
+        "pack.cuh",
+        "if (V == 1 || (aligned && left >= V)) return load_pack",
+        "if (V == 1 || left >= V) return load_pack",
+        "lsq_many",
+    ),
+    Mutation(
+        "pack.cuh",
+        "if (V == 1 || (aligned && left >= V)) return store_pack",
+        "if (V == 1 || aligned) return store_pack",
+        "ewgs",
+    ),
+    Mutation(
+        "backward_kernels.cuh",
+        "if (W * kBits > 8 && left * kBits > 8)",
+        "if (W * kBits > 8)",
+        "pact",
+    ),
+    Mutation("backward_kernels.cuh", "i < left ? one.sums[s] : 0.0f", "one.sums[s]", "lsq"),
+    Mutation(
+        "backward_kernels.cuh",
+        "i < kLanes * W && left_edge + i < plan.width",
+        "i < kLanes * W",
+        "lsq",
+    ),
+    Mutation(
+        "backward_kernels.cuh",
+        "column < plan.width ? start + kTileRows",
+        "true ? start + kTileRows",
+        "lsq",
+    ),
+    Mutation(
+        "partition.cuh",
+        "int(min(plan.runs, plan.outer - row * plan.runs)) * inner",
+        "int(plan.runs) * inner",
+        "lsq",
+    ),
+    Mutation(
+        "partition.cuh", "int(min(plan.tile, plan.inner - offset))", "int(plan.tile)", "ewgs_many"
+    ),
+    Mutation(
+        "augment.cu",
+        "plan.share == nullptr ? 9 : 21) + 15)",
+        "plan.share == nullptr ? 8 : 21) + 15)",
+        "augment",
+    ),
+    Mutation("augment.cu", "if (image < 0 || image >= plan.images) __trap();", "", "augment"),
+    Mutation(
+        "augment.cu",
+        "row += gridDim.x) {\n    const int64_t image",
+        "row += 2 * gridDim.x) {\n    const int64_t image",
+        "augment",
+    ),
+    Mutation(
+        "augment_pixels.cuh",
+        "0 <= y && y < ws.height && 0 <= x && x < ws.width",
+        "y < ws.height && 0 <= x && x < ws.width",
+        "augment",
+    ),
+    Mutation(
+        "cmi_rows.cuh", "if (k < classes) values[j] = z[k];", "values[j] = z[k];", "cmi_divergence"
+    ),
+    Mutation(
+        "cmi_update.cu",
+        "own_label = own_label < 0 || own_label >= classes ? 0 : own_label;",
+        "",
+        "cmi_update",
+    ),
+    Mutation(
+        "kd_rows.cuh",
+        "if (class_of(j) >= classes) break;\n      const Pack",
+        "const Pack",
+        "kd_loss",
+    ),
+]
+INDICES = [
+    Mutation(
+        "elementwise.cuh",
+        "int64_t(blockIdx.x) * (kFragments * kBlockElements)",
+        "int(blockIdx.x) * (kFragments * kBlockElements)",
+        "ewgs",
+        beyond="ewgs_forward",
+    ),
+    Mutation(
+        "partition.cuh",
+        "int64_t(column % segments) * plan.tile",
+        "int(column % segments) * int(plan.tile)",
+        "lsq",
+        beyond="pieces",
+    ),
+    Mutation(
+        "partition.cuh", "channel = column / segments;", "channel = column % segments;", "lsq"
+    ),
+    Mutation("partition.cuh", "start + i / inner * run_stride + i % inner", "start + i", "lsq"),
+    Mutation("reduce.cuh", "copy = i % per_row / shape.group", "copy = 0", "lsq"),
+    Mutation(
+        "many_kernels.cuh",
+        "block = blockIdx.x - table.first[m];",
+        "block = blockIdx.x;",
+        "lsq_many",
+    ),
+    Mutation(
+        "many_kernels.cuh",
+        "one.out[output / one.rows][output % one.rows]",
+        "one.out[output / one.rows][0]",
+        "lsq_many",
+    ),
+    Mutation(
+        "many_kernels.cuh",
+        "while (table.first[m + 1] <= warp) ++m;",
+        "while (table.first[m + 1] < warp) ++m;",
+        "ewgs_many",
+    ),
+    Mutation(
+        "cmi_update.cu",
+        "(own_group * classes + label) * columns",
+        "own_label * columns",
+        "cmi_update",
+    ),
+    Mutation(
+        "cmi_update.cu",
+        "if (limbs.low != 0) atomicAdd(reinterpret_cast<Word*>(column + 1), Word(limbs.low));",
+        "if (limbs.low != 0) column[1] += limbs.low;",
+        "cmi_update",
+    ),
+    Mutation("cmi_divergence.cu", "dx[index * rows.classes + k]", "dx[k]", "cmi_divergence"),
+    Mutation(
+        "kd_kernels.cuh",
+        "fragment.load_row(batch.student + row * batch.classes, z);",
+        "fragment.load_row(batch.student + int(row) * int(batch.classes), z);",
+        "kd_loss",
+        beyond="kd_loss",
+    ),
+    Mutation("kd_kernels.cuh", "online.rebase(top[0], top[1], inverse);", "", "kd_loss"),
+    Mutation(
+        "kd_kernels.cuh",
+        "first < batch.classes; first += kLongThreads * kLongFragment",
+        "first < batch.classes - kLongThreads; first += kLongThreads * kLongFragment",
+        "kd_loss",
+    ),
+    Mutation(
+        "kd_kernels.cuh",
+        "t[i] = exp_of((ti - top[1]) * inverse);",
+        "t[i] = exp_of(z[i] * inverse - t[i]);",
+        "kd_loss",
+    ),
+    Mutation(
+        "kd_rows.cuh",
+        "gridDim.x - 1) == gridDim.x - 1",
+        "gridDim.x - 1) == gridDim.x - 2",
+        "kd_loss",
+    ),
+    Mutation(
+        "augment_pixels.cuh",
+        "uint8_t* pixels = ws.pixels;\n  ws.pixels = ws.next;\n  ws.next = pixels;",
+        "ws.pixels = ws.next;",
+        "augment",
+    ),
+    Mutation(
+        "augment.cu",
+        "const uint8_t* from = within(plan.box + 4 * image, position, plan.width) ? other : own;",
+        "const uint8_t* from = within(plan.box, position, plan.width) ? other : own;",
+        "augment",
+    ),
+]
+MUTATIONS = [*SYNCHRONIZATION, *WARPS, *BOUNDS, *INDICES]
