@@ -226,8 +226,8 @@ INDICES = [
     Mutation("cmi_divergence.cu", "dx[index * rows.classes + k]", "dx[k]", "cmi_divergence"),
     Mutation(
         "kd_kernels.cuh",
-        "fragment.load_row(batch.student + row * batch.classes, z);",
-        "fragment.load_row(batch.student + int(row) * int(batch.classes), z);",
+        "const int64_t row = blockIdx.x, offset = row * batch.classes;",
+        "const int64_t row = blockIdx.x, offset = int(row) * int(batch.classes);",
         "kd_loss",
         beyond="kd_loss",
     ),
