@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ._errors import STDOUT, naming
+
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -25,17 +27,15 @@ def say(text: str) -> None:
     """Print one line.
 
     Raises:
-        OSError: naming the output.
+        OSError: naming the standard output.
     """
-    try:
+    with naming(STDOUT):
         console.print(text, markup=False)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "the output") from error
 
 
 def track(items: Iterable[Item], title: str, total: int, done: int = 0) -> Iterator[Item]:
     """Yield ``items`` while showing how many of ``total`` are done."""
-    show = _bar if sys.stdout.isatty() else _lines
+    show = _bar if sys.stdout is not None and sys.stdout.isatty() else _lines
     yield from show(items, title, total, done)
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ._errors import InputError
+from ._errors import InputError, naming
 
 KEY = "content_hash"
 PREFIX = "daqakd-sha256:"  # a second mark: no single flipped bit makes a hashed file an old one
@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` atomically: a kill or a full disk leaves the old file.
 
     Raises:
-        OSError: naming ``path``.
+        OSError: naming ``path``, or its folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -48,6 +48,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; errors of the system name it."""
+    with naming(path):
+        return path.read_bytes()
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -122,13 +128,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         InputError: the file is damaged.
         OSError: it cannot be read.
     """
-    _check_tensors(path)
-    try:
-        with safe_open(path, "pt") as file:
-            facts = dict(file.metadata() or {})
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise _no_safetensors(path, error) from error
+    with naming(path):
+        _check_tensors(path)
+        try:
+            with safe_open(path, "pt") as file:
+                facts = dict(file.metadata() or {})
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError) as error:
+            raise _no_safetensors(path, error) from error
     facts.pop(KEY, None)
     return tensors, facts
 
@@ -179,7 +186,7 @@ def _compare(path: Path, found: "re.Match[bytes]", digest: "hashlib._Hash") -> N
 
 def _checked(path: Path) -> str:
     """Read a text, its hash checked."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content:
         raise damaged(path, "empty")
     found = _place(path, content[:HEAD])

@@ -1,5 +1,6 @@
 """Files: replaced as a whole, under names of their own, and every flipped bit is noticed."""
 
+import errno
 import json
 import os
 
@@ -9,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from daqakd import InputError
+from daqakd._errors import naming
 from daqakd._files import (
     read_json,
     read_tensors,
@@ -17,8 +19,10 @@ from daqakd._files import (
     write_json,
     write_tensors,
 )
+from daqakd.data import prepare
 from daqakd.train.metrics import read_metrics, to_csv
 from daqakd.train.options_file import keep_options, read_options, to_toml
+from daqakd.train.store import read_model_file
 
 RECORD = {"best": "minimal", "seconds": 1.5, "rows": [{"a": None}, {"a": "é"}]}
 OPTIONS = {"data": "digits", "lr": 0.1, "strategies": ("minimal", "cutmix"), "size": None}
@@ -135,3 +139,53 @@ def test_any_option_comes_back_from_toml(tmp_path, value):
     for _ in range(2):
         keep_options(tmp_path / "config.toml", "rank", {"value": value, "many": (value,)})
     assert read_options(tmp_path / "config.toml") == {"rank": {"value": value, "many": [value]}}
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as of a write or a read: without a name
+BROKEN = OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def raising(error):
+    def fails(*_, **__):
+        raise error
+
+    return fails
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_of_writing_and_reading_name_the_file(kind, tmp_path, monkeypatch):
+    (write, read), path = KINDS[kind], tmp_path / "file"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", raising(FULL))
+        with pytest.raises(OSError, match=r"No space left on device: '.*/file'"):
+            write(path)
+    write(path)
+    monkeypatch.setattr("pathlib.Path.read_bytes", raising(BROKEN))
+    monkeypatch.setattr("daqakd._files.safe_open", raising(BROKEN))
+    with pytest.raises((OSError, InputError), match=r"Input/output error: '.*/file'"):
+        read(path)
+
+
+def test_the_files_of_others_are_named_too(tmp_path, monkeypatch):
+    (tmp_path / "a.pth").touch()
+    monkeypatch.setattr(torch, "load", raising(BROKEN))
+    with pytest.raises(OSError, match=r"Input/output error: '.*/a.pth'"):
+        read_model_file(tmp_path / "a.pth")
+
+
+def test_pixels_that_do_not_fit_name_their_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", raising(FULL))
+    with pytest.raises(InputError, match=r"out: .* cannot be written .*No space left on device: '"):
+        prepare("digits", tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr("daqakd.data.preparing._header", raising(FULL))
+    with pytest.raises(InputError, match=r"No space left on device: '.*/out/train.npy'"):
+        prepare("digits", tmp_path / "out")
+
+
+def test_a_name_that_is_there_stays():
+    for error, name in ((FULL, "b"), (OSError(errno.EIO, "x", "a"), "a"), (OSError("odd"), "b")):
+        with pytest.raises(OSError) as caught, naming("b"):
+            raise error
+        assert caught.value.filename == name
+        assert caught.value.strerror in ("No space left on device", "x", "odd")

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "daqakd"
 ORDER = (
     ("_errors", "kernels"),
     ("_files", "_console"),
-    ("_config", "_ops", "_packing", "_cmi", "_kd"),
+    ("_arguments", "_config", "_lock", "_ops", "_packing", "_cmi", "_kd"),
     ("backends",),
     ("functional",),
     ("quant", "augment", "models"),

@@ -6,7 +6,7 @@ operation with a sign draws it per image.
 
 import torch
 
-from .._errors import InputError, unknown
+from .._errors import InputError, seen, unknown
 from . import draws
 from .ranges import ENHANCE, GEOMETRIC, IMAGE_OPS, TRIVIALAUGMENT
 from .settings import ImageContext
@@ -34,10 +34,11 @@ def _operation(text: str, composition: str) -> Operation:
                 f"composition {composition!r}: {name} has no magnitude; write {name!r}"
             )
         return NAMES[name], 0
-    if not (magnitude.isascii() and magnitude.isdecimal()) or int(magnitude) > MAX_MAGNITUDE:
+    digits = magnitude.isascii() and magnitude.isdecimal() and len(magnitude) < 9
+    if not digits or int(magnitude) > MAX_MAGNITUDE:
         raise InputError(
-            f"composition {composition!r}: {name} needs a magnitude of 0 to {MAX_MAGNITUDE}, such"
-            f" as '{name}@{MAX_MAGNITUDE // 2}', got {text!r}"
+            f"composition {seen(composition)}: {name} needs a magnitude of 0 to {MAX_MAGNITUDE},"
+            f" such as '{name}@{MAX_MAGNITUDE // 2}', got {seen(text)}"
         )
     return NAMES[name], int(magnitude)
 
@@ -51,7 +52,8 @@ def parse(name: str) -> list[Operation]:
     parts = name.split("+")
     if len(parts) > MAX_OPERATIONS:
         raise InputError(
-            f"composition {name!r}: at most {MAX_OPERATIONS} operations, got {len(parts)}"
+            f"composition {seen(name)}: expected at most {MAX_OPERATIONS} operations, got"
+            f" {len(parts)}"
         )
     return [_operation(part, name) for part in parts]
 

@@ -7,7 +7,8 @@ matter. Written in int64 operations: the same bits on every device.
 import torch
 from torch import Tensor
 
-from .._errors import InputError
+from .._config import has_64_bits
+from .._errors import InputError, seen
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -62,9 +63,8 @@ def check_seed(seed: int) -> int:
     Raises:
         InputError: another type, or more bits.
     """
-    fits = isinstance(seed, int) and not isinstance(seed, bool) and -(2**63) <= seed < 2**64
-    if not fits:
-        raise InputError(f"seed: expected an integer from -2^63 to 2^64 - 1, got {seed!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not has_64_bits(seed):
+        raise InputError(f"seed: expected an integer from -2^63 to 2^64 - 1, got {seen(seed)}")
     return seed
 
 

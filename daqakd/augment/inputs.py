@@ -1,16 +1,16 @@
 """``InputSpec``: how pixels become what a network sees, from the data set into the model file."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from .._errors import InputError, unknown
+from .._errors import InputError, seen, unknown
 from ..functional._checks import SEMANTICS, Semantics
 from .pipeline import ResizedCrop
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LARGEST = 2.0**40  # mean and deviation, and 1 / deviation: beyond, float32 inputs are not finite
 Channels = tuple[float, float, float]
 
 
@@ -18,12 +18,14 @@ def three_channels(name: str, values: Sequence[float]) -> Channels:
     """Return one number per channel as floats, so that equal specs read the same."""
     try:
         channels = tuple(float(v) for v in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         channels = ()
-    fits = len(channels) == 3 and all(map(math.isfinite, channels))
-    if not fits or (name == "std" and min(channels) <= 0):
+    fits = len(channels) == 3 and all(abs(v) <= LARGEST for v in channels)
+    if not fits or (name == "std" and min(channels) < 1 / LARGEST):
         wanted = "three positive numbers" if name == "std" else "three numbers"
-        raise InputError(f"{name}: expected {wanted}, one per channel in [0, 1], got {values}")
+        raise InputError(
+            f"{name}: expected {wanted}, one per channel in [0, 1], got {seen(values)}"
+        )
     red, green, blue = channels
     return red, green, blue
 
@@ -59,6 +61,8 @@ class InputSpec:
 
     def with_changes(self, **changes: Any) -> Self:
         """Return the spec with other values; ``mean`` and ``std`` of None stay as they are."""
+        for name in changes.keys() - vars(self).keys():
+            raise unknown("option", name, [*vars(self)])
         kept = {k for k in ("mean", "std") if k in changes and changes[k] is None}
         return replace(self, **{k: v for k, v in changes.items() if k not in kept})
 

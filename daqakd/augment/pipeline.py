@@ -9,7 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .._errors import InputError
+from .._arguments import check_side
+from .._errors import InputError, seen
 from ..functional import color_jitter, resized_crop
 from ..functional.color_jitter import PARTS
 from . import draws
@@ -37,10 +38,10 @@ def _numbers(name: str, values: Sequence[float], count: int) -> tuple[float, ...
     """Return ``values`` as floats, so that equal pipelines read the same."""
     try:
         numbers = tuple(float(v) for v in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if len(numbers) != count:
-        raise InputError(f"{name}: expected {count} numbers, got {values!r}")
+        raise InputError(f"{name}: expected {count} numbers, got {seen(values)}")
     return numbers
 
 
@@ -66,8 +67,7 @@ class ResizedCrop:
     jitter: tuple[float, float, float, float] | None = (0.2, 0.2, 0.2, 0.1)
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
-            raise InputError(f"size: expected at least 1 pixel, as an int, got {self.size!r}")
+        check_side("size", self.size)
         counts = {"scale": 2, "ratio": 2} | ({} if self.jitter is None else {"jitter": 4})
         for name, count in counts.items():
             object.__setattr__(self, name, _numbers(name, getattr(self, name), count))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._errors import InputError, unknown
+from .._errors import InputError, seen, unknown
 from .compositions import is_composition, parse
 
 PAPER = (
@@ -17,6 +17,7 @@ PAPER = (
     "trivialaugment",
 )
 CUTMIX = "+cutmix"
+RESERVED = ("", "auto")  # the command line's auto is the winner of a ranking
 
 Transform = Callable[[Any], Any]
 
@@ -65,16 +66,18 @@ def register_strategy(name: str, transform: Transform) -> None:
     global generators, which are seeded for every image.
 
     Raises:
-        InputError: the name is taken or contains ``+`` or ``@``, or the transform is no callable.
+        InputError: the name is taken, ``auto`` or an operation's, or contains ``+`` or ``@``, or
+            the transform is no callable.
     """
     if not isinstance(name, str):
-        raise InputError(f"name: expected a string, got {name!r}")
-    if name in _STRATEGIES or "+" in name or "@" in name or not name:
+        raise InputError(f"name: expected a string, got {seen(name)}")
+    if name in _STRATEGIES or name in RESERVED or is_composition(name):
         raise InputError(
-            f"name: {name!r} is taken or not allowed ('+' is for '+cutmix', '@' for magnitudes)"
+            f"name: {seen(name)} is taken or not allowed ('+' is for '+cutmix', '@' for"
+            " magnitudes); choose another"
         )
     if not callable(transform):
-        raise InputError(f"transform: expected a callable, got {type(transform).__name__}")
+        raise InputError(f"transform: expected a callable, got {seen(transform)}")
     _STRATEGIES[name] = Strategy(name, transform=transform)
 
 
@@ -85,7 +88,7 @@ def get_strategy(name: str) -> Strategy:
         InputError: there is no such strategy, operation or magnitude.
     """
     if not isinstance(name, str):
-        raise InputError(f"strategy: expected a name, got {name!r}")
+        raise InputError(f"strategy: expected a name, got {seen(name)}")
     base = name.removesuffix(CUTMIX)
     if base not in _STRATEGIES and is_composition(base):
         parse(base)

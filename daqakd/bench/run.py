@@ -1,6 +1,6 @@
 """``daqakd bench``: every provider of an op on every size and dtype, as a table."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,17 @@ from typing import Any
 import torch
 
 from .. import _console
-from .._errors import InputError
+from .._arguments import check_integer, device_of
+from .._errors import InputError, unknown
 from .._files import write_json
+from .._lock import working_in
 from ..train.environment import environment
 from . import roofline
 from .measure import Case, Measurement, Provider, compare
-from .registry import NUM_IMAGES, SIZES, find
+from .registry import BENCHMARKS, NUM_IMAGES, SIZES, find
 
+MOST_ELEMENTS = 2**36
+MOST_TURNS = 10**6
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 COLUMNS = {
     "op": 17,
@@ -29,14 +33,25 @@ COLUMNS = {
 }
 
 
-def check(sizes: Iterable[int], rounds: int, num_images: int) -> None:
+def check(
+    ops: Collection[str],
+    sizes: Collection[int],
+    dtypes: Collection[str],
+    rounds: int,
+    num_images: int,
+) -> None:
     """Raise InputError for what cannot be measured; messages have the command's options."""
+    for name, chosen in (("op", ops), ("size", sizes), ("dtype", dtypes)):
+        if not chosen:
+            raise InputError(f"{name}: expected at least one, got none")
+    for name, given, known in (("op", ops, [*BENCHMARKS]), ("dtype", dtypes, [*DTYPES])):
+        for one in given:
+            if one not in known:
+                raise unknown(name, one, known)
     for size in sizes:
-        if size < 64:
-            raise InputError(f"size: expected at least 64 elements, got {size}")
-    for name, count in (("turns", rounds), ("images", num_images)):
-        if count < 1:
-            raise InputError(f"{name}: expected at least 1, got {count}")
+        check_integer("size", size, 64, MOST_ELEMENTS)
+    check_integer("turns", rounds, 1, MOST_TURNS)
+    check_integer("images", num_images, 1, MOST_ELEMENTS)
 
 
 def _cases(
@@ -55,9 +70,9 @@ def _cases(
 
 
 def bench(
-    ops: Iterable[str],
-    sizes: Sequence[int],
-    dtypes: Iterable[str],
+    ops: Collection[str],
+    sizes: Collection[int],
+    dtypes: Collection[str],
     device: str,
     rounds: int,
     num_images: int = NUM_IMAGES,
@@ -68,7 +83,8 @@ def bench(
 
     ``keep`` gets the same after every case.
     """
-    check(sizes, rounds, num_images)
+    check(ops, sizes, dtypes, rounds, num_images)
+    device_of(device)
     speed = roofline.copy_speed(device)
     _console.say(f"copy on {device}: {speed / 1e9:.1f} GB/s read and written = 100 % of the floor")
     _console.say(_line(COLUMNS))
@@ -86,7 +102,8 @@ def bench(
 def bench_into(out: Path, *arguments: Any) -> None:
     """Measure as :func:`bench` does; ``bench.json`` in ``out`` has every case that is done."""
     path = out / "bench.json"
-    bench(*arguments, keep=partial(write_json, path))
+    with working_in(out, "out"):
+        bench(*arguments, keep=partial(write_json, path))
     _console.say(f"wrote {path}")
 
 

@@ -10,24 +10,24 @@ import torch
 import tyro
 from torch import nn
 
-from .._config import check_least
+from .._arguments import check_side, device_of
+from .._config import check_workers
 from .._errors import InputError
-from .._files import write_bytes, write_json
+from .._files import read_bytes, write_bytes, write_json
+from .._lock import working_in
 from ..augment import InputSpec, clean_inputs, get_strategy
+from ..augment.draws import check_seed
 from ..data import Dataset, load
 from ..models import build, check_logits
 from ..models import find as find_model
 from ..quant import LayerSpec
-from ..train.config import check_seed
 from ..train.environment import environment
 from ..train.options_file import check_options, keep_options
 from ..train.store import ModelFile, load_model
-from ._lock import working_in
 from ._options import RECIPE, Data, Device, InputOptions, OptionalInt, OptionalName, flat
 
 DEFAULT_MODEL = "resnet20"
 HOLDOUT = 0.1
-LARGEST = 2**15  # side of images
 NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(RECIPE)
 NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget"}
 
@@ -55,10 +55,9 @@ class JobOptions:
 
     def check(self, file: ModelFile | None) -> None:
         """Raise InputError for options that are wrong with this teacher, before any long work."""
-        check_least(self, 1, "size")
-        if self.size is not None and self.size > LARGEST:
-            raise InputError(f"size: expected at most {LARGEST} pixels, got {self.size}")
-        check_least(self, 0, "workers")
+        if self.size is not None:
+            check_side("size", self.size)
+        check_workers(self)
         check_seed(self.seed)
         find_model(self.model_name(file))
         InputSpec().with_changes(**self.input.changes(file))
@@ -69,7 +68,7 @@ class JobOptions:
     def model_name(self, file: ModelFile | None) -> str:
         """Return the model's name, as the option or the teacher's file says."""
         if file is None:
-            return self.model or DEFAULT_MODEL
+            return DEFAULT_MODEL if self.model is None else self.model
         return file.name(self.model, DEFAULT_MODEL)
 
     def new_model(self, file: ModelFile | None, dataset: Dataset) -> nn.Module:
@@ -78,14 +77,14 @@ class JobOptions:
         Raises:
             InputError: it cannot be built or loaded, or gives no logits for the data set's images.
         """
-        name, device = self.model_name(file), device_of(self.device)
+        name, device = self.model_name(file), chosen_device(self.device)
         if file is None:
             model = build(name, dataset.num_classes)
         else:
             model = load_model(file, name, dataset.num_classes)
         model.to(device)
         images = clean_inputs(dataset.train.pixels[:2], dataset.inputs, device)
-        check_logits(model, images, dataset.num_classes, name)
+        check_logits(model, images, dataset.num_classes, f"model {name!r}")
         return model
 
 
@@ -95,12 +94,10 @@ def check_strategy(name: str) -> None:
         get_strategy(name)
 
 
-def device_of(choice: str) -> torch.device:
+def chosen_device(choice: str) -> torch.device:
     """Return the device to compute on."""
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for, but torch sees no GPU; see daqakd doctor")
-    use_gpu = choice != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return device_of(automatic if choice == "auto" else choice)
 
 
 def load_data(
@@ -137,8 +134,8 @@ def begin(
     Yields the data set and the model: the teacher's file's, or a new one.
     """
     options.check(file)
-    device_of(options.device)
-    with working_in(options.out):
+    chosen_device(options.device)
+    with working_in(options.out, "out"):
         kept = _options_to_keep(options)
         check_options(options.out / "config.toml", command, *kept)
         dataset = load_data(options, file, holdout)
@@ -154,7 +151,7 @@ def _noting(
 ) -> Iterator[None]:
     """Keep options and environment, unless bad input ends the command before any work is kept."""
     notes = [out / "config.toml", out / "env.json"]
-    old = {path: path.read_bytes() for path in notes if path.exists()}
+    old = {path: read_bytes(path) for path in notes if path.exists()}
     present = {*out.rglob("*"), *notes}
     keep_options(notes[0], command, values, before)
     if not notes[1].exists():

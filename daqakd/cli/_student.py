@@ -18,7 +18,7 @@ from ..ranking.job import count_images
 from ..train import TrainConfig, distill, teach
 from ..train.identity import check_finished
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
-from ._job import HOLDOUT, JobOptions, check_strategy, device_of
+from ._job import HOLDOUT, JobOptions, check_strategy, chosen_device
 from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup
 
 PACKED = "student.packed"
@@ -87,7 +87,7 @@ def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strat
     if not path.exists():
         name = options.model_name(None)
         torch.manual_seed(generator_seed(check_seed(config.seed)))
-        model = build(name, dataset.num_classes).to(device_of(options.device))
+        model = build(name, dataset.num_classes).to(chosen_device(options.device))
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=options.out, quiet=False
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..bench.registry import BENCHMARKS, NUM_IMAGES, SIZES
 from ..bench.run import bench_into
-from ._job import device_of
+from ._job import chosen_device
 from ._options import Device
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Time the ops."""
-    device = device_of(options.device).type
+    device = chosen_device(options.device).type
     bench_into(
         options.out,
         options.op,

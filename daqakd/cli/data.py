@@ -8,7 +8,6 @@ import tyro
 
 from .. import _console
 from ..data import load, prepare
-from ._lock import working_on
 from ._options import Data, OptionalInt
 
 
@@ -35,10 +34,9 @@ class Options:
 
 def run(options: Options) -> None:
     """Prepare a data set and say what became of it."""
-    with working_on(options.out):
-        out = prepare(
-            options.data, options.out, size=options.size, workers=options.workers, quiet=False
-        )
+    out = prepare(
+        options.data, options.out, size=options.size, workers=options.workers, quiet=False
+    )
     dataset = load(out, holdout=0)
     held = dataset.train.pixels.nbytes + dataset.test.pixels.nbytes
     _console.say(

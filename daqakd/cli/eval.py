@@ -10,13 +10,13 @@ import tyro
 from .. import _console
 from .._errors import InputError
 from .._files import read_json, write_json
+from .._lock import working_in
 from ..augment import ResizedCrop
 from ..data import Dataset, load
 from ..train import accuracy
 from ..train.options_file import read_options
 from ..train.store import ModelFile, load_model, read_model_file
-from ._job import DEFAULT_MODEL, device_of
-from ._lock import working_in
+from ._job import DEFAULT_MODEL, chosen_device
 from ._options import Device, OptionalChannels, OptionalInt, OptionalName, OptionalPath, changed
 from ._student import PACKED
 
@@ -53,12 +53,13 @@ def run(options: Options) -> None:
         raise InputError("packed: is for a run's student, not for --teacher; drop one of the two")
     if options.teacher is not None:
         return eval_teacher(options, read_model_file(options.teacher))
-    if options.input_size is not None:
-        raise InputError("input_size: is for --teacher; a run's student has its own; leave it out")
+    for name in ("input_size", "size", "mean", "std"):
+        if getattr(options, name) is not None:
+            raise InputError(f"{name}: is for --teacher; a run's student has its own; leave it out")
     out = Path(options.target)
     read_options(out / "config.toml")  # a folder that is no run is left as it is
-    with working_in(out):
-        eval_run(out, options.packed, options.model, device_of(options.device))
+    with working_in(out, "run"):
+        eval_run(out, options.packed, options.model, chosen_device(options.device))
 
 
 def eval_teacher(options: Options, file: ModelFile) -> None:
@@ -68,7 +69,7 @@ def eval_teacher(options: Options, file: ModelFile) -> None:
     if options.input_size is not None:
         changes["pipeline"] = changed(ResizedCrop(), {"size": options.input_size})
     dataset = load(options.target, size=options.size, holdout=0).with_inputs(**changes)
-    right = test_accuracy(file, options.model, dataset, device_of(options.device))
+    right = test_accuracy(file, options.model, dataset, chosen_device(options.device))
     _console.say(f"teacher {file.path}: {right:.2%} of {len(dataset.test)} test images")
 
 

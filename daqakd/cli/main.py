@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .._errors import InputError, unknown
+from .._errors import STDOUT, InputError, naming, unknown
 
 COMMANDS = {
     "doctor": "Show versions and which backends can run, and why the others cannot.",
@@ -57,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"daqakd: error: {one_line(str(error))}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader has seen enough
-        _drop_unwritten()
-        return 1
     except OSError as error:
+        _drop_unwritten()
+        if error.errno == errno.EPIPE and error.filename == STDOUT:  # its reader has seen enough
+            return 1
         print(f"daqakd: error: {_explain(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -78,29 +78,28 @@ def _explain(error: OSError) -> str:
     """Say which file the system refused, why, and what helps."""
     advice = ADVICE.get(error.errno or 0, "check the path, then run the same command again")
     reason = error.strerror or f"{type(error).__name__}: {one_line(str(error))}"
-    _drop_unwritten()
     place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
     return f"{place}{reason}; {advice}"
 
 
 def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "the output") from error
+    if sys.stdout is not None:  # None where it is closed
+        with naming(STDOUT):
+            sys.stdout.flush()
 
 
 def _drop_unwritten() -> None:
     """Drop what stdout refuses, so that it is not met again at exit."""
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
     if name in ("-h", "--help"):
-        print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
+        with naming(STDOUT):
+            print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
         return
     if name not in COMMANDS:
         raise unknown("command", name, list(COMMANDS))
@@ -108,7 +107,9 @@ def _run(name: str, arguments: Sequence[str]) -> None:
 
     command = importlib.import_module(f".{name}", __package__)
     prog, description = f"daqakd {name}", COMMANDS[name]
-    command.run(tyro.cli(command.Options, prog=prog, description=description, args=arguments))
+    with naming(STDOUT):  # of help
+        options = tyro.cli(command.Options, prog=prog, description=description, args=arguments)
+    command.run(options)
 
 
 if __name__ == "__main__":

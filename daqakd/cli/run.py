@@ -10,7 +10,7 @@ import tyro
 from .. import _console
 from ..train import TrainConfig
 from ..train.store import ModelFile, read_model_file
-from ._job import begin, check_strategy, device_of
+from ._job import begin, check_strategy, chosen_device
 from ._options import OptionalPath, TeacherOptions
 from ._student import StudentOptions, teach_into, teacher_config, train_into
 from .eval import evaluate_into
@@ -54,7 +54,7 @@ def run(options: Options) -> None:
         name = options.model_name(given)
         if not (options.out / "eval.json").exists():
             files = {"teacher": given, "student": student}
-            evaluate_into(options.out, files, name, dataset, device_of(options.device))
+            evaluate_into(options.out, files, name, dataset, chosen_device(options.device))
         _report(options.out, name)
 
 

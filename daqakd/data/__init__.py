@@ -7,7 +7,7 @@ from typing import Any
 from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from .dataset import Dataset, Images, class_ranks, make
 from .find import NAMES, check_size, find
-from .items import gather
+from .items import check_classes, gather
 from .preparing import prepare
 
 
@@ -46,7 +46,9 @@ def load(
         found.classes,
         found.train.read(),
         found.test.read(),
-        inputs=InputSpec().with_changes(mean=mean or found.mean, std=std or found.std),
+        inputs=InputSpec().with_changes(
+            mean=found.mean if mean is None else mean, std=found.std if std is None else std
+        ),
         holdout=holdout,
         seed=seed,
         flip=found.flip,
@@ -76,7 +78,9 @@ def wrap(
             without ``size``.
     """
     check_size(size)
-    names = classes or getattr(train, "classes", None)
+    names = getattr(train, "classes", None) if classes is None else classes
+    if names is not None:
+        check_classes(names)
     train_images = gather(train, "train", size, None if names is None else len(names))
     if names is None:
         names = [str(y) for y in range(int(train_images.labels.max()) + 1)]

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._errors import InputError
+from .._arguments import check_flag
+from .._errors import InputError, seen
 from ..augment import InputSpec
 from ..augment.draws import check_seed, generator_seed
 
@@ -111,8 +112,9 @@ def split(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
     Every class keeps at least one image to fit, and a class of two or more holds one out when
     ``holdout > 0``.
     """
-    if not isinstance(holdout, int | float) or not 0 <= holdout < 1:
-        raise InputError(f"holdout: expected a share 0 <= h < 1, got {holdout!r}")
+    number = isinstance(holdout, int | float) and not isinstance(holdout, bool)
+    if not number or not 0 <= holdout < 1:
+        raise InputError(f"holdout: expected a share 0 <= h < 1, got {seen(holdout)}")
     generator = torch.Generator().manual_seed(generator_seed(check_seed(seed)))
     ranks = class_ranks(labels, torch.randperm(len(labels), generator=generator))
     counts = torch.bincount(labels)
@@ -121,6 +123,16 @@ def split(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
         held = torch.where(counts > 1, held.clamp(min=1), 0)
     is_held = ranks < held[labels]
     return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
+
+
+def check_shapes(train: Sequence[int], test: Sequence[int]) -> None:
+    """Raise InputError where test images have another size than training images."""
+    if tuple(train) != tuple(test):
+        sides = (f"{width} x {height}" for _, height, width in (train, test))
+        raise InputError(
+            f"size: training images are {next(sides)} pixels, test images {next(sides)}; pass one"
+            " size to resize them"
+        )
 
 
 def make(
@@ -134,6 +146,14 @@ def make(
     seed: int,
     flip: bool = True,
 ) -> Dataset:
-    """Build a data set and its split."""
+    """Build a data set and its split.
+
+    Raises:
+        InputError: test images of another size, or an argument of another kind.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"name: expected a string, got {seen(name)}")
+    check_flag("flip", flip)
+    check_shapes(train.shape(), test.shape())
     fit, heldout = split(train.labels, holdout, seed)
     return Dataset(name, tuple(classes), train, test, inputs, fit, heldout, flip)

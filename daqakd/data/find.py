@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .._arguments import check_side, path_of
 from .._errors import InputError, suggest
 from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD
 from .digits import read_digits
@@ -17,19 +18,18 @@ Splits = tuple[list[str], Source, Source]
 
 def find(name_or_path: str | Path, size: int | None) -> DatasetSource:
     """Return a data set before its images are read; arguments and errors as for ``load``."""
-    if not isinstance(name_or_path, str | Path):
-        raise InputError(f"name_or_path: expected a name or a path, got {name_or_path!r}")
+    path = path_of("name_or_path", name_or_path)
     check_size(size)
     try:
-        return _find(str(name_or_path), Path(name_or_path), size)
+        return _find(str(name_or_path), path, size)
     except OSError as error:
         raise InputError(f"{name_or_path}: cannot be read ({error})") from error
 
 
 def check_size(size: int | None) -> None:
     """Raise InputError for a side that cannot be meant."""
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-        raise InputError(f"size: expected at least 1 pixel, an integer, got {size!r}")
+    if size is not None:
+        check_side("size", size)
 
 
 def _find(name: str, path: Path, size: int | None) -> DatasetSource:

@@ -20,8 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from .._errors import InputError
+from .._files import read_bytes
 from .dataset import Images
-from .resize import rgb_pixels
+from .resize import new_pixels, rgb_pixels
 
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -119,7 +120,7 @@ class ImageFiles:
 
     def read(self) -> Images:
         """Decode every image into memory."""
-        pixels = np.empty((len(self.paths), *self.shape()), np.uint8)
+        pixels = new_pixels(len(self.paths), *self.shape()[1:])
         for target, image in zip(pixels, self.images(), strict=True):
             target[:] = image
         return Images(torch.from_numpy(pixels), self.labels)
@@ -142,7 +143,7 @@ def _annotated_files(folder: Path, classes: list[str]) -> tuple[list[Path], list
     """List a flat folder whose annotation file names each image's class."""
     label_of = {name: label for label, name in enumerate(classes)}
     paths, labels = [], []
-    text = os.fsdecode((folder / ANNOTATIONS).read_bytes())  # as the files' names are read
+    text = os.fsdecode(read_bytes(folder / ANNOTATIONS))  # as the files' names are read
     for number, line in enumerate(text.splitlines(), 1):
         file, tab, rest = line.partition("\t")
         where, name = f"{folder / ANNOTATIONS}, line {number}", rest.partition("\t")[0]

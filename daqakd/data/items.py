@@ -1,6 +1,7 @@
 """Anybody's map-style data set of (image, label), read once into memory."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .._errors import InputError
+from .._errors import InputError, seen
 from .dataset import Images
 from .resize import rgb_pixels
+
+MOST_CLASSES = 2**24
 
 
 def _image(image: Any, name: str) -> Image.Image:
@@ -22,7 +25,8 @@ def _image(image: Any, name: str) -> Image.Image:
             f"{name}: expected a PIL image or uint8 [C, H, W], got {type(image).__name__}; return"
             " the image as it is stored"
         )
-    if image.dtype != torch.uint8 or image.dim() != 3 or not 1 <= image.shape[0] <= 4:
+    fits = image.dtype == torch.uint8 and image.dim() == 3 and 1 <= image.shape[0] <= 4
+    if not fits or image.numel() == 0:
         raise InputError(
             f"{name}: expected a PIL image or uint8 [C, H, W], got {image.dtype}"
             f" {tuple(image.shape)}; remove the normalising transform, channels come first"
@@ -35,9 +39,9 @@ def _label(label: Any, name: str, num_classes: int | None) -> int:
         index = operator.index(label)
     except TypeError:
         index = -1
-    if index < 0 or (num_classes is not None and index >= num_classes):
+    if not 0 <= index < (MOST_CLASSES if num_classes is None else num_classes):
         below = "" if num_classes is None else f" below {num_classes}, the number of classes"
-        raise InputError(f"{name}: expected an integer label from 0{below}, got {label!r}")
+        raise InputError(f"{name}: expected an integer label from 0{below}, got {seen(label)}")
     return index
 
 
@@ -49,6 +53,15 @@ def _item(dataset: Any, index: int, split: str) -> tuple[Any, Any, str]:
         kind = type(item).__name__
         raise InputError(f"{name}: expected (image, label), got {kind} ({error})") from error
     return image, label, name
+
+
+def check_classes(names: Any) -> None:
+    """Raise InputError for what are no names of classes."""
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    if not listed or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"classes: expected a list of names, got {seen(names)}")
+    if len({*names}) < len(names):
+        raise InputError(f"classes: expected different names, got {seen(names)}")
 
 
 def gather(dataset: Any, split: str, size: int | None, num_classes: int | None) -> Images:

@@ -14,8 +14,12 @@ import numpy as np
 from torch import Tensor
 
 from .. import _console
-from .._errors import InputError
+from .._arguments import check_flag, check_integer, path_of
+from .._config import MOST_WORKERS
+from .._errors import InputError, naming
 from .._files import read_json, write_bytes, write_json
+from .._lock import working_on
+from .dataset import check_shapes
 from .find import check_size, find
 from .prepared import (
     FORMAT,
@@ -87,7 +91,7 @@ class _Writer:
         """Append the images that are missing."""
         shape = (len(split.labels), *split.shape())
         path = pixels_path(self.out, name)
-        with open(path, "r+b" if path.exists() else "w+b") as file:
+        with naming(path), open(path, "r+b" if path.exists() else "w+b") as file:
             digest = self._begin(file, name, shape)
             missing = split.images(self.done[name], self.workers)
             for image in self.watch(missing, f"prepare {name}", shape[0], self.done[name]):
@@ -182,11 +186,12 @@ def _is_finished(out: Path, identity: str) -> bool:
     return False
 
 
-def _check(out: Path, size: int | None, workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise InputError(f"workers: expected at least 1 thread, got {workers}")
+def _check(out: Path, size: Any, workers: Any, quiet: Any) -> None:
+    if workers is not None:
+        check_integer("workers", workers, 1, MOST_WORKERS)
     check_size(size)
-    if out.exists() and not out.is_dir():
+    check_flag("quiet", quiet)
+    if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"out: {out} is a file; name a new directory")
 
 
@@ -225,22 +230,30 @@ def prepare(
         InputError: as for :func:`load` (a broken file is named); ``out`` holds something else or
             is damaged; the disk is too small.
     """
-    root = Path(out)
-    _check(root, size, workers)
+    root = path_of("out", out)
+    _check(root, size, workers, quiet)
     dataset = find(name_or_path, size)
-    identity = _identity(dataset)
     try:
-        if _is_finished(root, identity):
-            _check_pixels(open_prepared(root, size))
-        else:
-            root.mkdir(parents=True, exist_ok=True)
-            watch = _console.quiet if quiet else _console.track
-            _Writer(root, dataset, identity, workers, watch).write()
-        for path in filter(_is_temporary, [*root.iterdir()]):
-            path.unlink()
-        (root / PROGRESS_FILE).unlink(missing_ok=True)
+        with working_on(root):
+            _prepare(root, dataset, size, workers, quiet)
     except OSError as error:
         raise InputError(
             f"out: {root} cannot be written ({error}); once it can, the same command continues"
         ) from error
     return root
+
+
+def _prepare(
+    root: Path, dataset: DatasetSource, size: int | None, workers: int | None, quiet: bool
+) -> None:
+    identity = _identity(dataset)
+    if _is_finished(root, identity):
+        _check_pixels(open_prepared(root, size))
+    else:
+        check_shapes(dataset.train.shape(), dataset.test.shape())
+        root.mkdir(parents=True, exist_ok=True)
+        watch = _console.quiet if quiet else _console.track
+        _Writer(root, dataset, identity, workers, watch).write()
+    for path in filter(_is_temporary, [*root.iterdir()]):
+        path.unlink()
+    (root / PROGRESS_FILE).unlink(missing_ok=True)

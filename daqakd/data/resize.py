@@ -1,5 +1,7 @@
 """The converter of every data set: equal images give equal pixels, however they are stored."""
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
@@ -56,6 +58,23 @@ def rgb_pixels(image: Image.Image, size: int | None, name: str = "image") -> np.
     return np.array(rgb).transpose(2, 0, 1)
 
 
+def new_pixels(count: int, height: int, width: int) -> np.ndarray:
+    """Return memory for the pixels of a data set: ``uint8 [count, 3, height, width]``.
+
+    Raises:
+        InputError: there is not enough.
+    """
+    shape = (count, 3, height, width)
+    try:
+        return np.empty(shape, np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise InputError(
+            f"size: {count:,} images of {width} x {height} pixels need {math.prod(shape):,} bytes"
+            " of memory, more than there are; choose a smaller size, or what daqakd data prepare"
+            " writes, which is not read into memory"
+        ) from error
+
+
 def rgb_stack(images: np.ndarray, size: int | None) -> Tensor:
     """Return decoded images as one tensor: ``uint8 [N, 3, H, W]``, contiguous.
 
@@ -66,7 +85,7 @@ def rgb_stack(images: np.ndarray, size: int | None) -> Tensor:
     height, width = images.shape[1:3]
     if images.ndim == 4 and size in (None, height) and height == width:
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    pixels = np.empty((len(images), 3, size or height, size or width), np.uint8)
+    pixels = new_pixels(len(images), size or height, size or width)
     for target, image in zip(pixels, images, strict=True):
         target[:] = rgb_pixels(Image.fromarray(image), size)
     return torch.from_numpy(pixels)

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from .._errors import InputError, unknown
+from .._errors import InputError, seen, unknown
 from .._ops import STE_CODES
 from ..backends.contract import FLOATS, number
 
@@ -56,10 +56,10 @@ def floating(name: str, x: Any) -> None:
         )
 
 
-def bit_width(bits: int, lowest: int = 1, why: str = "") -> None:
+def bit_width(bits: int, lowest: int = 1, why: str = "", name: str = "bits") -> None:
     """Require ``lowest <= bits <= 8``."""
     if isinstance(bits, bool) or not isinstance(bits, int) or not lowest <= bits <= 8:
-        raise InputError(f"bits: expected an integer from {lowest} to 8{why}, got {bits!r}")
+        raise InputError(f"{name}: expected an integer from {lowest} to 8{why}, got {seen(bits)}")
 
 
 def integer_range(bits: int, signed: bool) -> tuple[int, int]:

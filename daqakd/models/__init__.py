@@ -6,10 +6,13 @@ from importlib import import_module
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from .._errors import InputError, unknown
-from .outputs import check_logits, logits_of
+from .._arguments import check_integer
+from .._errors import InputError, first_line, seen, unknown
+from .outputs import check_logits, evaluating, forward_pass, logits_of
 from .resnet import CIFARResNet
 from .vgg import VGG
+
+MOST_CLASSES = 2**24
 
 
 def _torchvision(name: str) -> Callable[[int], nn.Module]:
@@ -41,11 +44,13 @@ def _import_builder(name: str) -> Callable[..., nn.Module]:
         function = getattr(import_module(module), attribute)
     except Exception as error:  # whatever a user's module raises
         raise InputError(
-            f"model {name!r}: cannot be imported ({type(error).__name__}: {error}); expected"
+            f"model {name!r}: cannot be imported ({first_line(error)}); expected"
             " package.module:function, importable from here"
         ) from error
     if not callable(function):
-        raise InputError(f"model {name!r}: {attribute} is not callable")
+        raise InputError(
+            f"model {name!r}: {attribute} is not callable; name a function that returns a module"
+        )
     builder: Callable[..., nn.Module] = function
     return builder
 
@@ -58,8 +63,8 @@ def _guarded(name: str, function: Callable[..., nn.Module]) -> Callable[[int], n
             model = function(num_classes=classes)
         except Exception as error:  # whatever a user's function raises
             raise InputError(
-                f"model {name!r}: {name}(num_classes={classes}) failed with"
-                f" {type(error).__name__}: {error}; mend it, or pass another --model"
+                f"model {name!r}: {name}(num_classes={classes}) failed with {first_line(error)};"
+                " mend it, or pass another --model"
             ) from error
         if not isinstance(model, nn.Module):
             raise InputError(
@@ -84,6 +89,10 @@ def find(name: str) -> Callable[[int], nn.Module]:
     Raises:
         InputError: there is no such model.
     """
+    if not isinstance(name, str):
+        raise InputError(
+            f"model: expected a name or package.module:function, got {seen(name)}; pass a string"
+        )
     if ":" in name:
         return _guarded(name, _import_builder(name))
     if name not in BUILDERS:
@@ -93,7 +102,19 @@ def find(name: str) -> Callable[[int], nn.Module]:
 
 def build(name: str, num_classes: int) -> nn.Module:
     """Return a freshly initialised model with ``num_classes`` outputs; see :func:`find`."""
-    return find(name)(num_classes)
+    builder = find(name)
+    check_integer("num_classes", num_classes, 1, MOST_CLASSES)
+    return builder(num_classes)
 
 
-__all__ = ["BUILDERS", "VGG", "CIFARResNet", "build", "check_logits", "find", "logits_of"]
+__all__ = [
+    "BUILDERS",
+    "VGG",
+    "CIFARResNet",
+    "build",
+    "check_logits",
+    "evaluating",
+    "find",
+    "forward_pass",
+    "logits_of",
+]

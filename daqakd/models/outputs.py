@@ -1,12 +1,13 @@
 """What a model returns: logits, or something that holds them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._errors import InputError
+from .._errors import InputError, first_line
 
 
 def logits_of(output: Any) -> Tensor:
@@ -31,32 +32,43 @@ def logits_of(output: Any) -> Tensor:
     return first[0]
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode; afterwards each of its modules has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def forward_pass(name: str, images: Tensor) -> Iterator[None]:
+    """Say that a model's own code fails on images ``[B, C, H, W]``; ``name`` is the model's."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's forward raises
+        kind = f"{tuple(images.shape[1:])}, {images.dtype} on {images.device}"
+        raise InputError(
+            f"{name}: its forward pass fails on images of {kind} ({first_line(error)}); pass a"
+            " size, mean and std that it takes, or a model for these images"
+        ) from error
 
 
 @torch.no_grad()
 def check_logits(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
     """Raise InputError where a model gives no logits ``[B, classes]`` for ``[B, 3, H, W]``.
 
-    It is tried in eval mode; its own mode is restored.
+    It is tried in eval mode; ``name`` is for errors.
     """
-    training = model.training
-    try:
-        with torch.random.fork_rng(devices=[]):
-            logits = logits_of(model.eval()(images))
-    except InputError:
-        raise
-    except Exception as error:  # whatever a user's forward raises
-        raise InputError(
-            f"model {name!r}: its forward pass fails on images of {tuple(images.shape[1:])}"
-            f" ({_first_line(error)}); pass a --size that it takes, or mend it"
-        ) from error
-    finally:
-        model.train(training)
+    with torch.random.fork_rng(devices=[]), evaluating(model), forward_pass(name, images):
+        logits = logits_of(model(images))
     if logits.shape != (len(images), classes):
         raise InputError(
-            f"model {name!r}: returned {tuple(logits.shape)} for {len(images)} images, expected"
-            f" logits {(len(images), classes)}; pass a model for these classes"
+            f"{name}: returned {tuple(logits.shape)} for {len(images)} images, expected logits"
+            f" {(len(images), classes)}; pass a model for these classes"
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from .._arguments import check_module
 from .._errors import InputError
 from .layers import QuantLayer
 from .spec import LayerSpec
@@ -19,11 +20,7 @@ def check_model(model: Any) -> None:
     Raises:
         InputError: another type, scripted or traced, lazy, or quantized already.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"model: expected a torch.nn.Module, got {type(model).__name__}; pass the module that"
-            " it was made from"
-        )
+    check_module("model", model)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
             "model: is scripted or traced, so its layers cannot be replaced; pass the module that"

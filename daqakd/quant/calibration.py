@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._errors import InputError
+from .._arguments import check_module
+from .._errors import InputError, first_line
 from .base import ActivationQuantizer
 from .batches import Batch, as_batches, stop_at
 from .layers import QuantLayer
@@ -65,6 +66,20 @@ def _pass(student: nn.Module, quantizers: Quantizers, phase: str, batches: list[
         _check_finite(quantizers, batch)
 
 
+@contextmanager
+def _naming_batches() -> Iterator[None]:
+    """Say that the model's own code fails on the batches."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever a stranger's forward pass raises
+        raise InputError(
+            f"batches: the model's forward pass fails on them ({first_line(error)}); pass batches"
+            " of the shape, dtype and device that it takes"
+        ) from error
+
+
 def _training_pass(student: nn.Module, run: Callable[[], None]) -> Exception | None:
     """Run in training mode, leaving BatchNorm and the random numbers as they were.
 
@@ -91,7 +106,8 @@ def _observe(student: nn.Module, quantizers: Quantizers, batches: list[Batch]) -
     Raises:
         InputError: one that nothing reaches.
     """
-    _pass(student, quantizers, "observe", batches)
+    with _naming_batches():
+        _pass(student, quantizers, "observe", batches)
     missed = [q for q in quantizers if q.statistics.minimum is None]
     if missed:
         others = {id(q) for q in quantizers} - {id(q) for q in missed}
@@ -128,6 +144,7 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
         InputError: there is no batch, one cannot be passed to the model or is not finite somewhere
             in the model, or a quantized layer never ran.
     """
+    check_module("student", student)
     layers = [(name, layer) for name, layer, _ in candidates(student)]
     if not any(isinstance(layer, QuantLayer) for _, layer in layers):
         return student
@@ -160,7 +177,7 @@ def _set_parameters(
     for quantizer in missed:
         quantizer.enter("pass")
     operations.watch()
-    with _batch_statistics(_norms_to_change(student, batches)):
+    with _batch_statistics(_norms_to_change(student, batches)), _naming_batches():
         _pass(student, first, "start", batches)
     never = operations.never_ran()
     if not never:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from .._arguments import check_module
 from . import fast_path
 from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
 from .admission import check_any, check_model, check_weights, copy_of
@@ -162,6 +163,7 @@ def dequantize(student: nn.Module) -> nn.Module:
 
     Activations are no longer quantized in the result: a warning says so when they were.
     """
+    check_module("student", student)
     plain = copy.deepcopy(student)
     layers = [m for m in plain.modules() if isinstance(m, QuantLayer)]
     if any(layer.act_quantizer is not None for layer in layers):

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from .._arguments import check_module
 from .layers import QuantLayer
 from .selection import candidates
 
@@ -187,6 +188,7 @@ def summary(student: nn.Module) -> Summary:
     and all other weights of two or more dimensions (embeddings, transposed convolutions). Reads
     parameters back from the device.
     """
+    check_module("student", student)
     reasons = {name: reason for name, _, reason in candidates(student)}
     rows: list[LayerSummary] = []
     owners: dict[int, str] = {}

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from .._arguments import check_module, check_rate
 from .activations import PACTActivation
 from .base import Quantizer
 from .layers import QuantLayer
@@ -29,8 +30,14 @@ def param_groups(
     Steps, ranges and output scales get no weight decay; PACT's alpha decays like the weights
     ([PACT] section 3). ``quantizer_lr`` is the learning rate of both quantizer groups, None for
     ``lr``. Empty groups are left out.
+
+    Raises:
+        InputError: no model, or a rate that is no finite number from 0 on.
     """
+    check_module("student", student)
     rate = lr if quantizer_lr is None else quantizer_lr
+    for name, value in (("lr", lr), ("weight_decay", weight_decay), ("quantizer_lr", rate)):
+        check_rate(name, value)
     groups: dict[str, dict[str, Any]] = {
         "model": {"params": [], "lr": lr, "weight_decay": weight_decay},
         "quantizer": {"params": [], "lr": rate, "weight_decay": 0.0},

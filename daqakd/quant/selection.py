@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .._errors import InputError, suggest, unknown
+from .._errors import InputError, seen, suggest, unknown
 from .direct_reads import directly_read
 from .layers import QuantLayer
 from .spec import LayerSpec
@@ -89,13 +89,15 @@ def _matches(patterns: Iterable[str], names: list[str], argument: str) -> dict[s
 def patterns_of(exclude: Any) -> list[str]:
     """Return the patterns of ``exclude``; a string is one pattern."""
     patterns = (
-        [exclude] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else exclude
+        [exclude]
+        if isinstance(exclude, str | bytes) or not isinstance(exclude, Iterable)
+        else exclude
     )
     found = list(patterns)
     for pattern in found:
         if not isinstance(pattern, str):
             raise InputError(
-                f"exclude: expected names or globs of layers, got {pattern!r};"
+                f"exclude: expected names or globs of layers, got {seen(pattern)};"
                 " pass a list of strings"
             )
     return found
@@ -105,14 +107,14 @@ def _check_overrides(overrides: Any) -> None:
     """Require a mapping of names or globs to mappings."""
     if not isinstance(overrides, Mapping):
         raise InputError(
-            f"overrides: expected a dictionary of names or globs, got {overrides!r};"
+            f"overrides: expected a dictionary of names or globs, got {seen(overrides)};"
             ' pass {"name": {"weight_bits": 4}}'
         )
     for pattern, options in overrides.items():
         if not isinstance(pattern, str) or not isinstance(options, Mapping):
             raise InputError(
                 f"overrides: expected a name or glob with a dictionary of options, got"
-                f' {pattern!r}: {options!r}; pass {{"name": {{"weight_bits": 4}}}}'
+                f' {seen(pattern)}: {seen(options)}; pass {{"name": {{"weight_bits": 4}}}}'
             )
 
 

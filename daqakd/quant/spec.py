@@ -1,6 +1,5 @@
 """``LayerSpec``: the options of ``quantize`` that say how a layer is quantized."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -8,7 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from .._errors import InputError, unknown
+from .._errors import InputError, seen, unknown
+from ..backends.contract._arguments import LARGEST_NUMBER
 from ..functional import _checks
 
 # method: that of the weights, that of the activations
@@ -30,10 +30,11 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether it is a finite number, or a tensor of one, which may change later."""
+    """Return whether it is a number that float32 holds, or a tensor of one, which may change."""
     if isinstance(value, Tensor):
-        return value.numel() == 1
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return value.numel() == 1 and not value.is_complex() and bool(value.isfinite())
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and abs(value) <= LARGEST_NUMBER
 
 
 EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -94,7 +95,7 @@ class LayerSpec:
             _check_bits(f"{name}{suffix}", getattr(self, name))
         for name, (fits, wanted) in EXPECTED.items():
             if not fits(value := getattr(self, name)):
-                raise InputError(f"{name}{suffix}: expected {wanted}, got {value!r}")
+                raise InputError(f"{name}{suffix}: expected {wanted}, got {seen(value)}")
         if self.weights_by == "lsq" and self.weight_bits == 1:
             raise InputError(
                 f"weight_bits{suffix}: 1 bit has no positive code for LSQ's signed weights;"
@@ -107,14 +108,10 @@ def _check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
         return
     names = [choice for choice in known if choice is not None]
     if not isinstance(value, str):
-        raise InputError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
+        raise InputError(f"{name}: expected one of {', '.join(names)}, got {seen(value)}")
     raise unknown(name, value, names)
 
 
 def _check_bits(name: str, bits: Any) -> None:
-    if bits is None:
-        return
-    try:
-        _checks.bit_width(bits)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+    if bits is not None:
+        _checks.bit_width(bits, name=name)

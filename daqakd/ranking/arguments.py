@@ -6,49 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .._errors import InputError
+from .._arguments import check_flag, check_module, device_of_model, path_of
+from .._errors import InputError, seen
 from ..data import Dataset
 
 SOFT_KEYS = ("log_probs", "targets", "fold")
 
 
-def _kind(value: Any) -> str:
-    return (
-        f"{value.dtype} {list(value.shape)}"
-        if isinstance(value, Tensor)
-        else " ".join(repr(value).split())[:60]
-    )
-
-
 def check_count(name: str, value: Any) -> None:
     """Raise InputError for what is no integer from 1 on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name}: expected an integer from 1 on, got {_kind(value)}")
-
-
-def device_of(device: Any) -> torch.device:
-    """Return a device by its name; None for the CPU."""
-    try:
-        return torch.device("cpu" if device is None else device)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(
-            f"device: expected a device such as 'cpu' or 'cuda', got {_kind(device)}"
-        ) from error
+        raise InputError(f"{name}: expected an integer from 1 on, got {seen(value)}")
 
 
 def check_batch(logits: Any, labels: Any) -> None:
     """Raise InputError where a batch is not of tensors; the op checks their values."""
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise InputError(f"logits: expected a tensor [B, C], got {_kind(logits)}")
+        raise InputError(f"logits: expected a tensor [B, C], got {seen(logits)}")
     triple = isinstance(labels, tuple) and len(labels) == 3
     if not isinstance(labels, Tensor) and not (
         triple and all(isinstance(part, Tensor) for part in labels)
     ):
         raise InputError(
             "labels: expected int64 [B], probabilities [B, C], or a tuple of three tensors [B]"
-            f" (first labels, second labels, weight of the first), got {_kind(labels)}"
+            f" (first labels, second labels, weight of the first), got {seen(labels)}"
         )
 
 
@@ -60,7 +43,7 @@ def folds_of(fold: Any, logits: Tensor, count: int) -> Tensor:
         return torch.full(logits.shape[:1], fold, device=logits.device)
     raise InputError(
         f"fold: expected an integer from 0 to {count - 1}, or int64 [{len(logits)}],"
-        f" got {_kind(fold)}"
+        f" got {seen(fold)}"
     )
 
 
@@ -69,17 +52,17 @@ def check_weights(**weights: Any) -> None:
     for name, value in weights.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value):
-            raise InputError(f"{name}: expected a finite number, got {_kind(value)}")
+            raise InputError(f"{name}: expected a finite number, got {seen(value)}")
 
 
 def check_saved(state: Any, sums: Tensor) -> None:
     """Raise InputError where ``state`` is not what a state with such ``sums`` saves."""
     if not isinstance(state, Mapping) or not isinstance(state.get("sums"), Tensor):
-        raise InputError(f"state: expected what state_dict returned, got {_kind(state)}")
+        raise InputError(f"state: expected what state_dict returned, got {seen(state)}")
     saved, soft = state["sums"], [state.get(key) for key in SOFT_KEYS]
     if saved.shape != sums.shape or saved.dtype != sums.dtype:
         raise InputError(
-            f"sums: expected {sums.dtype} {tuple(sums.shape)}, got {_kind(saved)}; make the state"
+            f"sums: expected {sums.dtype} {tuple(sums.shape)}, got {seen(saved)}; make the state"
             " with the same classes and folds"
         )
     if any(part is not None for part in soft):
@@ -87,21 +70,22 @@ def check_saved(state: Any, sums: Tensor) -> None:
         if len(rows) != 1 or None in rows:
             raise InputError(
                 f"state: expected {', '.join(SOFT_KEYS)} of as many rows, got"
-                f" {', '.join(map(_kind, soft))}"
+                f" {', '.join(map(seen, soft))}"
             )
 
 
-def check_ranking(teacher: Any, dataset: Any, run_dir: Any) -> Path | None:
-    """Return the folder to keep work in; a wrong teacher or data set is an error."""
-    if not isinstance(teacher, nn.Module):
-        raise InputError(
-            f"teacher: expected a torch.nn.Module, got {_kind(teacher)}; a function needs a module"
-            " around it"
-        )
+def check_run(dataset: Any, run_dir: Any, quiet: Any, **models: Any) -> Path | None:
+    """Return the folder to keep work in; wrong models, data sets and flags are errors."""
+    devices = {}
+    for name, model in models.items():
+        check_module(name, model)
+        devices[name] = device_of_model(name, model)
+    if len({*devices.values()}) > 1:
+        places = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise InputError(f"{next(iter(models))}: expected models on one device, got {places}")
     if not isinstance(dataset, Dataset):
         raise InputError(
-            f"dataset: expected what daqakd.data.load or wrap returns, got {_kind(dataset)}"
+            f"dataset: expected what daqakd.data.load or wrap returns, got {seen(dataset)}"
         )
-    if run_dir is not None and not isinstance(run_dir, str | Path):
-        raise InputError(f"run_dir: expected a path or None, got {_kind(run_dir)}")
-    return None if run_dir is None else Path(run_dir)
+    check_flag("quiet", quiet)
+    return None if run_dir is None else path_of("run_dir", run_dir)

@@ -5,14 +5,13 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from .._config import check_least, check_types
+from .._config import check_least, check_most, check_types, check_workers, config_of
 from .._errors import InputError, unknown
 from ..augment import PAPER, InputSpec, get_strategy
-from ..augment.draws import check_seed
 from ..data import Dataset
 from .result import Criterion
 
-MOST_COMPOSITIONS = 10000
+MOST_COMPOSITIONS = MOST_PASSES = 10000
 INPUT_FIELDS = frozenset(field.name for field in fields(InputSpec))
 
 
@@ -52,9 +51,8 @@ class ScoreConfig:
     def check(self) -> None:
         """Raise InputError for values that cannot be meant, wrong types included."""
         check_types(self)
-        check_seed(self.seed)
         check_least(self, 1, "images")
-        check_least(self, 0, "workers")
+        check_workers(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +94,7 @@ class RankConfig(ScoreConfig):
         """Raise InputError for values that cannot be meant, wrong types included."""
         super().check()
         check_least(self, 1, "passes")
+        check_most(self, MOST_PASSES, "passes")
         check_least(self, 0, "pac_limit")
         if self.budget is not None and not self.budget > 0:
             raise InputError(f"budget: expected more than 0 seconds, got {self.budget}")
@@ -140,12 +139,11 @@ def resolve(
     """
     changes = {k: v for k, v in options.items() if k in INPUT_FIELDS}
     rest = {k: v for k, v in options.items() if k not in INPUT_FIELDS}
-    if config is not None and not isinstance(config, kind):
-        raise InputError(f"config: expected a {kind.__name__}, got {type(config).__name__}")
+    base = config_of(kind, config)
     known = [field.name for field in fields(kind)]
     for name in rest:
         if name not in known:
             raise unknown("option", name, [*known, *INPUT_FIELDS])
-    resolved = replace(config or kind(), **rest)
+    resolved = replace(base, **rest)
     resolved.check()
     return resolved, dataset.with_inputs(**changes) if changes else dataset

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from .._files import write_json
+from .._lock import working_in
 from ..augment.compositions import describe, random_compositions
 from ..data import Dataset
-from .arguments import check_ranking
+from .arguments import check_run
 from .checkpoint import Checkpoint
 from .config import SearchConfig, resolve
 from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
@@ -75,8 +76,9 @@ class Search:
     def save(self, directory: str | Path) -> None:
         """Write ``search.json``, and the finalists as ``ranking.json``, ``.csv`` and ``.png``."""
         record = {"best": self.best, "rungs": self.rungs, "compositions": self.trials}
-        write_json(Path(directory) / "search.json", record)
-        self.ranking.save(directory)
+        with working_in(directory, "directory"):
+            write_json(Path(directory) / "search.json", record)
+            self.ranking.save(directory)
 
 
 def _search(outcome: Outcome, ranking: Ranking, job: Job) -> Search:
@@ -130,15 +132,16 @@ def search(
         InputError: fewer than 2 or more than 10000 compositions, or as :func:`daqakd.rank`.
     """
     clock = Clock()
-    folder = check_ranking(teacher, dataset, run_dir)
+    folder = check_run(dataset, run_dir, quiet, teacher=teacher)
     config, dataset = resolve(SearchConfig, config, dataset, options)
     criterion, names = config.criterion, random_compositions(config.compositions, config.seed)
     count = count_images(dataset, config.images)
     ends = rungs(config.compositions, least_images(dataset), count)
     job = make_job(teacher, dataset, config, round_images=ends)
-    accuracy = teacher_accuracy(job)
-    checkpoint = Checkpoint(folder, fingerprint(job, names, criterion))
-    outcome = Rounds(job, checkpoint, clock, KeepHalf(criterion, len(ends)), quiet).run(names)
+    with working_in(folder):
+        accuracy = teacher_accuracy(job)
+        checkpoint = Checkpoint(folder, fingerprint(job, names, criterion))
+        outcome = Rounds(job, checkpoint, clock, KeepHalf(criterion, len(ends)), quiet).run(names)
     finalists = [outcome.results[name] for name in outcome.live]
     finalists.sort(key=lambda r: criterion.score(r.estimates))
     stop = Stop(f"{config.compositions} compositions over {len(ends)} rungs of halving")

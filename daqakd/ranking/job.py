@@ -11,12 +11,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .._arguments import device_of_model
 from .._errors import InputError
 from ..augment import Stream, clean_inputs, get_strategy
 from ..augment.draws import permutation
 from ..augment.stream import fits_on
 from ..data import Dataset, class_ranks
-from ..models import logits_of
+from ..models import forward_pass, logits_of
 from .confidence import FOLDS
 from .config import ScoreConfig
 
@@ -62,7 +63,8 @@ class Job:
     def logits(self, images: Tensor) -> Tensor:
         """Return the teacher's float32 logits ``[B, C]`` of normalised images ``[B, 3, H, W]``."""
         dtype = self.config.dtype
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        with forward_pass("teacher", images), autocast:
             output = self.teacher(images.contiguous(memory_format=torch.channels_last))
         return logits_of(output).float()
 
@@ -161,8 +163,7 @@ def make_job(
     shuffled = order[torch.isin(order, stratified)]
     positions = torch.full((len(labels),), -1)
     positions[shuffled] = torch.arange(count)
-    first, pixels = next(iter(teacher.parameters()), None), dataset.train.pixels
-    device = torch.device("cpu") if first is None else first.device
+    device, pixels = device_of_model("teacher", teacher), dataset.train.pixels
     chosen = shuffled if round_images is None else stratified
     steps, round_steps = _steps(chosen, passes, round_images or [count * passes])
     return Job(

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from .._errors import InputError
+from .._lock import working_in
 from ..augment import get_strategy
 from ..data import Dataset
 from .anytime import DropSeparated, check_images, first_look, planned_stop, reason, round_images
-from .arguments import check_ranking
+from .arguments import check_run
 from .checkpoint import Checkpoint
 from .config import RankConfig, resolve
 from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
@@ -45,8 +46,12 @@ def _rank_all(job: Job, config: RankConfig, folder: Path | None, quiet: bool) ->
     return Outcome(results, list(results), [], out_of_time=False)
 
 
-def _rank_until(job: Job, config: RankConfig, rounds: Rounds) -> tuple[Outcome, Stop]:
+def _rank_until(
+    job: Job, config: RankConfig, folder: Path | None, clock: Clock, quiet: bool
+) -> tuple[Outcome, Stop]:
     """See images until the best is separated or the time is over."""
+    key = fingerprint(job, (config.names, config.criterion) if config.until_sure else None)
+    rounds = Rounds(job, Checkpoint(folder, key), clock, quiet=quiet)
     stop = planned_stop(config, len(job.round_steps))
     if config.until_sure:
         least = first_look(job.dataset.num_classes)
@@ -111,21 +116,20 @@ def rank(
 
     Raises:
         InputError: an option that cannot be meant, unknown strategy, empty class, too few images
-            for the folds or for ``until_sure``, a teacher of other classes or at chance level, or
-            no strategy within ``pac_limit``.
+            for the folds or for ``until_sure``, a teacher of other classes or at chance level, no
+            strategy within ``pac_limit``, or another run in ``run_dir``.
     """
     clock = Clock()
-    folder = check_ranking(teacher, dataset, run_dir)
+    folder = check_run(dataset, run_dir, quiet, teacher=teacher)
     config, dataset = resolve(RankConfig, config, dataset, options)
     clock.budget = config.budget
     job = _job(teacher, dataset, config)
-    accuracy = teacher_accuracy(job)
-    if config.may_end_early:
-        key = fingerprint(job, (config.names, config.criterion) if config.until_sure else None)
-        rounds = Rounds(job, Checkpoint(folder, key), clock, quiet=quiet)
-        outcome, stop = _rank_until(job, config, rounds)
-    else:
-        outcome, stop = _rank_all(job, config, folder, quiet), Stop()
+    with working_in(folder):
+        accuracy = teacher_accuracy(job)
+        if config.may_end_early:
+            outcome, stop = _rank_until(job, config, folder, clock, quiet)
+        else:
+            outcome, stop = _rank_all(job, config, folder, quiet), Stop()
     results = ordered(outcome, config.criterion)
     return make_ranking(job, results, config.criterion, accuracy, clock, stop)
 

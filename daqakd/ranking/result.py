@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._files import write_bytes, write_json, write_text
+from .._lock import working_in
 from ..augment import InputSpec
 from .confidence import T_975, difference, interval, two_sided, unbiased
 from .state import Measures
@@ -242,16 +243,20 @@ class Ranking:
     def save(self, directory: str | Path) -> None:
         """Write ``ranking.json``, ``ranking.csv`` and, where matplotlib is, ``ranking.png``."""
         folder = Path(directory)
-        write_json(folder / "ranking.json", self.to_json())
+        with working_in(folder, "directory"):
+            write_json(folder / "ranking.json", self.to_json())
+            write_text(folder / "ranking.csv", self._csv())
+            with suppress(ImportError):
+                self.plot(folder / "ranking.png")
+
+    def _csv(self) -> str:
         text = io.StringIO()
         writer = csv.DictWriter(text, [f for f in FIELDS if f != "score_ci95"] + ["low", "high"])
         writer.writeheader()
         for row in self.records():
             low, high = row.pop("score_ci95")
             writer.writerow({**row, "low": low, "high": high})
-        write_text(folder / "ranking.csv", text.getvalue())
-        with suppress(ImportError):
-            self.plot(folder / "ranking.png")
+        return text.getvalue()
 
     def plot(self, path: str | Path) -> None:
         """Draw scores with intervals, and CMI against PAC, as a PNG.

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .._arguments import device_of
 from .._cmi import from_limbs, log_distribution
 from .._errors import InputError
 from .._ops import accumulation_dtype, overload
@@ -18,7 +19,6 @@ from .arguments import (
     check_count,
     check_saved,
     check_weights,
-    device_of,
     folds_of,
 )
 from .confidence import jackknife_error
@@ -130,7 +130,7 @@ class CMIState:
         if (other.num_classes, other.folds) != (self.num_classes, self.folds):
             raise InputError(
                 f"other: has {other.num_classes} classes and {other.folds} folds, this state has"
-                f" {self.num_classes} and {self.folds}"
+                f" {self.num_classes} and {self.folds}; make both alike"
             )
         self.sums += other.sums.to(self.sums.device)
         self.soft += other.soft

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from .._errors import InputError
+from .._arguments import path_of
+from .._errors import InputError, seen
 from .._files import write_text
 from ..quant import summary
 from ..ranking.picture import draw
@@ -192,14 +193,16 @@ def report(
     Raises:
         InputError: a folder is not a run, or matplotlib is missing.
     """
-    runs = [read_run(Path(folder), model) for folder in folders]
+    if isinstance(folders, str | Path) or not isinstance(folders, Sequence) or not folders:
+        raise InputError(f"folders: expected a list of run directories, got {seen(folders)}")
+    runs = [read_run(path_of("folders", folder), model) for folder in folders]
     try:
         body = _comparison(runs) + "<hr>".join(
             f"<h1>{escape(run.folder.name)}</h1>{_run(run)}" for run in runs
         )
     except ImportError as error:
         raise InputError("report needs matplotlib: pip install 'daqakd[report]'") from error
-    path = Path(out) if out is not None else runs[0].folder / "report.html"
+    path = path_of("out", out) if out is not None else runs[0].folder / "report.html"
     title = escape(", ".join(run.folder.name for run in runs))
     head = f"<meta charset='utf-8'><title>DAQAKD: {title}</title><style>{_style()}</style>"
     write_text(

@@ -3,14 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .._config import check_above, check_least, check_types
+from .._config import check_above, check_least, check_types, check_workers
 from .._errors import InputError
-
-
-def check_seed(seed: int) -> None:
-    """Raise InputError where torch does not take a seed."""
-    if not -(2**63) <= seed < 2**64:
-        raise InputError(f"seed: expected an integer of 64 bits, got {seed}")
+from ..backends.contract.rows import TEMPERATURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +50,14 @@ class TrainConfig:
         """Raise InputError for values that cannot be meant, wrong types included."""
         check_types(self)
         check_least(self, 1, "epochs", "batch_size", "calibration_batches")
-        check_least(self, 0, "quantizer_lr", "weight_decay", "warmup_steps", "workers")
+        check_least(self, 0, "quantizer_lr", "weight_decay", "warmup_steps")
+        check_workers(self)
         check_least(self, 0, "ce_weight", "kd_weight", "label_smoothing", "checkpoint_seconds")
         check_above(self, 0, "lr", "temperature")
-        check_seed(self.seed)
-        if self.label_smoothing > 1:
-            raise InputError(f"label_smoothing: expected at most 1, got {self.label_smoothing}")
+        low, high = TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise InputError(
+                f"temperature: expected from 2^-60 to 2^60, got {self.temperature}; 4 is usual"
+            )
+        if self.label_smoothing >= 1:
+            raise InputError(f"label_smoothing: expected less than 1, got {self.label_smoothing}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._files import damaged
+from .._files import damaged, read_bytes
 
 COLUMNS = ("epoch", "loss", "ce", "kl", "accuracy", "heldout_accuracy", "lr")
 HASH = "row_hash"  # absent in files of older versions
@@ -37,7 +37,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    text = path.read_bytes().decode(errors="replace")
+    text = read_bytes(path).decode(errors="replace")
     try:
         header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     except (ValueError, csv.Error) as error:

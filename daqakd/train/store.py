@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._errors import InputError
+from .._arguments import path_of
+from .._errors import InputError, naming
 from .._files import damaged, read_tensors, write_tensors
 from ..augment import ResizedCrop
 from ..data import Dataset
@@ -88,7 +89,7 @@ class ModelFile:
         Raises:
             InputError: nothing says it, or the file names a function, which is not imported.
         """
-        chosen, told = asked or self.model, self.facts.get("model", "")
+        chosen, told = self.model if asked is None else asked, self.facts.get("model", "")
         if chosen is None and ":" in told:
             raise InputError(
                 f"{self.path}: its model is the function {told}, which is code and is imported only"
@@ -96,7 +97,7 @@ class ModelFile:
             )
         if chosen is None and default is None:
             raise InputError(f"{self.path}: does not say which model it is; pass --model")
-        return chosen or str(default)
+        return str(default) if chosen is None else chosen
 
 
 def save_model(
@@ -144,7 +145,8 @@ def save_packed(path: Path, student: ModelFile, name: str | None = None) -> int:
 def _unpickle(path: Path) -> dict[str, Tensor]:
     """Read anybody's checkpoint as plain tensors; see :func:`state_of`."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with naming(path):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:
@@ -161,7 +163,7 @@ def read_model_file(path: str | Path, kind: str = "teacher") -> ModelFile:
     Raises:
         InputError: there is no such file, or it is not a model.
     """
-    place = Path(path)
+    place = path_of(kind, path)
     if place.is_dir():
         place = place / f"{kind}.safetensors"
     if not place.is_file():

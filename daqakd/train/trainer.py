@@ -11,13 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from .. import _console
+from .._arguments import device_of_model
+from .._config import config_of
 from .._errors import InputError
-from ..augment import Batch, Stream, get_strategy
+from .._lock import working_in
+from ..augment import Batch, Stream, clean_inputs, get_strategy
 from ..data import Dataset
 from ..functional import kd_loss
-from ..models import logits_of
+from ..models import check_logits, logits_of
 from ..quant import calibrate, param_groups
 from ..quant.base import ActivationQuantizer
+from ..ranking.arguments import check_run
 from ..ranking.job import automatic_workers
 from .config import TrainConfig
 from .evaluate import accuracy
@@ -33,6 +37,26 @@ class Result:
     history: list[dict[str, Any]]
     heldout_accuracy: float | None
     seconds: float
+
+
+def _checked(
+    config: TrainConfig | None, dataset: Dataset, name: str, model: nn.Module
+) -> TrainConfig:
+    """Return the configuration, after making sure that there is something to train."""
+    config = config_of(TrainConfig, config)
+    config.check()
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(f"{name}: has no parameters that train; pass a model with some")
+    if len(dataset.fit) == 0:
+        raise InputError("dataset: no images to fit; lower holdout")
+    return config
+
+
+def _check_outputs(name: str, model: nn.Module, dataset: Dataset) -> None:
+    """Require logits of the data set's classes from a model."""
+    pixels, device = dataset.train.pixels[:2], device_of_model(name, model)
+    images = clean_inputs(pixels, dataset.inputs, device)
+    check_logits(model, images, dataset.num_classes, name)
 
 
 def _stream(dataset: Dataset, strategy: str, config: TrainConfig, device: torch.device) -> Stream:
@@ -118,7 +142,7 @@ def _train(
     groups: list[dict[str, Any]],
     dataset: Dataset,
     config: TrainConfig,
-    run_dir: str | Path | None,
+    folder: Path | None,
     role: str,
     quiet: bool,
     belongs: dict[str, Any],
@@ -132,9 +156,9 @@ def _train(
         return accuracy(model, dataset.train, dataset.inputs, device, dataset.heldout)
 
     files = None
-    if run_dir is not None:
+    if folder is not None:
         metrics = "metrics.csv" if role == "student" else f"{role}_metrics.csv"
-        files = (Path(run_dir) / "checkpoint" / f"{role}.safetensors", Path(run_dir) / metrics)
+        files = (folder / "checkpoint" / f"{role}.safetensors", folder / metrics)
     watch = _console.quiet if quiet else _console.track
     optimizer = _optimizer(groups, config)
     loop = Loop(model, optimizer, stream, losses, validate, config, files, role, watch, belongs)
@@ -173,23 +197,26 @@ def distill(
         The student in eval mode, with its history.
 
     Raises:
-        InputError: wrong options, or a loss that is not a number.
+        InputError: wrong arguments, another run in ``run_dir``, or a loss that is not a number.
     """
-    config = config or TrainConfig()
-    config.check()
-    device = next(student.parameters()).device
+    folder = check_run(dataset, run_dir, quiet, student=student, teacher=teacher)
+    config = _checked(config, dataset, "student", student)
+    device = device_of_model("student", student)
     stream = _stream(dataset, strategy, config, device)
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
     for model in (student, frozen):
         model.to(memory_format=_layout(device))
-    _calibrate_if_needed(student, stream, config)
-    rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
-    groups = param_groups(student, config.lr, config.weight_decay, rate)
-    losses = _distillation(student, frozen, dataset.num_classes, config)
-    belongs = {} if run_dir is None else identity(dataset, strategy, config, frozen)
-    return _train(
-        student, losses, stream, groups, dataset, config, run_dir, "student", quiet, belongs
-    )
+    with working_in(folder):
+        _check_outputs("teacher", frozen, dataset)
+        _calibrate_if_needed(student, stream, config)
+        _check_outputs("student", student, dataset)
+        rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
+        groups = param_groups(student, config.lr, config.weight_decay, rate)
+        losses = _distillation(student, frozen, dataset.num_classes, config)
+        belongs = {} if folder is None else identity(dataset, strategy, config, frozen)
+        return _train(
+            student, losses, stream, groups, dataset, config, folder, "student", quiet, belongs
+        )
 
 
 def teach(
@@ -202,16 +229,16 @@ def teach(
     quiet: bool = True,
 ) -> Result:
     """Train a full-precision teacher with cross-entropy; arguments as for :func:`distill`."""
-    config = config or TrainConfig()
-    config.check()
-    if len(dataset.fit) == 0:
-        raise InputError("dataset: no images to fit; lower holdout")
-    device = next(model.parameters()).device
+    folder = check_run(dataset, run_dir, quiet, model=model)
+    config = _checked(config, dataset, "model", model)
+    device = device_of_model("model", model)
     stream = _stream(dataset, strategy, config, device)
     model.to(memory_format=_layout(device))
-    groups = param_groups(model, config.lr, config.weight_decay)
-    losses = _supervised(model, dataset.num_classes, config)
-    belongs = {} if run_dir is None else identity(dataset, strategy, config, None)
-    return _train(
-        model, losses, stream, groups, dataset, config, run_dir, "teacher", quiet, belongs
-    )
+    with working_in(folder):
+        _check_outputs("model", model, dataset)
+        groups = param_groups(model, config.lr, config.weight_decay)
+        losses = _supervised(model, dataset.num_classes, config)
+        belongs = {} if folder is None else identity(dataset, strategy, config, None)
+        return _train(
+            model, losses, stream, groups, dataset, config, folder, "teacher", quiet, belongs
+        )

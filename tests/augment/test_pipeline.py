@@ -358,8 +358,8 @@ def test_registered_transforms_run_after_torchvision_s_own_pipeline():
         (lambda p, i, b: resized_crop(p, i, b, 8, semantics="pill"), "Did you mean 'pil'"),
         (lambda p, i, b: color_jitter(p, b, b.long()), r"factor: expected torch.float32 \(40, 4\)"),
         (lambda p, i, b: color_jitter(p, b.float(), b), r"order: expected torch.int64 \(40, 4\)"),
-        (lambda p, i, b: ResizedCrop(0), "size: expected at least 1"),
-        (lambda p, i, b: ResizedCrop(24.0), "size: expected at least 1 pixel, as an int, got 24.0"),  # type: ignore[arg-type]
+        (lambda p, i, b: ResizedCrop(0), "size: expected an integer from 1"),
+        (lambda p, i, b: ResizedCrop(24.0), "size: expected an integer from 1 to 32768, got 24.0"),  # type: ignore[arg-type]
         (lambda p, i, b: ResizedCrop(scale=(0.5, 2)), "scale: expected shares"),
         (lambda p, i, b: ResizedCrop(scale=(float("nan"), 1)), "scale: expected shares"),
         (lambda p, i, b: ResizedCrop(scale=0.5), "scale: expected 2 numbers, got 0.5"),  # type: ignore[arg-type]

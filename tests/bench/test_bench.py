@@ -223,7 +223,7 @@ def test_bench_leaves_a_file_and_a_table(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--size", "size: expected at least 64"),
+        ("--size", "size: expected an integer from 64"),
         ("--turns", "turns: expected"),
         ("--images", "images: expected"),
     ],

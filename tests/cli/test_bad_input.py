@@ -1,11 +1,6 @@
 """Bad input at the command line: one paragraph that helps, exit code not 0, nothing lost."""
 
-import errno
-import os
-import re
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -19,26 +14,8 @@ from daqakd.models import CIFARResNet
 from daqakd.report import report
 from daqakd.train.options_file import keep_options
 
-from ..helpers.small import SmallNet, small_dataset, write_images
-
-ROOT = Path(__file__).parents[2]
-
-BUILDERS = "tests.helpers.builders"
-RUN: tuple[str, ...] = ("--teacher-epochs", "6", "--epochs", "1", "--strategies", "minimal")
-RUN += ("--seed", "1", "--batch-size", "16")
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    return write_images(tmp_path_factory.mktemp("tree"), train=90, test=30)
-
-
-@pytest.fixture(scope="module")
-def finished(tree, tmp_path_factory) -> Path:
-    """A run whose files must survive whatever is tried on its directory."""
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    assert main(["run", str(tree), "--out", str(out), *RUN, "--strategy", "minimal"]) == 0
-    return out
+from ..helpers.refusals import fails
+from ..helpers.small import BUILDERS, RUN, SmallNet, small_dataset
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +29,6 @@ def small_taught():
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def fails(arguments: list[str], message: str, capsys) -> None:
-    """Require exit code 2 and one paragraph that matches ``message``."""
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("daqakd: error: ")
-    assert error.count("\n") == 1
-    assert re.search(message, error), error
 
 
 def spoilt(tree: Path, tmp_path: Path, spoil) -> str:
@@ -120,90 +88,6 @@ def test_too_few_images_for_the_folds(tree, finished, tmp_path, capsys):
     assert not list(tmp_path.glob("ranking*"))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("-w", "9"), "weight_bits.*integer from 1 to 8, got 9"),
-        (("-a", "0"), "act_bits.*integer from 1 to 8, got 0"),
-        (("-w", "1"), "no positive code for LSQ.*use 2 bits or more"),
-        (("--strategy", "cutmx"), "unknown strategy 'cutmx'.*Did you mean 'cutmix'"),
-        (("--strategies", "cutmx"), "unknown strategy 'cutmx'.*Did you mean 'cutmix'"),
-        (("--model", "resnet22"), "unknown model 'resnet22'.*Did you mean"),
-        (("--method", "pakt"), "unknown method 'pakt'.*Did you mean 'pact'"),
-        (("--lr", "0"), "lr: expected more than 0"),
-        (("--lr", "inf"), "lr: expected a finite number, got inf"),
-        (("--lr", "nan"), "lr: expected a finite number, got nan"),
-        (("--lr", "-0.1"), "lr: expected more than 0, got -0.1"),
-        (("--quantizer-lr", "-1"), "quantizer_lr: expected at least 0, got -1"),
-        (("--teacher-lr", "0"), "lr: expected more than 0, got 0"),
-        (("--weight-decay", "-1"), "weight_decay: expected at least 0, got -1"),
-        (("--epochs", "0"), "epochs: expected at least 1, got 0"),
-        (("--teacher-epochs", "-1"), "epochs: expected at least 1, got -1"),
-        (("--batch-size", "0"), "batch_size: expected at least 1, got 0"),
-        (("--calibration-batches", "0"), "calibration_batches: expected at least 1, got 0"),
-        (("--warmup-steps", "-1"), "warmup_steps: expected at least 0, got -1"),
-        (("--temperature", "0"), "temperature: expected more than 0, got 0"),
-        (("--temperature", "inf"), "temperature: expected a finite number, got inf"),
-        (("--ce-weight", "-1"), "ce_weight: expected at least 0, got -1"),
-        (("--kd-weight", "nan"), "kd_weight: expected a finite number, got nan"),
-        (("--label-smoothing", "2"), "label_smoothing: expected at most 1, got 2"),
-        (("--checkpoint-seconds", "nan"), "checkpoint_seconds: expected a finite number"),
-        (("--workers", "-1"), "workers: expected at least 0, got -1"),
-        (("--seed", str(2**64)), "seed: expected an integer of 64 bits, got 18446744073709551616"),
-        (("--seed", str(-(2**63) - 1)), "seed: expected an integer of 64 bits, got -9"),
-        (("--size", "0"), "size: expected at least 1, got 0"),
-        (("--size", "-3"), "size: expected at least 1, got -3"),
-        (("--size", "9" * 20), "size: expected at most 32768 pixels, got 9"),
-        (("--holdout", "1"), "holdout: expected a share 0 <= h < 1, got 1"),
-        (("--holdout", "nan"), "holdout: expected a share 0 <= h < 1, got nan"),
-        (("--images", "0"), "images: expected at least 1, got 0"),
-        (("--images", "59"), "59 asked for; 10 folds of 3 classes need"),
-        (("--images", "9" * 20), "9 asked for; 10 folds .* and the data set has 90"),
-        (("--passes", "0"), "passes: expected at least 1, got 0"),
-        (("--budget", "-1"), "budget: expected more than 0 seconds, got -1"),
-        (("--pac-limit", "nan"), "pac_limit: expected a finite number"),
-        (("--cmi-weight", "inf"), "cmi_weight: expected a finite number, got inf"),
-        (("--mean", "nan", "0", "0"), r"mean: expected three numbers.*got \(nan"),
-        (("--std", "0", "1", "1"), r"std: expected three positive numbers.*got \(0"),
-        (("--teacher-strategy", "x"), "unknown strategy 'x'"),
-        (("--strategies",), "strategies: need at least one"),
-        (("--model", ":"), "model ':': cannot be imported.*expected package.module:function"),
-        (("--model", ":x"), "model ':x': cannot be imported"),
-        (("--model", "os:"), "model 'os:': cannot be imported"),
-        (("--model", "no.such:thing"), "cannot be imported .ModuleNotFoundError"),
-        (("--model", "os:path"), "path is not callable"),
-        (("--model", f"{BUILDERS}:fails"), "fails.num_classes=3. failed with RuntimeError: no wei"),
-        (("--model", f"{BUILDERS}:other_argument"), "failed with TypeError: .*num_classes"),
-        (("--model", f"{BUILDERS}:number"), "returned a int, expected a torch.nn.Module"),
-        (("--model", f"{BUILDERS}:lazy"), "1.weight is lazy.*run the model once on a batch"),
-        (("--model", f"{BUILDERS}:large_images"), r"forward pass fails on images of \(3, 16, 16\)"),
-        (("--model", f"{BUILDERS}:more_classes"), r"returned \(2, 5\) .*expected logits \(2, 3\)"),
-        (("--model", f"{BUILDERS}:pixels"), r"returned \(2, 3, 16, 16\) .*expected logits \(2, 3"),
-        (("--model", f"{BUILDERS}:nothing"), "returned a dict without a tensor; expected logits"),
-        (("--input-size", "24"), "input_size: 24 asked for.*add --crop resized, or leave --input-"),
-        (
-            ("--crop", "pad", "--jitter", *"1111"),
-            "jitter: .*only resized crops have it; add --crop",
-        ),
-        (("--crop-scale", "0.1", "1"), r"crop_scale: \(0.1, 1.0\) asked for.*add --crop resized"),
-        (
-            ("--crop", "resized", "--input-size", "0"),
-            "error: input_size: expected at least 1 pixel",
-        ),
-        (("--crop", "resized", "--crop-scale", "1", "2"), "error: crop_scale: expected shares"),
-        (
-            ("--crop", "resized", "--jitter", *"1111"),
-            "error: jitter: expected brightness.*0.5, got",
-        ),
-    ],
-    ids=lambda v: "".join(v) if isinstance(v, tuple) else "",
-)
-def test_options_leave_no_trace(tree, tmp_path, capsys, options, message):
-    out = tmp_path / "out"
-    fails(["run", str(tree), "--out", str(out), *RUN, *options], message, capsys)
-    assert not out.exists()
-
-
 def test_an_unknown_option_is_refused_with_a_suggestion(tree, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["run", str(tree), "--epoch", "3"])
@@ -219,9 +103,10 @@ def test_another_configuration_keeps_the_run(tree, finished, capsys):
 
 
 def test_the_input_size_of_a_student_is_its_own(finished, capsys):
-    fails(["eval", str(finished), "--input-size", "24"], "input_size: is for --teacher", capsys)
+    for option in (["--input-size", "24"], ["--size", "8"], ["--mean", *"111"], ["--std", *"111"]):
+        fails(["eval", str(finished), *option], "(size|mean|std): is for --teacher", capsys)
     teacher = ["digits", "--teacher", str(finished), "--input-size", "-1"]
-    fails(["eval", *teacher], "error: input_size: expected at least 1 pixel.*got -1", capsys)
+    fails(["eval", *teacher], "error: input_size: expected an integer from 1.*got -1", capsys)
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
@@ -278,67 +163,6 @@ def test_an_output_that_is_no_directory(tree, finished, tmp_path, command, place
     line = [command, str(tree), "--out", str(out)]
     line += [] if command in ("run", "teach") else ["--teacher", str(finished)]
     fails(line, message, capsys)
-
-
-@pytest.mark.parametrize("name", ["ranking.json", "ranking.parts"])
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (errno.ENOSPC, "No space left on device; free some space and run the same command again"),
-        (errno.EACCES, "Permission denied; change its permissions, or use another --out"),
-        (errno.EROFS, "Read-only file system; use another --out"),
-        (errno.EIO, "Input/output error; check the path, then run the same command again"),
-    ],
-    ids=["full", "forbidden", "read-only", "broken"],
-)
-def test_what_the_system_refuses(
-    tree, finished, tmp_path, monkeypatch, name, code, message, capsys
-):
-    real = os.replace
-
-    def replace(old, new):
-        if name in str(new):
-            raise OSError(code, os.strerror(code), str(old), None, str(new))
-        real(old, new)
-
-    line = ["rank", str(tree), "--teacher", str(finished), "--out", str(tmp_path)]
-    line += ["--strategies", "minimal"]
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
-        fails(line, f"{name}.*: {message}", capsys)
-    assert not list(tmp_path.rglob("*.tmp"))
-    assert main(line) == 0
-
-
-@pytest.mark.parametrize("command", [["--help"], ["doctor"], ["rank", "--help"]])
-def test_an_output_on_a_full_disk(command):
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "daqakd", *command],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 2
-    assert re.fullmatch(
-        "daqakd: error: (the output: )?No space left on device; free .*\n", done.stderr
-    )
-
-
-@pytest.mark.parametrize("columns", ["0", "", "1", "20", "x"])
-def test_any_width_shows_everything(columns):
-    done = subprocess.run(
-        [sys.executable, "-m", "daqakd", "doctor"],
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": columns},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "torchvision" in done.stdout
-    assert "lsq" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["dictionary", "auxiliary", "sharing", "normed"])

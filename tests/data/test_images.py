@@ -215,7 +215,7 @@ def test_sizes_that_cannot_be_meant(tmp_path, size):
     tree = write_tree(tmp_path)
     items = [(Image.new("RGB", (8, 8)), 0)]
     for use in (lambda: data.load(tree, size=size), lambda: data.wrap(items, items, size=size)):
-        with pytest.raises(InputError, match="size: expected at least 1 pixel, an integer"):
+        with pytest.raises(InputError, match="size: expected an integer from 1 to 32768, got"):
             use()
 
 

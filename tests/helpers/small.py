@@ -10,6 +10,10 @@ from daqakd.augment import InputSpec
 from daqakd.data.dataset import Dataset, Images, make
 from daqakd.models.resnet import BasicBlock
 
+BUILDERS = "tests.helpers.builders"  # of models
+RUN: tuple[str, ...] = ("--teacher-epochs", "6", "--epochs", "1", "--strategies", "minimal")
+RUN += ("--seed", "1", "--batch-size", "16")
+
 
 class SmallNet(nn.Module):
     """Two convolutions and a classifier."""
