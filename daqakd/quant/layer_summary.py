@@ -195,7 +195,7 @@ def summary(student: nn.Module) -> Summary:
             rows.append(_quantized(name, module))
         elif name in reasons:
             rows.append(_unquantized(name, module, reasons[name]))
-        else:
+        elif name.partition(".parametrizations.")[0] not in reasons:  # its weight is made of these
             rows.extend(_other_weights(name, module, owners))
     listed = [(name, layer) for name, layer in student.named_modules() if name in reasons]
     return Summary(rows, _taken(listed))
