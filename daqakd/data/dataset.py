@@ -123,6 +123,23 @@ def split(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
     return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
 
 
+def check_shapes(train: tuple[int, ...], test: tuple[int, ...]) -> None:
+    """Require square images ``(3, S, S)`` of one size in both splits.
+
+    Raises:
+        InputError: other shapes.
+    """
+    advice = "pass a size (--size, size=) to resize them"
+    for split, (_, height, width) in (("train", train), ("test", test)):
+        if height != width:
+            raise InputError(f"{split}: images are {width} x {height} pixels, not square; {advice}")
+    if train != test:
+        raise InputError(
+            f"test: images are {test[1]} x {test[2]} pixels, but those of train are"
+            f" {train[1]} x {train[2]}; {advice}"
+        )
+
+
 def make(
     name: str,
     classes: Sequence[str],
@@ -134,6 +151,13 @@ def make(
     seed: int,
     flip: bool = True,
 ) -> Dataset:
-    """Build a data set and its split."""
+    """Build a data set and its split.
+
+    Raises:
+        InputError: fewer than two classes, or images of different shapes.
+    """
+    if len(classes) < 2:
+        raise InputError(f"classes: expected at least two, got {list(classes)}; add another class")
+    check_shapes(train.shape(), test.shape())
     fit, heldout = split(train.labels, holdout, seed)
     return Dataset(name, tuple(classes), train, test, inputs, fit, heldout, flip)

@@ -22,7 +22,12 @@ def _image(image: Any, name: str) -> Image.Image:
             f"{name}: expected a PIL image or uint8 [C, H, W], got {type(image).__name__}; return"
             " the image as it is stored"
         )
-    if image.dtype != torch.uint8 or image.dim() != 3 or not 1 <= image.shape[0] <= 4:
+    if (
+        image.dtype != torch.uint8
+        or image.dim() != 3
+        or not 1 <= image.shape[0] <= 4
+        or not image.numel()
+    ):
         raise InputError(
             f"{name}: expected a PIL image or uint8 [C, H, W], got {image.dtype}"
             f" {tuple(image.shape)}; remove the normalising transform, channels come first"
@@ -30,14 +35,16 @@ def _image(image: Any, name: str) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).squeeze(2).cpu().numpy())
 
 
-def _label(label: Any, name: str, num_classes: int | None) -> int:
+def _label(label: Any, name: str, below: int, limit: str) -> int:
     try:
         index = operator.index(label)
     except TypeError:
         index = -1
-    if index < 0 or (num_classes is not None and index >= num_classes):
-        below = "" if num_classes is None else f" below {num_classes}, the number of classes"
-        raise InputError(f"{name}: expected an integer label from 0{below}, got {label!r}")
+    if not 0 <= index < below:
+        raise InputError(
+            f"{name}: expected an integer label from 0 below {below}, the number of {limit}, got"
+            f" {label!r}"
+        )
     return index
 
 
@@ -58,7 +65,7 @@ def gather(dataset: Any, split: str, size: int | None, num_classes: int | None) 
         dataset: has a length and items.
         split: its name, for errors.
         size: as for :func:`daqakd.data.load`.
-        num_classes: labels are below it; None for any.
+        num_classes: labels are below it; None for any that leave no more classes than images.
 
     Raises:
         InputError: no items, an item of another kind, or mixed sizes without ``size``.
@@ -66,12 +73,13 @@ def gather(dataset: Any, split: str, size: int | None, num_classes: int | None) 
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or len(dataset) == 0:
         what = "an empty one" if hasattr(dataset, "__len__") else type(dataset).__name__
         raise InputError(f"{split}: expected a data set with a length and items, got {what}")
+    limit = (len(dataset), "images") if num_classes is None else (num_classes, "classes")
     pixels: list[np.ndarray] = []
     labels: list[int] = []
     for index in range(len(dataset)):
         image, label, name = _item(dataset, index, split)
         pixels.append(rgb_pixels(_image(image, name), size, name))
-        labels.append(_label(label, name, num_classes))
+        labels.append(_label(label, name, *limit))
     if len({p.shape for p in pixels}) != 1:
         raise InputError(f"{split}: images differ in size; pass size= to resize them")
     return Images(torch.from_numpy(np.stack(pixels)), torch.tensor(labels))

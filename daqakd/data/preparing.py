@@ -16,6 +16,7 @@ from torch import Tensor
 from .. import _console
 from .._errors import InputError
 from .._files import read_json, write_bytes, write_json
+from .dataset import check_shapes
 from .find import check_size, find
 from .prepared import (
     FORMAT,
@@ -58,6 +59,7 @@ class _Writer:
     def write(self) -> None:
         """Write all files, the metadata last."""
         splits: dict[str, Source] = {"train": self.dataset.train, "test": self.dataset.test}
+        check_shapes(self.dataset.train.shape(), self.dataset.test.shape())
         self._check_space(splits)
         self.save_progress()
         for name, split in splits.items():
