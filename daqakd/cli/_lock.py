@@ -65,6 +65,7 @@ def _holding(folder: Path, lock: Path, holder: Path) -> Iterator[None]:
     try:
         held.acquire()
     except Timeout as error:
+        lock.touch()  # where it cannot be made, nobody holds it: the system says why
         raise InputError(
             f"{folder}: another daqakd command works there ({_who(holder)}); wait until it ends, or"
             " use another --out"

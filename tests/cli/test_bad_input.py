@@ -174,6 +174,14 @@ def test_too_few_images_for_the_folds(tree, finished, tmp_path, capsys):
         (("--model", "os:path"), "path is not callable"),
         (("--model", f"{BUILDERS}:fails"), "fails.num_classes=3. failed with RuntimeError: no wei"),
         (("--model", f"{BUILDERS}:other_argument"), "failed with TypeError: .*num_classes"),
+        (
+            ("--model", f"{BUILDERS}:exits"),
+            "exits.num_classes=3. failed with SystemExit: no weights",
+        ),
+        (("--model", "tests.helpers.exiting:x"), "cannot be imported .SystemExit: a script"),
+        (("--model", "tests.helpers"), "no name of ours; a function of yours is tests:helpers"),
+        (("--model", f"{BUILDERS}:without_values"), "weights are on the meta device"),
+        (("--model", f"{BUILDERS}:frozen"), "no parameter requires a gradient.*requires_grad_"),
         (("--model", f"{BUILDERS}:number"), "returned a int, expected a torch.nn.Module"),
         (("--model", f"{BUILDERS}:lazy"), "1.weight is lazy.*run the model once on a batch"),
         (("--model", f"{BUILDERS}:large_images"), r"forward pass fails on images of \(3, 16, 16\)"),
@@ -280,6 +288,23 @@ def test_an_output_that_is_no_directory(tree, finished, tmp_path, command, place
     fails(line, message, capsys)
 
 
+def test_a_place_for_prepared_data_that_cannot_be_made(tree, capsys):
+    line = ["data", "prepare", str(tree), "--out", "/proc/x"]
+    fails(line, "/proc/.*No such file or directory; .*check the path", capsys)
+
+
+def test_files_below_a_name_that_is_not_utf8(tree, finished, tmp_path, capsys):
+    place = tmp_path / "bytes \udcff"
+    shutil.copytree(finished, place)
+    line = ["rank", str(tree), "--teacher", str(place), "--strategies", "minimal"]
+    assert main([*line, "--out", str(place / "rank")]) == 0
+    capsys.readouterr()
+    for run in (finished, place):
+        assert main(["eval", str(run)]) == 0
+    told, again = capsys.readouterr().out.splitlines()
+    assert told.rpartition(":")[2] == again.rpartition(":")[2]
+
+
 @pytest.mark.parametrize("name", ["ranking.json", "ranking.parts"])
 @pytest.mark.parametrize(
     ("code", "message"),
@@ -341,7 +366,7 @@ def test_any_width_shows_everything(columns):
     assert "lsq" in done.stdout
 
 
-@pytest.mark.parametrize("kind", ["dictionary", "auxiliary", "sharing", "normed"])
+@pytest.mark.parametrize("kind", ["dictionary", "auxiliary", "sharing", "normed", "compiled"])
 def test_models_of_other_kinds_go_all_the_way(tree, tmp_path, kind, capsys):
     out, model = str(tmp_path / "out"), ["--model", f"{BUILDERS}:{kind}"]
     line = ["run", str(tree), "--out", out, *RUN]
