@@ -48,7 +48,7 @@ class Images:
         """Return itself."""
         return self
 
-    def identity(self) -> str:
+    def identity(self, times: bool = False) -> str:
         """Return a hash of pixels and labels."""
         return hashlib.sha256(f"{self.digest()} {self.labels.tolist()}".encode()).hexdigest()
 

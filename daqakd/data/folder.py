@@ -128,12 +128,13 @@ class ImageFiles:
             target[:] = image
         return Images(torch.from_numpy(pixels), self.labels)
 
-    def identity(self) -> str:
+    def identity(self, times: bool = False) -> str:
         """Return a hash of names, lengths and labels of the files, and of the size."""
         digest = hashlib.sha256(repr(self.size).encode())
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             name = path.relative_to(self.root).as_posix()
-            digest.update(repr((name, _length(path), label)).encode())
+            changed = (path.stat().st_mtime_ns,) if times else ()
+            digest.update(repr((name, _length(path), label, *changed)).encode())
         return digest.hexdigest()
 
 
