@@ -12,8 +12,7 @@ from .._errors import InputError
 from .base import ActivationQuantizer
 from .batches import Batch, as_batches, stop_at
 from .layers import QuantLayer
-from .operations import Operations
-from .selection import candidates
+from .operations import Operations, counted_layers
 from .weights import DoReFaWeight
 
 Quantizers = list[ActivationQuantizer]
@@ -128,7 +127,7 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
         InputError: there is no batch, one cannot be passed to the model or is not finite somewhere
             in the model, or a quantized layer never ran.
     """
-    layers = [(name, layer) for name, layer, _ in candidates(student)]
+    layers = counted_layers(student)
     if not any(isinstance(layer, QuantLayer) for _, layer in layers):
         return student
     found = as_batches(batches, student.forward)
