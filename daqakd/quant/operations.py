@@ -4,18 +4,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from .layers import QuantLayer
 from .selection import candidates
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv3d, *TRANSPOSED)
 
 
 def counted_layers(student: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the layers whose calls tell their operations: Conv2d, Linear, other convolutions."""
     layers = [(name, layer) for name, layer, _ in candidates(student)]
-    known = {id(layer) for _, layer in layers}
-    others = [(n, m) for n, m in student.named_modules() if isinstance(m, _ConvNd)]
-    return layers + [(name, layer) for name, layer in others if id(layer) not in known]
+    return layers + [(n, m) for n, m in student.named_modules() if isinstance(m, CONVOLUTIONS)]
 
 
 class Operations:
@@ -40,7 +40,7 @@ class Operations:
 
     def _count(self, layer: Any, args: Any, out: Any) -> None:
         name = self.names[id(layer)]
-        each = args[0] if isinstance(layer, _ConvTransposeNd) and args else out
+        each = args[0] if isinstance(layer, TRANSPOSED) and args else out
         count = each.numel() * layer.weight[0].numel() if isinstance(each, Tensor) else 0
         self.counts[name] = self.counts.get(name, 0) + count
 

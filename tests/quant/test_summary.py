@@ -1,5 +1,8 @@
 """What ``summary`` counts and lists."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -72,15 +75,22 @@ def convolutions() -> nn.Module:
     )
 
 
-MODELS = {
+def tokens() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def torchvisions(name: str) -> nn.Module:
+    model: nn.Module = pytest.importorskip("torchvision").models.get_model(name)
+    return model
+
+
+OTHERS = ("shufflenet_v2_x0_5", "efficientnet_b0", "squeezenet1_0", "regnet_x_400mf")
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "convolutions": (convolutions, (3, 15, 15)),
     "attention": (Attention, (7, 8)),
-    "tokens": (lambda: nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)), (4, 5, 8)),
-    **{n: (lambda n=n: build(n, 10), (3, 32, 32)) for n in BUILDERS},
-    **{
-        n: (lambda n=n: pytest.importorskip("torchvision").models.get_model(n), (3, 64, 64))
-        for n in ("shufflenet_v2_x0_5", "efficientnet_b0", "squeezenet1_0", "regnet_x_400mf")
-    },
+    "tokens": (tokens, (4, 5, 8)),
+    **{name: (partial(build, name, 10), (3, 32, 32)) for name in BUILDERS},
+    **{name: (partial(torchvisions, name), (3, 64, 64)) for name in OTHERS},
 }
 
 
