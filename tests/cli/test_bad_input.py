@@ -352,6 +352,14 @@ def test_an_output_on_a_full_disk(command):
     )
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_output(closed):
+    command = f"{sys.executable} -m daqakd doctor {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert not done.stderr
+
+
 @pytest.mark.parametrize("columns", ["0", "", "1", "20", "x"])
 def test_any_width_shows_everything(columns):
     done = subprocess.run(
