@@ -1,4 +1,4 @@
-"""Build the C++ and CUDA libraries where torch and a compiler are, install without them elsewhere.
+"""Build the C++ and CUDA libraries where a compiler is, install without them elsewhere.
 
 DAQAKD_BUILD            auto (what is possible), none, cpu, cuda (an error when impossible),
                         sanitize (the CPU library alone, with ASan and UBSan)
@@ -7,74 +7,27 @@ CXX, CUDA_HOME, MAX_JOBS    compiler, toolkit, compilers side by side
 """
 
 import importlib.util
+import json
 import os
-import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "csrc"))
+import ninja_file  # noqa: E402
+from toolchain import Impossible, compiler, toolkit, torch_to_build_with  # noqa: E402
+
 TARGET = "0x020b000000000000"  # the stable ABI of torch 2.11
 CHOICES = ("auto", "none", "cpu", "cuda", "sanitize")
 REBUILD = "pip install --force-reinstall --no-deps ."
 
 
-class Impossible(Exception):
-    """The reason why a part cannot be built, as a sentence."""
-
-
-def find_torch():
-    """Return torch's folder without importing it; under build isolation, the one outside."""
-    ask = "import importlib.util as u; s = u.find_spec('torch'); print(s.origin if s else '')"
-    spec = importlib.util.find_spec("torch")
-    outside = [sys.executable, "-E", "-P", "-c", ask]
-    origin = spec.origin if spec else subprocess.check_output(outside, text=True).strip()
-    if not origin:
-        raise Impossible(f"torch is not installed; install torch, then: {REBUILD}")
-    return Path(origin).parent
-
-
-def torch_facts(torch):
-    """Return ((major, minor), CUDA version or None) from torch's version file."""
-    text = (torch / "version.py").read_text()
-    version = re.search(r"__version__ = '(\d+)\.(\d+)", text)
-    cuda = re.search(r"^cuda\b.*= '([\d.]+)'", text, re.M)
-    return (int(version[1]), int(version[2])), cuda and cuda[1]
-
-
-def compiler():
-    """Return the C++ compiler."""
-    found = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
-    if sys.platform != "linux" or not found:
-        raise Impossible(f"no C++ compiler on Linux was found; install g++, then: {REBUILD}")
-    if not shutil.which("ninja"):
-        raise Impossible(f"ninja is not installed; pip install ninja, then: {REBUILD}")
-    return found
-
-
-def toolkit(torch, cuda):
-    """Return (nvcc, root): nvcc itself says where its toolkit is, for it may be a wrapper."""
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    nvcc = shutil.which("nvcc", path=f"{home}/bin") if "CUDA_HOME" in os.environ else None
-    nvcc = nvcc or shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
-    if not cuda or not (torch / "lib/libtorch_cuda.so").exists():
-        raise Impossible("the installed torch is built without CUDA")
-    if not nvcc:
-        raise Impossible(f"nvcc was not found; install CUDA {cuda}'s toolkit, then: {REBUILD}")
-    said = subprocess.run([nvcc, "-dryrun", "x.cu"], capture_output=True, text=True).stderr
-    top = re.search(r"TOP=(.+)", said)
-    major = re.search(r"__CUDACC_VER_MAJOR__=(\d+)", said)
-    if not top or not major or major[1] != cuda.split(".")[0]:
-        raise Impossible(f"nvcc is not of CUDA {cuda}, which torch uses; set CUDA_HOME to one")
-    return nvcc, Path(top[1].strip()).resolve()
-
-
 def plan(wanted):
-    """Return (variables of the build, names of the libraries), printing why any is left out."""
+    """Return (variables of the build, names of the libraries, the reason why any is left out)."""
     if wanted not in CHOICES:
         raise SystemExit(f"DAQAKD_BUILD: expected {', '.join(CHOICES)}, got {wanted!r}")
     build = {
@@ -85,14 +38,11 @@ def plan(wanted):
         "sanitize": wanted == "sanitize",
         "arch_list": os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX"),
     }
-    names = []
+    names, why = [], ""
     if wanted == "none":
-        return build, names
+        return build, names, why
     try:
-        build["cxx"], build["torch"] = compiler(), find_torch()
-        version, build["cuda"] = torch_facts(build["torch"])
-        if version < (2, 11):
-            raise Impossible(f"torch {version[0]}.{version[1]} is older than 2.11; upgrade it")
+        build["cxx"], (build["torch"], build["cuda"]) = compiler(), torch_to_build_with()
         names.append("_C")
         if wanted in ("auto", "cuda"):
             build["nvcc"], build["toolkit"] = toolkit(build["torch"], build["cuda"])
@@ -100,13 +50,31 @@ def plan(wanted):
     except Impossible as reason:
         if wanted == "cuda" or (wanted in ("cpu", "sanitize") and not names):
             raise SystemExit(f"daqakd: DAQAKD_BUILD={wanted} is impossible: {reason}") from None
-        print(f"daqakd: {'without CUDA' if names else 'without C++'} libraries: {reason}")
+        why = str(reason)
+        print(f"daqakd: {'without CUDA' if names else 'without C++'} libraries: {why}", end="")
+        print(f", then: {REBUILD}")
     if names and wanted != "sanitize" and importlib.util.find_spec("pybind11"):
         names.append("_host")
-    return build, names
+    return build, names, why
 
 
-BUILD, NAMES = plan(os.environ.get("DAQAKD_BUILD", "auto")) if __name__ == "__main__" else ({}, [])
+WANTED = os.environ.get("DAQAKD_BUILD", "auto")
+BUILD, NAMES, WHY = plan(WANTED) if __name__ == "__main__" else ({}, [], "")
+
+
+def note(folder):
+    """Write what was asked for and why libraries are left out, which the package tells its user."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "build.json").write_text(json.dumps({"DAQAKD_BUILD": WANTED, "left_out": WHY}) + "\n")
+
+
+class Modules(build_py):
+    """Copy the modules, and note how the libraries beside them were built."""
+
+    def run(self):
+        """Copy; an editable install has its note in the source folder."""
+        super().run()
+        note(ROOT / "daqakd" if self.editable_mode else Path(self.build_lib) / "daqakd")
 
 
 class Build(build_ext):
@@ -119,18 +87,15 @@ class Build(build_ext):
 
     def run(self):
         """Build every library; in place, also tell clangd how each file is compiled."""
-        sys.path.insert(0, str(ROOT / "csrc"))
         super().run()
+        if self.inplace:
+            note(ROOT / "daqakd")
         if self.inplace and self.extensions:
-            import ninja_file
-
             temp = Path(self.build_temp).resolve()
             ninja_file.write_compile_commands(temp, ROOT / "compile_commands.json")
 
     def build_extension(self, ext):
         """Write build.ninja for one library and run it."""
-        import ninja_file
-
         out = Path(self.get_ext_fullpath(ext.name)).resolve()
         work = Path(self.build_temp).resolve() / ext.name
         work.mkdir(parents=True, exist_ok=True)
@@ -143,5 +108,5 @@ class Build(build_ext):
 if __name__ == "__main__":
     setup(
         ext_modules=[Extension(f"daqakd.{name}", []) for name in NAMES],
-        cmdclass={"build_ext": Build},
+        cmdclass={"build_ext": Build, "build_py": Modules},
     )

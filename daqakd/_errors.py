@@ -46,7 +46,7 @@ def seen(value: Any) -> str:
     return type(value).__name__ if "\n" in text or text.endswith(" object>") else text
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return what an error of another's code says, without what follows in further lines."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

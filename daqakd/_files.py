@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ._errors import InputError, naming
@@ -131,13 +131,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with naming(path):
         _check_tensors(path)
         try:
-            with safe_open(path, "pt") as file:
-                facts = dict(file.metadata() or {})
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            tensors, facts = _mapped(path) if _is_utf8(path) else _parsed(path.read_bytes())
         except (SafetensorError, ValueError) as error:
             raise _no_safetensors(path, error) from error
     facts.pop(KEY, None)
     return tensors, facts
+
+
+def _is_utf8(path: Path) -> bool:
+    return str(path).encode(errors="replace") == os.fsencode(path)
+
+
+def _mapped(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        facts = dict(file.metadata() or {})
+        return {k: file.get_tensor(k) for k in file.keys()}, facts  # noqa: SIM118
+
+
+def _parsed(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what stands at a path that the library does not take."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return load(content), header.get("__metadata__", {})
 
 
 def damaged(path: Path, what: object) -> InputError:

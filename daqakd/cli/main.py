@@ -48,6 +48,7 @@ commands (daqakd COMMAND --help lists the options):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 on success, 2 for bad input, 130 when interrupted."""
+    _open_closed()
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     try:
         try:
@@ -67,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("daqakd: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def _open_closed() -> None:
+    """Write to nowhere what would go to a stream that was closed before (``>&-``)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def one_line(text: str) -> str:

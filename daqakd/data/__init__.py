@@ -23,7 +23,7 @@ def load(
     """Load a data set by name, from a folder of images, or from what :func:`prepare` wrote.
 
     Images are PNG, JPEG, WebP, BMP, TIFF, GIF (its first frame) or PPM; 16-bit grey is scaled to 8.
-    Names that begin with a dot are left out.
+    Names that begin with a dot, and folders of systems such as ``__MACOSX``, are left out.
 
     Args:
         name_or_path: ``"cifar10" "cifar100" "digits" "tiny-imagenet"``, a folder
@@ -38,7 +38,7 @@ def load(
 
     Raises:
         InputError: no such name or folder, an unreadable image or one of floats, an empty class,
-            mixed sizes, a damaged prepared file.
+            mixed sizes, also between training and test images, a damaged prepared file.
     """
     found = find(name_or_path, size)
     return make(
@@ -74,8 +74,8 @@ def wrap(
     other arguments; ``classes`` defaults to ``train.classes`` or the labels as text.
 
     Raises:
-        InputError: an item of another type, a label without a class, no items, or mixed sizes
-            without ``size``.
+        InputError: an item of another type, a label without a class, fewer than two classes, no
+            items, or, without ``size``, images that are not square and of one size.
     """
     check_size(size)
     names = getattr(train, "classes", None) if classes is None else classes

@@ -49,7 +49,7 @@ class Images:
         """Return itself."""
         return self
 
-    def identity(self) -> str:
+    def identity(self, times: bool = False) -> str:
         """Return a hash of pixels and labels."""
         return hashlib.sha256(f"{self.digest()} {self.labels.tolist()}".encode()).hexdigest()
 
@@ -125,13 +125,20 @@ def split(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
     return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
 
 
-def check_shapes(train: Sequence[int], test: Sequence[int]) -> None:
-    """Raise InputError where test images have another size than training images."""
-    if tuple(train) != tuple(test):
-        sides = (f"{width} x {height}" for _, height, width in (train, test))
+def check_shapes(train: tuple[int, ...], test: tuple[int, ...]) -> None:
+    """Require square images ``(3, S, S)`` of one size in both splits.
+
+    Raises:
+        InputError: other shapes.
+    """
+    advice = "pass a size (--size, size=) to resize them"
+    for split, (_, height, width) in (("train", train), ("test", test)):
+        if height != width:
+            raise InputError(f"{split}: images are {width} x {height} pixels, not square; {advice}")
+    if train != test:
         raise InputError(
-            f"size: training images are {next(sides)} pixels, test images {next(sides)}; pass one"
-            " size to resize them"
+            f"test: images are {test[1]} x {test[2]} pixels, but those of train are"
+            f" {train[1]} x {train[2]}; {advice}"
         )
 
 
@@ -149,11 +156,14 @@ def make(
     """Build a data set and its split.
 
     Raises:
-        InputError: test images of another size, or an argument of another kind.
+        InputError: fewer than two classes, images of different shapes, or an argument of another
+            kind.
     """
     if not isinstance(name, str):
         raise InputError(f"name: expected a string, got {seen(name)}")
     check_flag("flip", flip)
+    if len(classes) < 2:
+        raise InputError(f"classes: expected at least two, got {list(classes)}; add another class")
     check_shapes(train.shape(), test.shape())
     fit, heldout = split(train.labels, holdout, seed)
     return Dataset(name, tuple(classes), train, test, inputs, fit, heldout, flip)

@@ -1,7 +1,8 @@
 """Folder trees: ``train/<class>/*`` with ``test/<class>/*`` or ``val/<class>/*``.
 
 Tiny ImageNet as distributed is one too: its flat ``val/`` is read through its annotation file.
-Names that begin with a dot, as file managers and notebooks leave them, are no images or classes.
+Names that begin with a dot, as file managers and notebooks leave them, are no images or classes,
+nor are the folders that systems put beside a user's own.
 """
 
 import hashlib
@@ -26,6 +27,9 @@ from .resize import new_pixels, rgb_pixels
 
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES |= {".jfif", ".jpe", ".pnm", ".pbm"}
+OF_SYSTEMS = {"@eaDir", "__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN"}
+OF_SYSTEMS |= {"System Volume Information"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # others start other programs
 FILES_PER_TASK = 32  # decoded by a thread at a time: handing over single small ones costs more
 
@@ -125,12 +129,13 @@ class ImageFiles:
             target[:] = image
         return Images(torch.from_numpy(pixels), self.labels)
 
-    def identity(self) -> str:
+    def identity(self, times: bool = False) -> str:
         """Return a hash of names, lengths and labels of the files, and of the size."""
         digest = hashlib.sha256(repr(self.size).encode())
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             name = path.relative_to(self.root).as_posix()
-            digest.update(repr((name, _length(path), label)).encode())
+            changed = (path.stat().st_mtime_ns,) if times else ()
+            digest.update(repr((name, _length(path), label, *changed)).encode())
         return digest.hexdigest()
 
 
@@ -159,9 +164,13 @@ def _annotated_files(folder: Path, classes: list[str]) -> tuple[list[Path], list
     return paths, labels
 
 
+def _is_left_out(name: str) -> bool:
+    return name.startswith(".") or name in OF_SYSTEMS
+
+
 def _is_image(path: Path, folder: Path) -> bool:
     """Whether a file's name says that it is an image of this folder."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    hidden = any(map(_is_left_out, path.relative_to(folder).parts))
     return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
 
 
@@ -189,7 +198,7 @@ def _split(folder: Path, classes: list[str], size: int | None) -> ImageFiles:
 
 
 def _class_names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not _is_left_out(p.name))
 
 
 def _test_folder(root: Path, classes: list[str]) -> Path:

@@ -13,8 +13,6 @@ from .._errors import InputError, seen
 from .dataset import Images
 from .resize import rgb_pixels
 
-MOST_CLASSES = 2**24
-
 
 def _image(image: Any, name: str) -> Image.Image:
     """Return an item's image; ``name`` says which item."""
@@ -34,14 +32,16 @@ def _image(image: Any, name: str) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).squeeze(2).cpu().numpy())
 
 
-def _label(label: Any, name: str, num_classes: int | None) -> int:
+def _label(label: Any, name: str, below: int, limit: str) -> int:
     try:
         index = operator.index(label)
     except TypeError:
         index = -1
-    if not 0 <= index < (MOST_CLASSES if num_classes is None else num_classes):
-        below = "" if num_classes is None else f" below {num_classes}, the number of classes"
-        raise InputError(f"{name}: expected an integer label from 0{below}, got {seen(label)}")
+    if not 0 <= index < below:
+        raise InputError(
+            f"{name}: expected an integer label from 0 below {below}, the number of {limit}, got"
+            f" {seen(label)}"
+        )
     return index
 
 
@@ -71,7 +71,7 @@ def gather(dataset: Any, split: str, size: int | None, num_classes: int | None) 
         dataset: has a length and items.
         split: its name, for errors.
         size: as for :func:`daqakd.data.load`.
-        num_classes: labels are below it; None for any.
+        num_classes: labels are below it; None for any that leave no more classes than images.
 
     Raises:
         InputError: no items, an item of another kind, or mixed sizes without ``size``.
@@ -79,12 +79,13 @@ def gather(dataset: Any, split: str, size: int | None, num_classes: int | None) 
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or len(dataset) == 0:
         what = "an empty one" if hasattr(dataset, "__len__") else type(dataset).__name__
         raise InputError(f"{split}: expected a data set with a length and items, got {what}")
+    limit = (len(dataset), "images") if num_classes is None else (num_classes, "classes")
     pixels: list[np.ndarray] = []
     labels: list[int] = []
     for index in range(len(dataset)):
         image, label, name = _item(dataset, index, split)
         pixels.append(rgb_pixels(_image(image, name), size, name))
-        labels.append(_label(label, name, num_classes))
+        labels.append(_label(label, name, *limit))
     if len({p.shape for p in pixels}) != 1:
         raise InputError(f"{split}: images differ in size; pass size= to resize them")
     return Images(torch.from_numpy(np.stack(pixels)), torch.tensor(labels))

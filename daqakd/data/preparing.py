@@ -48,20 +48,23 @@ class _Writer:
     watch: Callable[..., Any]
 
     def __post_init__(self) -> None:
-        saved = _read_progress(self.out / PROGRESS_FILE, self.identity)
+        # of images changed on the way, even to the same length, nothing is kept
+        self.begun = _identity(self.dataset, times=True)
+        saved = _read_progress(self.out / PROGRESS_FILE, self.begun)
         self.done: dict[str, int] = saved.get("done", dict.fromkeys(SPLITS, 0))
         self.hashes: dict[str, str] = saved.get("sha256", {})  # of the pixels that are done
         self.saved_at = time.monotonic()
 
     def save_progress(self) -> None:
         """Save how many images of each split are safely on the disk, and their hash."""
-        progress = {"identity": self.identity, "done": self.done, "sha256": self.hashes}
+        progress = {"identity": self.begun, "done": self.done, "sha256": self.hashes}
         write_json(self.out / PROGRESS_FILE, progress)
         self.saved_at = time.monotonic()
 
     def write(self) -> None:
         """Write all files, the metadata last."""
         splits: dict[str, Source] = {"train": self.dataset.train, "test": self.dataset.test}
+        check_shapes(self.dataset.train.shape(), self.dataset.test.shape())
         self._check_space(splits)
         self.save_progress()
         for name, split in splits.items():
@@ -166,9 +169,9 @@ def _is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.suffix == ".tmp"
 
 
-def _identity(dataset: DatasetSource) -> str:
+def _identity(dataset: DatasetSource, times: bool = False) -> str:
     try:
-        parts = (dataset.classes, dataset.train.identity(), dataset.test.identity())
+        parts = (dataset.classes, dataset.train.identity(times), dataset.test.identity(times))
     except OSError as error:
         raise InputError(f"{dataset.name}: cannot be read ({error})") from error
     return hashlib.sha256(repr(parts).encode()).hexdigest()

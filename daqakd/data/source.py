@@ -29,8 +29,11 @@ class Source(Protocol):
     def read(self) -> Images:
         """Return all images."""
 
-    def identity(self) -> str:
-        """Return a hash that changes with the images."""
+    def identity(self, times: bool = False) -> str:
+        """Return a hash that changes with the images.
+
+        Of files it takes names, lengths and labels; with ``times`` also when each was changed.
+        """
 
 
 @dataclass(frozen=True)

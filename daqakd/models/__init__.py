@@ -42,7 +42,7 @@ def _import_builder(name: str) -> Callable[..., nn.Module]:
     module, _, attribute = name.partition(":")
     try:
         function = getattr(import_module(module), attribute)
-    except Exception as error:  # whatever a user's module raises
+    except (Exception, SystemExit) as error:  # whatever a user's module raises; a script may exit
         raise InputError(
             f"model {name!r}: cannot be imported ({first_line(error)}); expected"
             " package.module:function, importable from here"
@@ -61,7 +61,7 @@ def _guarded(name: str, function: Callable[..., nn.Module]) -> Callable[[int], n
     def builder(classes: int) -> nn.Module:
         try:
             model = function(num_classes=classes)
-        except Exception as error:  # whatever a user's function raises
+        except (Exception, SystemExit) as error:  # whatever a user's function raises
             raise InputError(
                 f"model {name!r}: {name}(num_classes={classes}) failed with {first_line(error)};"
                 " mend it, or pass another --model"
@@ -70,11 +70,17 @@ def _guarded(name: str, function: Callable[..., nn.Module]) -> Callable[[int], n
             raise InputError(
                 f"model {name!r}: returned a {type(model).__name__}, expected a torch.nn.Module"
             )
+        model = getattr(model, "_orig_mod", model)  # of torch.compile, whose names have a prefix
         lazy = [k for k, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
         if lazy:
             raise InputError(
                 f"model {name!r}: {lazy[0]} is lazy, so it has no weights yet; run the model once"
                 " on a batch before its function returns it"
+            )
+        if any(p.is_meta for p in model.parameters()):
+            raise InputError(
+                f"model {name!r}: its weights are on the meta device, so they have no values; make"
+                " them on the CPU"
             )
         return model
 
@@ -95,6 +101,11 @@ def find(name: str) -> Callable[[int], nn.Module]:
         )
     if ":" in name:
         return _guarded(name, _import_builder(name))
+    if name not in BUILDERS and "." in name:
+        module, _, attribute = name.rpartition(".")
+        raise InputError(
+            f"model {name!r}: no name of ours; a function of yours is {module}:{attribute}"
+        )
     if name not in BUILDERS:
         raise unknown("model", name, list(BUILDERS))
     return BUILDERS[name]

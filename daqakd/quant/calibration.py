@@ -13,8 +13,7 @@ from .._errors import InputError, first_line
 from .base import ActivationQuantizer
 from .batches import Batch, as_batches, stop_at
 from .layers import QuantLayer
-from .operations import Operations
-from .selection import candidates
+from .operations import Operations, counted_layers
 from .weights import DoReFaWeight
 
 Quantizers = list[ActivationQuantizer]
@@ -145,7 +144,7 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
             in the model, or a quantized layer never ran.
     """
     check_module("student", student)
-    layers = [(name, layer) for name, layer, _ in candidates(student)]
+    layers = counted_layers(student)
     if not any(isinstance(layer, QuantLayer) for _, layer in layers):
         return student
     found = as_batches(batches, student.forward)

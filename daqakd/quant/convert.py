@@ -44,7 +44,7 @@ def _act_quantizer(spec: LayerSpec) -> ActivationQuantizer | None:
 
 
 def _quantized_layer(name: str, layer: nn.Module, spec: LayerSpec, normed: bool) -> QuantLayer:
-    """Return the layer that replaces ``layer``; ``normed``: a BatchNorm of its width follows."""
+    """Turn ``layer`` into a quantized one; ``normed``: a BatchNorm of its width follows."""
     weight, activation = _weight_quantizer(spec, layer, normed), _act_quantizer(spec)
     for part, quantizer in (("weight_quantizer", weight), ("act_quantizer", activation)):
         if quantizer is not None:
@@ -58,8 +58,8 @@ def _convert(
     spec: LayerSpec,
     exclude: Iterable[str],
     overrides: Mapping[str, Mapping[str, Any]],
-) -> nn.Module:
-    """Replace the layers of ``model`` in place; return it, or what replaces it as a whole."""
+) -> None:
+    """Turn the layers of ``model`` into quantized ones, in place."""
     found = list(candidates(model))
     layers = {name: layer for name, layer, reason in found if reason is None}
     refused = {name: reason for name, _, reason in found if reason is not None}
@@ -69,15 +69,13 @@ def _convert(
     check_weights(layers, specs)
     normed = followed_by_batchnorm(model)
     note_first_and_last(list(layers.values()), spec)
-    replacements = {
-        id(layers[name]): _quantized_layer(name, layers[name], one, id(layers[name]) in normed)
+    quantized = [
+        _quantized_layer(name, layers[name], one, id(layers[name]) in normed)
         for name, one in specs.items()
-    }
-    model = replace_modules(model, replacements)
+    ]
     fast_path.switch_off(model)
-    if len(replacements) > 1:
-        WeightCache(replacements.values()).attach(model)
-    return model
+    if len(quantized) > 1:
+        WeightCache(quantized).attach(model)
 
 
 def quantize(
@@ -146,16 +144,9 @@ def quantize(
     )
     spec.check()
     check_model(model)
-    return _convert(copy_of(model), spec, exclude, {} if overrides is None else overrides)
-
-
-def replace_modules(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:
-    """Replace modules by id, wherever they are used, and return the model."""
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            if child is not None and id(child) in replacements:
-                module._modules[name] = replacements[id(child)]
-    return replacements.get(id(model), model)
+    student = copy_of(model)
+    _convert(student, spec, exclude, {} if overrides is None else overrides)
+    return student
 
 
 def dequantize(student: nn.Module) -> nn.Module:
@@ -173,4 +164,6 @@ def dequantize(student: nn.Module) -> nn.Module:
             stacklevel=2,
         )
     WeightCache.detach(plain)
-    return replace_modules(plain, {id(layer): layer.to_plain() for layer in layers})
+    for layer in layers:
+        layer.to_plain()
+    return plain

@@ -12,6 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from torch import nn
+from torch.jit import ScriptModule
 
 # what tells about a weight but does not compute with it
 ABOUT = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_cuda"}
@@ -79,7 +80,7 @@ def directly_read(model: nn.Module) -> dict[int, str]:
     found: dict[int, str] = {}
     for module in model.modules():
         kind = type(module)
-        if kind.forward in SWITCHED_OFF:
+        if isinstance(module, ScriptModule) or kind.forward in SWITCHED_OFF:
             continue
         if kind not in chains:
             chains[kind] = {chain for chain in _looked_up(kind) if "weight" in chain[1:]}

@@ -19,7 +19,8 @@ class LayerSummary:
 
     Steps are distances of neighbouring levels (mean over channels); ``macs`` are multiply-adds of
     one sample (the whole output of every call, divided by the first dimension of the calibration
-    batch), None before calibration and for other weights; ``bytes`` is the packed weight;
+    batch), None before calibration and where no call was seen: layers whose weight a parent reads,
+    recurrent layers, attention; ``bytes`` is the packed weight;
     ``bit_ops`` is ``macs * weight_bits * act_bits``. Layers in full precision keep their ``macs``
     in this process only, quantized ones in the ``state_dict``.
     """
@@ -65,6 +66,12 @@ class Summary:
         """Bit operations of one sample where known."""
         return sum(layer.bit_ops or 0 for layer in self.layers)
 
+    @property
+    def uncounted(self) -> list[str]:
+        """Layers whose operations are not in the sums, once calibration has counted the others."""
+        names = [x.name for x in self.layers if x.macs is None and "Embedding" not in x.kind]
+        return names if self.macs else []
+
     def __str__(self) -> str:
         heads = ["layer", "kind", "W", "A", "method", "per", "W step", "A step", "MACs", "bytes"]
         rows = [heads, *(_cells(layer) for layer in self.layers)]
@@ -72,6 +79,9 @@ class Summary:
         lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
         notes = [f"{layer.name}: {layer.note}" for layer in self.layers if layer.note]
         total = f"total: {self.bytes:,} bytes, {self.macs:,} MACs, {self.bit_ops:,} BitOps"
+        if left := self.uncounted:
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            total += f"; without the operations of {', '.join(left[:3])}{more}, which were not seen"
         taken = [self.first_last] if self.first_last else []
         return "\n".join([line.rstrip() for line in lines] + [total, *taken, *notes])
 
@@ -133,7 +143,7 @@ def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
     )
 
 
-def _other(name: str, kind: str, count: int, reason: str) -> LayerSummary:
+def _other(name: str, kind: str, count: int, reason: str, macs: int | None = None) -> LayerSummary:
     """Return the row of a weight that no Conv2d or Linear holds."""
     return LayerSummary(
         name=name,
@@ -144,9 +154,9 @@ def _other(name: str, kind: str, count: int, reason: str) -> LayerSummary:
         granularity="-",
         weight_step=None,
         act_step=None,
-        macs=None,
+        macs=macs,
         bytes=count * FULL_BITS // 8,
-        bit_ops=None,
+        bit_ops=None if macs is None else macs * FULL_BITS * FULL_BITS,
         note="not quantized: " + reason,
     )
 
@@ -158,13 +168,13 @@ def _other_weights(name: str, module: nn.Module, owners: dict[int, str]) -> Iter
         if weight is None or weight.dim() < 2:
             continue
         own = name if key == "weight" else f"{name}.{key}" if name else key
+        macs = vars(module).get("counted_macs") if key == "weight" else None
         owner = owners.setdefault(id(weight), own)
         if owner == own:
-            yield _other(own, kind, weight.numel(), f"{kind} is no Conv2d or Linear")
+            yield _other(own, kind, weight.numel(), f"{kind} is no Conv2d or Linear", macs)
         else:
-            yield _other(
-                own, kind, 0, f"{kind} is no Conv2d or Linear; the weight is that of {owner}"
-            )
+            reason = f"{kind} is no Conv2d or Linear; the weight is that of {owner}"
+            yield _other(own, kind, 0, reason, macs)
 
 
 def _taken(rows: list[tuple[str, nn.Module]]) -> str:
@@ -197,7 +207,7 @@ def summary(student: nn.Module) -> Summary:
             rows.append(_quantized(name, module))
         elif name in reasons:
             rows.append(_unquantized(name, module, reasons[name]))
-        else:
+        elif name.partition(".parametrizations.")[0] not in reasons:  # its weight is made of these
             rows.extend(_other_weights(name, module, owners))
     listed = [(name, layer) for name, layer in student.named_modules() if name in reasons]
     return Summary(rows, _taken(listed))

@@ -30,8 +30,9 @@ FUSERS = {fusion.fuse_conv_bn_eval.__code__, fusion.fuse_linear_bn_eval.__code__
 class QuantLayer(nn.Module):
     """Base of QuantConv2d and QuantLinear: quantizers, EWGS output scale, operation count.
 
-    Subclasses are made by :meth:`adopt`, which keeps the parameters, buffers and hooks of the
-    layer they replace, so that its ``state_dict`` keys stay valid.
+    Subclasses are made by :meth:`adopt`, in place: the parameters, buffers and hooks of the layer
+    stay, so that its ``state_dict`` keys stay valid, and whoever else holds it, in a list or as an
+    attribute that is no submodule, holds the quantized layer, too.
 
     ``weight`` is the full-precision parameter, for whoever reads it: optimizers, initialisation,
     pruning and files change or keep what training changes. The weights it computes with are
@@ -60,17 +61,18 @@ class QuantLayer(nn.Module):
         weight: WeightQuantizer | None,
         activation: ActivationQuantizer | None,
     ) -> Self:
-        """Turn ``layer`` into a quantized one; the original must no longer be used."""
-        self = cls.__new__(cls)
-        self.__dict__ = dict(layer.__dict__)
+        """Turn ``layer`` into a quantized one, and return it."""
+        self: Any = layer
         device = self.weight.device
+        self.__class__ = cls
         self.weight_quantizer, self.act_quantizer = weight, activation
         self.register_buffer("macs", torch.zeros((), dtype=torch.int64))
         self.output_scale = None
         if weight is not None and weight.method == "ewgs":
             ratio = self.weight.abs().mean() / weight(self.weight).abs().mean()
             self.output_scale = nn.Parameter(ratio.detach().float().reshape(1))
-        return self.to(device)
+        converted: Self = self.to(device)
+        return converted
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight" and sys._getframe(1).f_code in FUSERS:
@@ -131,18 +133,18 @@ class QuantLayer(nn.Module):
         usable = ratio.isfinite() & (ratio > 0)
         self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
 
-    def to_plain(self) -> nn.Module:
-        """Return the full-precision layer type holding the quantized weights."""
-        layer = self.plain.__new__(self.plain)
-        state: dict[str, Any] = dict(self.__dict__)
-        for store in ("_parameters", "_buffers", "_modules"):
-            state[store] = {k: v for k, v in state[store].items() if k not in OWN}
-        layer.__dict__ = {k: v for k, v in state.items() if k not in OWN}
+    def to_plain(self) -> None:
+        """Turn into the full-precision layer type holding the quantized weights, in place."""
         scale = 1.0 if self.output_scale is None else self.output_scale.detach().abs()
-        layer.weight = nn.Parameter(self.quantized_weight().detach() * scale)
-        if self.bias is not None:
-            layer.bias = nn.Parameter(self.bias.detach() * scale)
-        return layer
+        weight = self.quantized_weight().detach() * scale
+        for store in (self._parameters, self._buffers, self._modules, self.__dict__):
+            for name in OWN & store.keys():
+                del store[name]
+        layer: Any = self
+        layer.__class__ = self.plain
+        layer.weight = nn.Parameter(weight)
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias.detach() * scale)
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

@@ -6,6 +6,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from .layers import QuantLayer
+from .selection import candidates
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv3d, *TRANSPOSED)
+
+
+def counted_layers(student: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the layers whose calls tell their operations: Conv2d, Linear, other convolutions."""
+    layers = [(name, layer) for name, layer, _ in candidates(student)]
+    return layers + [(n, m) for n, m in student.named_modules() if isinstance(m, CONVOLUTIONS)]
 
 
 class Operations:
@@ -30,7 +40,8 @@ class Operations:
 
     def _count(self, layer: Any, args: Any, out: Any) -> None:
         name = self.names[id(layer)]
-        count = out.numel() * layer.weight[0].numel() if isinstance(out, Tensor) else 0
+        each = args[0] if isinstance(layer, TRANSPOSED) and args else out
+        count = each.numel() * layer.weight[0].numel() if isinstance(each, Tensor) else 0
         self.counts[name] = self.counts.get(name, 0) + count
 
     def never_ran(self) -> list[str]:

@@ -1,10 +1,12 @@
 """``param_groups``: separate optimizer settings for quantizer parameters."""
 
+import warnings
 from typing import Any
 
 from torch import nn
 
 from .._arguments import check_module, check_rate
+from .._errors import InputError
 from .activations import PACTActivation
 from .base import Quantizer
 from .layers import QuantLayer
@@ -29,10 +31,12 @@ def param_groups(
 
     Steps, ranges and output scales get no weight decay; PACT's alpha decays like the weights
     ([PACT] section 3). ``quantizer_lr`` is the learning rate of both quantizer groups, None for
-    ``lr``. Empty groups are left out.
+    ``lr``. Empty groups are left out. A warning says so where no weight would train, as in a
+    student made of a teacher that was frozen before.
 
     Raises:
-        InputError: no model, or a rate that is no finite number from 0 on.
+        InputError: no model, a rate that is no finite number from 0 on, or no parameter that
+            requires a gradient.
     """
     check_module("student", student)
     rate = lr if quantizer_lr is None else quantizer_lr
@@ -46,4 +50,20 @@ def param_groups(
     group_of = _group_of(student)
     for parameter in student.parameters():
         groups[group_of.get(id(parameter), "model")]["params"].append(parameter)
+    _check_trainable(groups)
     return [group | {"name": name} for name, group in groups.items() if group["params"]]
+
+
+def _check_trainable(groups: dict[str, dict[str, Any]]) -> None:
+    trains = {n: any(p.requires_grad for p in g["params"]) for n, g in groups.items()}
+    if not any(trains.values()):
+        raise InputError(
+            "student: no parameter requires a gradient, so nothing would train; call"
+            " requires_grad_(True) on it"
+        )
+    if not trains["model"]:
+        warnings.warn(
+            "param_groups: no weight requires a gradient, so only the quantizers would train; a"
+            " student of a frozen teacher is frozen, too: call student.requires_grad_(True)",
+            stacklevel=3,
+        )

@@ -23,9 +23,10 @@ HARMLESS = {
 
 
 def _own_members(layer: nn.Module, kind: type[nn.Module]) -> list[str]:
-    """Return what subclasses of ``kind`` define that a swapped layer would lose."""
+    """Return what subclasses of ``kind``, or the layer itself, define in place of its methods."""
     between = type(layer).__mro__[: type(layer).__mro__.index(kind)]
-    return sorted({name for part in between for name in vars(part)} - HARMLESS)
+    own = {name for name in vars(layer) if callable(getattr(kind, name, None))}
+    return sorted({name for part in between for name in vars(part)} - HARMLESS | own)
 
 
 def _computed(layer: nn.Module, name: str) -> str | None:
@@ -44,7 +45,7 @@ def _refusal(layer: nn.Module, attention: set[int], read: Mapping[int, str]) -> 
     kind = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
     if id(layer) in attention:
         return "nn.MultiheadAttention reads its projections' weights directly"
-    if type(layer).forward is not kind.forward:
+    if type(layer).forward is not kind.forward or "forward" in vars(layer):
         return f"{type(layer).__name__} has its own forward"
     computed = _computed(layer, "weight") or _computed(layer, "bias")
     if computed is not None:

@@ -79,7 +79,7 @@ def load_checkpoint(
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict(_optimizer_state(optimizer, tensors))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         raise InputError(
             f"{path}: its tensors do not fit this model; use another run directory, or delete the"
             " file to start over"
@@ -91,8 +91,23 @@ def _optimizer_state(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> dict[str, Any]:
     state = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
-            state["state"].setdefault(int(index), {})[name] = value
+            fitting = value if name == "step" else _like(parameters[int(index)], value, key)
+            state["state"].setdefault(int(index), {})[name] = fitting
     return state
+
+
+def _like(parameter: Tensor, value: Tensor, key: str) -> Tensor:
+    """Return what an optimizer keeps of a parameter in its shape: steps once had no dimension.
+
+    Raises:
+        ValueError: it is another parameter's; torch would find out in the next step, or never.
+    """
+    if value.shape == () and parameter.shape == (1,):
+        return value.reshape(1)
+    if value.shape != parameter.shape:
+        raise ValueError(f"{key}: {tuple(value.shape)} for a parameter {tuple(parameter.shape)}")
+    return value

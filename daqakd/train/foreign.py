@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._errors import InputError
@@ -15,6 +16,7 @@ PLACES += ["state_dict_ema", "model_ema", "ema", "ema_state_dict", "module", "te
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 OPTIONAL = "num_batches_tracked"
 MOST_NESTED = 4
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def state_of(content: Any, path: Path) -> dict[str, Tensor]:
@@ -87,3 +89,21 @@ def _prefixes(names: Mapping[str, Tensor], needed: set[str]) -> Iterator[str]:
     for name in names:
         if name.endswith(f".{last}"):
             yield name.removesuffix(last)
+
+
+def check_values(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Require numbers that a model of these tensors can compute with.
+
+    Raises:
+        InputError: NaN, integers for floats, or a tensor without plain values.
+    """
+    for name in wanted.keys() & given.keys():
+        value, kind = given[name], ""
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            kind = "is sparse, quantized or without values"
+        elif wanted[name].is_floating_point() and value.dtype in INTEGERS:
+            kind = f"holds {value.dtype}, not floats"
+        elif value.is_floating_point() and bool(value.isnan().any()):
+            kind = "holds NaN"
+        if kind:
+            raise InputError(f"{path}: {name} {kind}; save the state_dict of a model that works")

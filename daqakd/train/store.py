@@ -17,9 +17,10 @@ from ..data import Dataset
 from ..models import BUILDERS, build
 from ..quant import quantize
 from . import packed
-from .foreign import state_of, unwrapped
+from .foreign import check_values, state_of, unwrapped
 
 PICKLES = {".pth", ".pt", ".th", ".tar", ".ckpt", ".bin"}
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a")  # of torch.save: a zip archive, before it a pickle
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,15 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     return state_of(content, path)
 
 
+def _is_pickle(path: Path) -> bool:
+    """Whether a file is torch's, by its suffix, or by its content where that says nothing."""
+    suffix = path.suffix.lower()
+    if suffix in PICKLES or suffix == ".safetensors":
+        return suffix in PICKLES
+    with open(path, "rb") as file:
+        return file.read(4).startswith(PICKLE_STARTS)
+
+
 def read_model_file(path: str | Path, kind: str = "teacher") -> ModelFile:
     """Read a run directory's model, a ``.safetensors`` file or a pickled ``state_dict``.
 
@@ -170,7 +180,7 @@ def read_model_file(path: str | Path, kind: str = "teacher") -> ModelFile:
         raise InputError(
             f"{place}: no such {kind}; pass a run directory, a .safetensors file, or a .pth file"
         )
-    if place.suffix in PICKLES:
+    if _is_pickle(place):
         return ModelFile(place, _unpickle(place))
     return ModelFile(place, *read_tensors(place))
 
@@ -198,6 +208,8 @@ def _fit(model: nn.Module, file: ModelFile, name: str) -> nn.Module:
             f"{file.path}: does not fit {name} with {_outputs(model)} classes: {'; '.join(parts)}."
             " Pass the right --model, or a teacher for these classes"
         )
+    if packed.FACT not in file.facts:  # or these are codes, and checked there
+        check_values(given, wanted, file.path)
     model.load_state_dict(given, strict=False)
     return model.eval()
 

@@ -46,7 +46,10 @@ def _checked(
     config = config_of(TrainConfig, config)
     config.check()
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(f"{name}: has no parameters that train; pass a model with some")
+        raise InputError(
+            f"{name}: no parameter requires a gradient, so nothing would train; call"
+            " requires_grad_(True) on it, or pass another"
+        )
     if len(dataset.fit) == 0:
         raise InputError("dataset: no images to fit; lower holdout")
     return config

@@ -165,7 +165,24 @@ def test_an_output_that_is_no_directory(tree, finished, tmp_path, command, place
     fails(line, message, capsys)
 
 
-@pytest.mark.parametrize("kind", ["dictionary", "auxiliary", "sharing", "normed"])
+def test_a_place_for_prepared_data_that_cannot_be_made(tree, capsys):
+    line = ["data", "prepare", str(tree), "--out", "/proc/x"]
+    fails(line, "out: /proc/x cannot be written .*No such file or directory", capsys)
+
+
+def test_files_below_a_name_that_is_not_utf8(tree, finished, tmp_path, capsys):
+    place = tmp_path / "bytes \udcff"
+    shutil.copytree(finished, place)
+    line = ["rank", str(tree), "--teacher", str(place), "--strategies", "minimal"]
+    assert main([*line, "--out", str(place / "rank")]) == 0
+    capsys.readouterr()
+    for run in (finished, place):
+        assert main(["eval", str(run)]) == 0
+    told, again = capsys.readouterr().out.splitlines()
+    assert told.rpartition(":")[2] == again.rpartition(":")[2]
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "auxiliary", "sharing", "normed", "compiled"])
 def test_models_of_other_kinds_go_all_the_way(tree, tmp_path, kind, capsys):
     out, model = str(tmp_path / "out"), ["--model", f"{BUILDERS}:{kind}"]
     line = ["run", str(tree), "--out", out, *RUN]

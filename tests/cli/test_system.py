@@ -90,6 +90,14 @@ def test_a_closed_output(command):
     assert done.returncode == (2 if command == ["nope"] else 0)
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
+def test_a_closed_stream_of_errors(closed):
+    command = f"{sys.executable} -m daqakd doctor {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert not done.stderr
+
+
 def test_an_output_whose_reader_left_is_no_error(monkeypatch, capsys):
     def gone(*_, **__):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")

@@ -73,7 +73,7 @@ ROWS: list[Row] = [
     *(("test: expected a data set", lambda d=d: wrap(PAIRS, d)) for d in (None, [], 3)),
     ("test: item 0: expected an integer label", lambda: wrap(PAIRS, [(PIXELS, 9)])),
     (
-        "size: training images are 16 x 16 pixels, test images 8 x 16",
+        "test: images are 8 x 16 pixels, not square; pass a size",
         lambda: wrap(PAIRS, [(PIXELS[:, :, :8], 0)]),
     ),
     *(
@@ -126,7 +126,7 @@ def test_splits_of_different_sizes_are_not_prepared(tmp_path):
     for path in (tree / "test").rglob("*.png"):
         Image.new("RGB", (8, 8)).save(path)
     for call in (lambda: load(tree), lambda: prepare(tree, tmp_path / "out")):
-        refused(call, "size: training images are 16 x 16 pixels, test images 8 x 8; pass one size")
+        refused(call, "test: images are 8 x 8 pixels, but those of train are 16 x 16; pass a size")
     assert not (tmp_path / "out").exists()
     assert load(tree, size=8).size == 8
 

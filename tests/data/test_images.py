@@ -77,9 +77,11 @@ def test_deep_grey_is_scaled(tmp_path, name, content, wanted):
 
 @pytest.mark.parametrize("size", [None, 5])
 def test_wrapped_deep_grey_is_scaled_before_it_is_resized(size):
-    dataset = data.wrap([(Image.fromarray(DEEP), 0)], [(Image.fromarray(DEEP), 0)], size=size)
-    plain = Image.fromarray(SCALED.astype(np.uint8))
-    same = data.wrap([(plain, 0)], [(plain, 0)], size=size)
+    def wrapped(image):
+        return data.wrap([(image, 0)], [(image, 0)], size=size, classes=["a", "b"])
+
+    dataset = wrapped(Image.fromarray(DEEP))
+    same = wrapped(Image.fromarray(SCALED.astype(np.uint8)))
     assert torch.equal(dataset.train.pixels, same.train.pixels)
 
 
@@ -163,6 +165,10 @@ def test_hidden_names_are_no_images_and_no_classes(tmp_path):
     for hidden in ("train/cat/.ipynb_checkpoints", "train/.cache", "test/.cache", "test/cat/.a/b"):
         (tree / hidden).mkdir(parents=True)
         (tree / hidden / "0.png").write_bytes((tree / "train/cat/0.png").read_bytes())
+    for place in ("train", "test", "train/cat"):
+        for name in ("@eaDir", "__MACOSX", "lost+found", "__pycache__"):
+            (tree / place / name).mkdir()
+            (tree / place / name / "0.png").write_bytes((tree / "train/cat/0.png").read_bytes())
     (tree / "train/dog/._0.png").write_bytes(b"a file manager's notes")
     (tree / "train/dog/folder.png").mkdir()
     after = data.load(tree)
@@ -240,6 +246,12 @@ PICTURE = Image.new("RGB", (8, 8))
         ([(np.zeros((8, 8, 3), np.uint8), 0)], r"expected a PIL image or uint8.*got ndarray"),
         ([(torch.zeros(8, 8, 3).byte(), 0)], r"got torch\.uint8 \(8, 8, 3\).*channels come first"),
         ([(torch.zeros(8, 8).byte(), 0)], r"got torch\.uint8 \(8, 8\)"),
+        ([(torch.zeros(3, 0, 4).byte(), 0)], r"got torch\.uint8 \(3, 0, 4\)"),
+        ([(Image.new("RGB", (8, 6)), 0)] * 4, "train: images are 8 x 6 pixels, not square.*size="),
+        (
+            [(Image.new("RGB", (6, 6)), 0)] * 4,
+            "test: images are 8 x 8 .* of train are 6 x 6.*size=",
+        ),
         ([PICTURE], r"train: item 0: expected \(image, label\), got Image"),
         ([(PICTURE, 0, 1)], r"train: item 0: expected \(image, label\), got tuple"),
         ([], "train: expected a data set with a length and items, got an empty one"),
@@ -255,6 +267,36 @@ def test_items_that_cannot_be_meant(items, message):
 def test_test_labels_must_be_among_the_training_classes():
     with pytest.raises(InputError, match=r"test: item 0: .*below 2, the number of classes, got 2"):
         data.wrap([(PICTURE, 0), (PICTURE, 1)], [(PICTURE, 2)])
+
+
+def test_labels_do_not_make_more_classes_than_images():
+    with pytest.raises(InputError, match=r"item 1: .*below 2, the number of images, got 1000000"):
+        data.wrap([(PICTURE, 0), (PICTURE, 10**12)], [(PICTURE, 0)])
+
+
+def test_one_class_is_no_data_set():
+    with pytest.raises(InputError, match=r"classes: expected at least two, got \['0'\]"):
+        data.wrap([(PICTURE, 0)] * 3, [(PICTURE, 0)])
+
+
+def test_test_images_have_the_size_of_training_images(tmp_path):
+    tree = write_tree(tmp_path / "tree")
+    for path in (tree / "test").rglob("*.png"):
+        PICTURE.resize((16, 16)).save(path)
+    message = "test: images are 16 x 16 pixels, but those of train are 8 x 8; pass a size"
+    for use in (data.load, lambda tree: data.prepare(tree, tmp_path / "out")):
+        with pytest.raises(InputError, match=message):
+            use(tree)
+    assert data.load(tree, size=8).test.shape() == (3, 8, 8)
+    assert data.load(data.prepare(tree, tmp_path / "out", size=8)).test.shape() == (3, 8, 8)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "JPE", "pnm"])
+def test_rarer_suffixes(tmp_path, suffix):
+    tree = write_tree(tmp_path / "tree")
+    kind = "PPM" if suffix == "pnm" else "JPEG"
+    PICTURE.save(tree / f"train/cat/x.{suffix}", kind)
+    assert len(data.load(tree).train) == 7
 
 
 def test_labels_may_be_any_integers():

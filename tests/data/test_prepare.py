@@ -141,6 +141,34 @@ def test_an_interrupted_run_of_other_images_starts_over(tmp_path):
     assert contents(data.prepare(tree, out)) == contents(data.prepare(tree, tmp_path / "whole"))
 
 
+def test_an_interrupted_run_whose_images_changed_starts_over(tmp_path, monkeypatch):
+    """A bitmap keeps its length whatever it shows."""
+    tree, out = write_tree(tmp_path / "tree", count=10), tmp_path / "out"
+    for path in [*tree.rglob("*.png")]:
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    read = folder.read_image
+
+    def interrupted(path, size):
+        if path.name == "9.bmp":
+            raise KeyboardInterrupt
+        return read(path, size)
+
+    monkeypatch.setattr(preparing, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(folder, "FILES_PER_TASK", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "read_image", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            data.prepare(tree, out, workers=1)
+    assert read_json(out / "progress.json")["done"]["train"] > 1
+    first = tree / "train/cat/0.bmp"
+    length = first.stat().st_size
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(first)
+    assert first.stat().st_size == length
+    assert contents(data.prepare(tree, out)) == contents(data.prepare(tree, tmp_path / "whole"))
+    assert data.load(out).train.pixels[0, :, 0, 0].tolist() == [1, 2, 3]
+
+
 def test_a_broken_file_is_named_and_the_next_run_continues(tmp_path):
     tree = write_tree(tmp_path / "tree", count=20)
     good = (tree / "train/dog/7.png").read_bytes()

@@ -1,5 +1,7 @@
 """Functions that ``--model`` may name, most of them wrong."""
 
+from typing import Any, cast
+
 import torch
 from torch import nn
 
@@ -85,3 +87,21 @@ def sharing(num_classes: int) -> nn.Module:
 
 def normed(num_classes: int) -> nn.Module:
     return nn.Sequential(SmallNet(8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))
+
+
+def exits(num_classes: int) -> nn.Module:
+    raise SystemExit("no weights")
+
+
+def without_values(num_classes: int) -> nn.Module:
+    with torch.device("meta"):
+        return SmallNet(num_classes)
+
+
+def frozen(num_classes: int) -> nn.Module:
+    return SmallNet(num_classes).requires_grad_(False)
+
+
+def compiled(num_classes: int) -> nn.Module:
+    model: Any = torch.compile(SmallNet(num_classes), backend="eager")
+    return cast(nn.Module, model)

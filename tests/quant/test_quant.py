@@ -235,3 +235,14 @@ def check_torchvision(name):
         assert torch.equal(fresh.eval()(x), wanted)
         assert torch.equal(copy.deepcopy(student)(x), wanted)
     assert all(q.is_calibrated for q in fresh.modules() if isinstance(q, ActivationQuantizer))
+
+
+def test_a_student_of_a_frozen_teacher_says_that_its_weights_are_frozen():
+    student = calibrated()
+    student.conv1.requires_grad_(False)
+    daqakd.param_groups(student, lr=0.1, weight_decay=0)
+    frozen = daqakd.quantize(SmallNet().requires_grad_(False), weight_bits=2, act_bits=2)
+    with pytest.warns(UserWarning, match=r"no weight requires a gradient.*requires_grad_\(True\)"):
+        daqakd.param_groups(frozen, lr=0.1, weight_decay=0)
+    with pytest.raises(daqakd.InputError, match="nothing would train"):
+        daqakd.param_groups(frozen.requires_grad_(False), lr=0.1, weight_decay=0)

@@ -1,10 +1,15 @@
 """What ``summary`` counts and lists."""
 
+from collections.abc import Callable
+from functools import partial
+
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import daqakd
+from daqakd.models import BUILDERS, build
 
 from ..helpers.small import SmallNet
 from .test_quant import images
@@ -39,6 +44,85 @@ def test_operations_are_those_that_torch_counts():
             student = daqakd.quantize(model, weight_bits=2, **options)
             found = daqakd.summary(daqakd.calibrate(student, [x, x]))
             assert found.macs * 2 * batch == counter.get_total_flops()
+
+
+class Attention(nn.Module):
+    """Tokens [B, L, C]; the products of activations belong to no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 6)
+        self.out = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = (self.q(x) @ self.k(x).transpose(1, 2)).softmax(2)
+        out: Tensor = self.out(weights @ self.v(x))
+        return out
+
+
+def convolutions() -> nn.Module:
+    """Grouped, dilated, transposed, of one and three dimensions."""
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 3, 2, groups=3),
+        nn.Conv2d(12, 12, 3, padding=2, dilation=2, groups=12),
+        nn.ConvTranspose2d(12, 8, 4, 2, 1, groups=2),
+        nn.Flatten(2),
+        nn.Conv1d(8, 4, 5, groups=4),
+        nn.ConvTranspose1d(4, 6, 3, stride=2),
+        nn.AdaptiveAvgPool1d(24),
+        nn.Unflatten(2, (2, 4, 3)),
+        nn.Conv3d(6, 2, (1, 3, 2)),
+    )
+
+
+def tokens() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def torchvisions(name: str) -> nn.Module:
+    model: nn.Module = pytest.importorskip("torchvision").models.get_model(name)
+    return model
+
+
+OTHERS = ("shufflenet_v2_x0_5", "efficientnet_b0", "squeezenet1_0", "regnet_x_400mf")
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "convolutions": (convolutions, (3, 15, 15)),
+    "attention": (Attention, (7, 8)),
+    "tokens": (tokens, (4, 5, 8)),
+    **{name: (partial(build, name, 10), (3, 32, 32)) for name in BUILDERS},
+    **{name: (partial(torchvisions, name), (3, 64, 64)) for name in OTHERS},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_operations_of_whole_models_are_those_that_torch_counts(name):
+    make, shape = MODELS[name]
+    model, x = make().eval(), torch.randn(2, *shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x)
+    counts = {str(op): count for op, count in counter.get_flop_counts()["Global"].items()}
+    student = daqakd.quantize(model, weight_bits=4, act_bits=None)
+    found = daqakd.summary(daqakd.calibrate(student, x))
+    assert found.macs * 2 * len(x) == sum(counts.values()) - counts.get("aten.bmm", 0)
+    assert found.uncounted == []
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.gru, self.head = nn.Embedding(5, 4), nn.GRU(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.gru(self.embed(x))[0])
+        return out
+
+
+def test_operations_that_were_not_seen_are_told():
+    student = daqakd.quantize(Recurrent(), weight_bits=2, act_bits=2)
+    assert daqakd.summary(student).uncounted == []
+    found = daqakd.summary(daqakd.calibrate(student, torch.zeros(2, 3, dtype=torch.long)))
+    assert found.uncounted == ["gru.weight_ih_l0", "gru.weight_hh_l0"]
+    assert "without the operations of gru.weight_ih_l0, gru.weight_hh_l0, which" in str(found)
 
 
 def test_layers_in_full_precision_have_their_operations():

@@ -103,6 +103,35 @@ def test_it_says_what_is_wanted(make, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".PTH", ".Pt", ".model", ".pkl", "", ".weights"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_known_by_its_content(tmp_path, suffix, zipped):
+    model = SmallNet().eval()
+    place = tmp_path / f"teacher{suffix}"
+    torch.save(model.state_dict(), place, _use_new_zipfile_serialization=zipped)
+    loaded = load_model(read_model_file(place), NAME, 3)
+    assert torch.equal(loaded.fc.weight, model.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x * float("nan"), "fc.weight holds NaN"),
+        (lambda x: (100 * x).to(torch.int8), "fc.weight holds torch.int8, not floats"),
+        (lambda x: x.to_sparse(), "fc.weight is sparse"),
+        (lambda x: x.to("meta"), "fc.weight is .*without values"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "fc.weight is .*quantized"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, of quantized and sparse tensors
+def test_a_state_dict_without_usable_numbers(tmp_path, change, message):
+    state = SmallNet().state_dict()
+    state["fc.weight"] = change(state["fc.weight"])
+    torch.save(state, tmp_path / "t.pth")
+    with pytest.raises(InputError, match=f"t.pth: .*{message}"):
+        load_model(read_model_file(tmp_path / "t.pth"), NAME, 3)
+
+
 class Output:
     """As transformers' ModelOutput."""
 

@@ -28,8 +28,10 @@ def teacher(seed: int = 0) -> SmallNet:
     return SmallNet()
 
 
-def distilled(run_dir, dataset=None, config=CONFIG, model=None, strategy="trivialaugment"):
-    student = daqakd.quantize(teacher(), weight_bits=3, act_bits=3)
+def distilled(
+    run_dir, dataset=None, config=CONFIG, model=None, strategy="trivialaugment", method="lsq"
+):
+    student = daqakd.quantize(teacher(), weight_bits=3, act_bits=3, method=method)
     data = small_dataset() if dataset is None else dataset
     options = {"strategy": strategy, "config": config, "run_dir": run_dir}
     return daqakd.distill(student, model or teacher(), data, **options)
@@ -146,6 +148,51 @@ def test_an_older_checkpoint_continues(tmp_path, monkeypatch):
     assert again.history == whole.history
     with pytest.raises(InputError, match="another data set"):  # it tells now what it belongs to
         distilled(tmp_path / "old", with_pixel(small_dataset()))
+
+
+def rewritten(path, change) -> int:
+    """Write a checkpoint again with ``change`` applied to its tensors; return how many it met."""
+    tensors, facts = read_tensors(path)
+    changed = {key: change(key, value) for key, value in tensors.items()}
+    write_tensors(path, changed, facts)
+    return sum(changed[key] is not tensors[key] for key in tensors)
+
+
+def without_dimension(key: str, value: torch.Tensor) -> torch.Tensor:
+    """Return what versions wrote whose steps, alphas and ranges had no dimension."""
+    return value.reshape(()) if value.shape == (1,) else value
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("method", "parameters"), [("lsq", 6), ("pact", 3), ("ewgs", 15)])
+def test_a_checkpoint_of_steps_without_a_dimension_continues(
+    tmp_path, monkeypatch, method, parameters, optimizer
+):
+    config = replace(CONFIG, optimizer=optimizer, epochs=3)
+
+    def run(folder, config=config):
+        return distilled(tmp_path / folder, config=config, method=method)
+
+    whole = run("whole")
+    cut_short(monkeypatch, lambda config: run("old", config), config)
+    path = tmp_path / "old" / CHECKPOINT
+    states = {"adam": 2, "sgd": 1}[optimizer]
+    assert rewritten(path, without_dimension) == parameters * (1 + states)
+    again = run("old")
+    assert again.history == whole.history
+    pairs = zip(again.model.state_dict().values(), whole.model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_an_optimizer_state_of_another_parameter_is_refused(tmp_path, monkeypatch):
+    cut_short(monkeypatch, lambda config: distilled(tmp_path, config=config), CONFIG)
+
+    def exchanged(key: str, value: torch.Tensor) -> torch.Tensor:
+        return value.flatten() if key == "optimizer.0.exp_avg" else value
+
+    assert rewritten(tmp_path / CHECKPOINT, exchanged) == 1
+    with pytest.raises(InputError, match="its tensors do not fit this model"):
+        distilled(tmp_path)
 
 
 @pytest.mark.parametrize("resume", [distilled, taught])
