@@ -8,12 +8,14 @@ ARGS ?=
 CSRC := $(foreach end,h cpp cuh cu,$(wildcard csrc/*.$(end) csrc/*/*.$(end) tests/emulator/*/*.$(end) \
   tests/emulator/*/*/*.$(end)))
 
+CLIENTS := build/clients
+
 CXX ?= g++
 SANITIZED := build/sanitize
 # the package beside its sanitized library, so that the installed one stays as it is
 SANITIZERS := $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
 
-.PHONY: help demo test slow gpu coverage sanitize mutants lint format hooks clean
+.PHONY: help demo test slow gpu coverage sanitize mutants clients lint format hooks clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +44,9 @@ sanitize: $(READY)  ## wrong arguments to every raw op, with ASan and UBSan in t
 mutants: $(READY)  ## faults planted in the CUDA sources, each of which some test must see
 	$(BIN)/python -m tests.emulator.mutants $(ARGS)
 
+clients: $(CLIENTS)/.ready  ## the quantizers in timm, torchvision, transformers, Lightning, accelerate, PEFT
+	HF_HUB_OFFLINE=1 $(CLIENTS)/bin/python -m pytest tests/clients --table $(CLIENTS)/table.md $(ARGS)
+
 lint: $(READY)  ## ruff, clang-format, typos, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,6 +67,13 @@ $(READY): pyproject.toml setup.py constraints.txt
 	# torch first: the libraries are built against the torch that is installed
 	$(BIN)/pip install --quiet --disable-pip-version-check torch torchvision -c constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,test,lint,build]' -c constraints.txt
+	touch $@
+
+# the libraries in the source tree are built there already
+$(CLIENTS)/.ready: $(READY)
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check torch torchvision -c constraints.txt
+	DAQAKD_BUILD=none $(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -e '.[clients,test]' -c constraints.txt
 	touch $@
 
 clean:  ## remove the environment and what was built

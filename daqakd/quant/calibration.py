@@ -14,7 +14,7 @@ from .base import ActivationQuantizer
 from .batches import Batch, as_batches, stop_at
 from .layers import QuantLayer
 from .operations import Operations, counted_layers
-from .weights import DoReFaWeight
+from .weights import DoReFaWeight, EWGSWeight
 
 Quantizers = list[ActivationQuantizer]
 
@@ -37,14 +37,15 @@ def _norms(student: nn.Module) -> list[_BatchNorm]:
 
 
 def _norms_to_change(student: nn.Module, batches: list[Batch]) -> list[_BatchNorm]:
-    """Return the BatchNorms that start by the statistics of the batch: all with DoReFa weights.
+    """Return those that go by the statistics of the batch: all with DoReFa or EWGS weights.
 
-    Those weights lie in [-1, 1] whatever their magnitude was: by the running statistics of the
-    full-precision model, activations and starting values would grow from layer to layer.
+    Those weights lie in [-1, 1] whatever their magnitude was, and EWGS's output scale gives it back
+    by the mean alone: by the running statistics of the full-precision model, activations and
+    starting values would grow from layer to layer.
     """
-    dorefa = any(isinstance(m, DoReFaWeight) for m in student.modules())
+    bounded = any(isinstance(m, DoReFaWeight | EWGSWeight) for m in student.modules())
     enough = all(batch.samples > 1 for batch in batches)  # one image has no statistics
-    return _norms(student) if dorefa and enough else []
+    return _norms(student) if bounded and enough else []
 
 
 def _check_finite(quantizers: Quantizers, batch: Batch) -> None:
@@ -100,7 +101,7 @@ def _training_pass(student: nn.Module, run: Callable[[], None]) -> Exception | N
 
 
 def _observe(student: nn.Module, quantizers: Quantizers, batches: list[Batch]) -> Quantizers:
-    """Observe in full precision; return the quantizers that only training reaches.
+    """Observe activations in full precision; return the quantizers that only training reaches.
 
     Raises:
         InputError: one that nothing reaches.
@@ -123,12 +124,13 @@ def _observe(student: nn.Module, quantizers: Quantizers, batches: list[Batch]) -
 def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
     """Set signedness and starting parameters of every activation quantizer, in place.
 
-    Two passes in eval mode: the first, in full precision, finds which inputs are ever negative;
-    the second starts the parameters layer by layer, so that later layers see quantized inputs; with
-    DoReFa weights and more than one image, BatchNorm then takes the batch's statistics. Layers that
-    only training reaches, such as auxiliary heads, get passes in training mode. Weights and
-    BatchNorm buffers stay as they are. Waits for the device once a batch. Under
-    ``torch.distributed`` the statistics are averaged, so every rank gets the same result.
+    Two passes in eval mode: the first, with activations in full precision, finds which inputs are
+    ever negative; the second starts the parameters layer by layer, so that later layers see
+    quantized inputs. With DoReFa or EWGS weights and more than one image, BatchNorm takes the
+    batch's statistics in both. Layers that only training reaches, such as auxiliary heads, get
+    passes in training mode. Weights and BatchNorm buffers stay as they are. Waits for the device
+    once a batch. Under ``torch.distributed`` the statistics are averaged, so every rank gets the
+    same result.
 
     Args:
         student: what :func:`quantize` returned.
@@ -170,13 +172,15 @@ def _set_parameters(
     student: nn.Module, quantizers: Quantizers, batches: list[Batch], operations: Operations
 ) -> None:
     """Run the passes: signs, starting values, operations."""
-    missed = _observe(student, quantizers, batches) if quantizers else []
+    norms = _norms_to_change(student, batches)
+    with _batch_statistics(norms):
+        missed = _observe(student, quantizers, batches) if quantizers else []
     _set_signs(quantizers)
     first = [q for q in quantizers if all(q is not other for other in missed)]
     for quantizer in missed:
         quantizer.enter("pass")
     operations.watch()
-    with _batch_statistics(_norms_to_change(student, batches)), _naming_batches():
+    with _batch_statistics(norms), _naming_batches():
         _pass(student, first, "start", batches)
     never = operations.never_ran()
     if not never:

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 import daqakd
+from daqakd.quant import QuantConv2d
+from daqakd.quant.base import ActivationQuantizer
 
 from ..helpers.small import SmallNet
 from .test_quant import calibrated, images
@@ -32,13 +34,55 @@ def test_calibrate_finds_signs_and_touches_nothing_else():
             assert torch.equal(value, before[key]), key
 
 
-def test_dorefa_weights_do_not_blow_up_the_starting_values():
-    layers = [(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(6)]
-    model = nn.Sequential(*(part for layer in layers for part in layer))
-    x = torch.randn(4, 8, 8, 8)
+def settled(model: nn.Module, x: torch.Tensor) -> nn.Module:
+    """Let BatchNorms know the statistics of ``x``."""
     for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.momentum = None
     model(x)
+    return model
+
+
+def convolutions(depth: int, x: torch.Tensor) -> nn.Module:
+    """Return convolutions whose BatchNorms know the statistics of ``x``."""
+    layers = [(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(depth)]
+    return settled(nn.Sequential(*(part for layer in layers for part in layer)), x)
+
+
+@pytest.mark.parametrize("method", ["pact", "dorefa"])
+def test_dorefa_weights_of_deep_models_do_not_overflow_while_signs_are_found(method):
+    x = torch.randn(4, 8, 8, 8)
+    student = daqakd.quantize(convolutions(48, x), weight_bits=4, act_bits=4, method=method)
+    assert daqakd.calibrate(student, x)(x).isfinite().all()
+    signed = [m.is_signed for m in student.modules() if isinstance(m, ActivationQuantizer)]
+    assert signed == [True] + [False] * 47
+
+
+class Mixing(nn.Module):
+    """A depthwise convolution beside a shortcut, then one of single pixels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.space = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.channels = nn.Conv2d(width, width, 1)
+        self.first, self.second = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.first(nn.functional.gelu(self.space(x)))
+        return self.second(nn.functional.gelu(self.channels(x)))
+
+
+def test_ewgs_starts_deep_models_by_what_training_sees():
+    x = torch.randn(2, 32, 8, 8)
+    model = settled(nn.Sequential(*(Mixing(32) for _ in range(32))), x)
+    student = daqakd.quantize(model, weight_bits=4, act_bits=4, method="ewgs")
+    daqakd.calibrate(student, x)
+    ranges = [m.act_quantizer.upper.item() for m in student.modules() if isinstance(m, QuantConv2d)]
+    assert max(ranges) < 10, "training's activations have a deviation of 1, and sums of them of 1.4"
+
+
+def test_dorefa_weights_do_not_blow_up_the_starting_values():
+    x = torch.randn(4, 8, 8, 8)
+    model = convolutions(6, x)
     student = daqakd.quantize(model, weight_bits=2, act_bits=2, method="pact")
     before = copy.deepcopy(dict(student.named_buffers()))
     daqakd.calibrate(student, x)
@@ -72,7 +116,7 @@ def test_pact_starts_at_the_percentile_or_where_it_is_told():
 
 
 def test_ewgs_starts_as_the_paper_says():
-    model = SmallNet()
+    model = settled(SmallNet(), images(64)).eval()
     student = daqakd.quantize(model, weight_bits=2, act_bits=2, method="ewgs")
     quantizer = student.conv2.weight_quantizer
     torch.testing.assert_close(quantizer.upper[0].detach(), 3 * model.conv2.weight.std().detach())
