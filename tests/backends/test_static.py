@@ -107,7 +107,8 @@ TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_weight_many_magnitude_kernel",
     "dorefa_weight_many_maximum_backward_kernel",
 }
-TRITON_SCALAR_KERNELS = {"reduce_kernel", "dorefa_maximum_reduce_kernel", "reduce_many_kernel"}
+TRITON_SCALAR_KERNELS = {"reduce_kernel", "reduce_many_kernel"}
+TRITON_SCALAR_KERNELS |= {"dorefa_maximum_reduce_kernel", "dorefa_mean_reduce_kernel"}
 TRITON_SCALAR_KERNELS |= {"augment_rows_kernel", "augment_mix_kernel"}
 TRITON_ROW_KERNELS = {  # rows of any length start anywhere: no 16-byte accesses
     "cmi_update_rows_kernel",
