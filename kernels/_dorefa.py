@@ -13,6 +13,18 @@ def dorefa_sign(w):
 
 
 @triton.jit
+def wide_sum(terms):
+    """Return the sum in fp64: the compiler chooses its order, which then hardly ever shows."""
+    return tl.sum(terms.to(tl.float64), 0)
+
+
+@triton.jit
+def mean(total, count):
+    """Return the float32 mean of ``count`` elements, at least 1, from their fp64 sum."""
+    return (total / count).to(tl.float32)
+
+
+@triton.jit
 def dorefa_value(w, maximum, levels):
     """Return w quantized, given max|tanh(w)|."""
     # the tanh of zeros is 0: any other divisor gives them the code nearest 0

@@ -125,6 +125,8 @@ def reduce_many(
     )
 
 
-def new_partials(model: Tensor, chunk: Chunk, sums: int) -> Tensor:
-    """Return an empty float32 tensor for a chunk's partial sums."""
-    return torch.empty(sums * chunk.programs, dtype=torch.float32, device=model.device)
+def new_partials(
+    model: Tensor, chunk: Chunk, sums: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return an empty tensor for a chunk's partial sums."""
+    return torch.empty(sums * chunk.programs, dtype=dtype, device=model.device)

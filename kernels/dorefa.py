@@ -5,7 +5,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._dorefa import dorefa_gradient, dorefa_maximum_gradient, dorefa_sign, dorefa_value
+from ._dorefa import (
+    dorefa_gradient,
+    dorefa_maximum_gradient,
+    dorefa_sign,
+    dorefa_value,
+    mean,
+    wide_sum,
+)
 from ._maths import clip, half_even, tanh
 from ._partition import OPTIONS, TILE, Flat, View, flat_tile, load_codes, reduce, store_mask
 
@@ -77,7 +84,7 @@ def dorefa_maximum_reduce_kernel(
 def dorefa_signed_sum_flat_kernel(
     grad,  # [numel]
     w,  # [numel]
-    partials,  # [programs]
+    wide_partials,  # [programs]
     numel,
     BLOCK: tl.constexpr,
 ):
@@ -85,7 +92,23 @@ def dorefa_signed_sum_flat_kernel(
     at = flat_tile(BLOCK)
     g = tl.load(grad + at, mask=at < numel, other=0.0).to(tl.float32)
     v = tl.load(w + at, mask=at < numel, other=0.0).to(tl.float32)
-    tl.store(partials + tl.program_id(0), tl.sum(g * dorefa_sign(v), 0))
+    tl.store(wide_partials + tl.program_id(0), wide_sum(g * dorefa_sign(v)))
+
+
+@triton.jit
+def dorefa_mean_reduce_kernel(
+    wide_partials,  # [programs]
+    out,  # []
+    down,
+    numel,
+    BLOCK: tl.constexpr,
+):
+    """Write the mean of ``numel`` elements."""
+    total = tl.zeros([BLOCK], tl.float64)
+    for first in range(0, down, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        total += tl.load(wide_partials + i, mask=i < down, other=0.0)
+    tl.store(out, mean(tl.sum(total, 0), numel))
 
 
 @triton.jit
@@ -111,7 +134,7 @@ def dorefa_maximum_backward_flat_kernel(
     grad,  # [numel]
     w,  # [numel]
     maximum,  # []
-    sums,  # [programs]
+    wide_partials,  # [programs]
     counts,  # [programs]
     numel,
     BLOCK: tl.constexpr,
@@ -122,7 +145,7 @@ def dorefa_maximum_backward_flat_kernel(
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
     t = tanh(tl.load(w + at, mask=inside, other=0.0).to(tl.float32))
     largest = inside & (tl.abs(t) == tl.load(maximum))
-    tl.store(sums + tl.program_id(0), tl.sum(g * t, 0))
+    tl.store(wide_partials + tl.program_id(0), wide_sum(g * t))
     tl.store(counts + tl.program_id(0), tl.sum(largest.to(tl.float32), 0))
 
 
@@ -176,9 +199,12 @@ def _plan(x: Tensor) -> Flat:
 
 def _signed_mean(grad: Tensor, w: Tensor, out: Tensor) -> Tensor:
     plan = _plan(w)
-    partials = out.new_empty(plan.down)
+    partials = out.new_empty(plan.down, dtype=torch.float64)
     dorefa_signed_sum_flat_kernel[(plan.down,)](grad, w, partials, w.numel(), BLOCK=TILE, **OPTIONS)
-    return reduce(plan, partials, 1.0 / w.numel(), out)
+    dorefa_mean_reduce_kernel[(1,)](
+        partials, out, plan.down, w.numel(), BLOCK=1024, num_warps=4, enable_fp_fusion=False
+    )
+    return out
 
 
 def _maximum(w: Tensor, out: Tensor) -> None:
@@ -203,7 +229,8 @@ def dorefa_weight_forward(w: Tensor, y: Tensor, scale: Tensor, bits: int) -> Non
 
 def _maximum_sums(grad: Tensor, w: Tensor, maximum: Tensor) -> tuple[Tensor, Tensor]:
     plan = _plan(w)
-    sums, counts = (maximum.new_empty(plan.down) for _ in range(2))
+    sums = maximum.new_empty(plan.down, dtype=torch.float64)
+    counts = maximum.new_empty(plan.down)
     dorefa_maximum_backward_flat_kernel[(plan.down,)](
         grad, w, maximum, sums, counts, w.numel(), BLOCK=TILE, **OPTIONS
     )

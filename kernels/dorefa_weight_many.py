@@ -2,11 +2,19 @@
 
 from collections.abc import Sequence
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._dorefa import dorefa_gradient, dorefa_maximum_gradient, dorefa_sign, dorefa_value
+from ._dorefa import (
+    dorefa_gradient,
+    dorefa_maximum_gradient,
+    dorefa_sign,
+    dorefa_value,
+    mean,
+    wide_sum,
+)
 from ._many import OPTIONS, TILE, chunks, entry, new_partials, row_block
 from ._maths import tanh
 
@@ -16,7 +24,7 @@ Tensors = Sequence[Tensor]
 @triton.jit
 def dorefa_weight_many_magnitude_kernel(
     w,  # each [inner]
-    partials,  # [programs]
+    wide_partials,  # [programs]
     levels,
     inner,
     offsets,
@@ -28,7 +36,8 @@ def dorefa_weight_many_magnitude_kernel(
     size = tl.abs(tl.load(entry(w, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32))
     largest = tl.max(size.to(tl.int32, bitcast=True), 0).to(tl.float32, bitcast=True)
     binary = entry(levels, offsets, COUNT) == 1.0
-    tl.store(partials + tl.program_id(0), tl.where(binary, tl.sum(size, 0), largest))
+    found = tl.where(binary, wide_sum(size), largest.to(tl.float64))
+    tl.store(wide_partials + tl.program_id(0), found)
 
 
 @triton.jit
@@ -38,15 +47,15 @@ def _sum_and_largest(partials, start, count, BLOCK: tl.constexpr):
     for first in range(0, count, BLOCK):
         i = first + tl.arange(0, BLOCK)
         found = tl.load(partials + start + i, mask=i < count, other=0.0)
-        total += found.to(tl.float64)
-        most = tl.maximum(most, found.to(tl.int32, bitcast=True))
+        total += found
+        most = tl.maximum(most, found.to(tl.float32).to(tl.int32, bitcast=True))
     return tl.sum(total, 0), tl.max(most, 0).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def dorefa_weight_many_forward_kernel(
     w,  # each [inner]
-    partials,  # [programs]: of the magnitude kernel
+    wide_partials,  # [programs]: of the magnitude kernel
     y,  # each [inner]
     maximum,  # each []: max|tanh(w)|, or mean|w|
     levels,
@@ -60,9 +69,9 @@ def dorefa_weight_many_forward_kernel(
     _, at, mask, block = row_block(inner, offsets, COUNT, BLOCK)
     target, count = entry(y, offsets, COUNT), entry(levels, offsets, COUNT)
     start, length = entry(offsets, offsets, COUNT), entry(blocks, offsets, COUNT)
-    total, largest = _sum_and_largest(partials, start, length, 128)
-    mean = (total / tl.maximum(entry(inner, offsets, COUNT), 1)).to(tl.float32)
-    size = tl.where(count == 1.0, mean, tanh(largest))
+    total, largest = _sum_and_largest(wide_partials, start, length, 128)
+    average = mean(total, tl.maximum(entry(inner, offsets, COUNT), 1))
+    size = tl.where(count == 1.0, average, tanh(largest))
     tl.store(entry(maximum, offsets, COUNT), size, mask=block == 0)
     v = tl.load(entry(w, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
     value = tl.where(count == 1.0, dorefa_sign(v) * size, dorefa_value(v, size, count))
@@ -74,7 +83,7 @@ def dorefa_weight_many_maximum_backward_kernel(
     grad,  # each [inner]
     w,  # each [inner]
     maximum,  # each []
-    partials,  # [2, programs]
+    wide_partials,  # [2, programs]
     levels,
     programs,
     inner,
@@ -92,8 +101,8 @@ def dorefa_weight_many_maximum_backward_kernel(
     binary, t = entry(levels, offsets, COUNT) == 1.0, tanh(v)
     largest = mask & (tl.abs(t) == tl.load(entry(maximum, offsets, COUNT)))
     terms = g * tl.where(binary, dorefa_sign(v), t)
-    tl.store(partials + tl.program_id(0), tl.sum(terms, 0))
-    tl.store(partials + programs + tl.program_id(0), tl.sum(largest.to(tl.float32), 0))
+    tl.store(wide_partials + tl.program_id(0), wide_sum(terms))
+    tl.store(wide_partials + programs + tl.program_id(0), wide_sum(largest))
 
 
 @triton.jit
@@ -101,7 +110,7 @@ def dorefa_weight_many_backward_kernel(
     grad,  # each [inner]
     w,  # each [inner]
     maximum,  # each []
-    partials,  # [2, programs] of the maximum kernel; None when detached
+    wide_partials,  # [2, programs] of the maximum kernel; None when detached
     dx,  # each [inner]
     levels,
     blocks,
@@ -116,14 +125,14 @@ def dorefa_weight_many_backward_kernel(
     target, size = entry(dx, offsets, COUNT), tl.load(entry(maximum, offsets, COUNT))
     binary = entry(levels, offsets, COUNT) == 1.0
     extra = 0.0
-    if partials is not None:
+    if wide_partials is not None:
         start, length = entry(offsets, offsets, COUNT), entry(blocks, offsets, COUNT)
-        total, _ = _sum_and_largest(partials, start, length, 128)
-        number, _ = _sum_and_largest(partials, programs + start, length, 128)
-        mean = (total / tl.maximum(entry(inner, offsets, COUNT), 1)).to(tl.float32)
+        total, _ = _sum_and_largest(wide_partials, start, length, 128)
+        number, _ = _sum_and_largest(wide_partials, programs + start, length, 128)
+        average = mean(total, tl.maximum(entry(inner, offsets, COUNT), 1))
         number = tl.where(number == 0.0, 1.0, number)  # not counted at 1 bit
         each = dorefa_maximum_gradient(total.to(tl.float32), number.to(tl.float32), size)
-        extra = tl.where(binary, mean, each)
+        extra = tl.where(binary, average, each)
     g = tl.load(entry(grad, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(entry(w, offsets, COUNT) + at, mask=mask, other=0.0).to(tl.float32)
     plain, graded = g + dorefa_sign(v) * extra, dorefa_gradient(g, v, size, extra)
@@ -137,7 +146,7 @@ def dorefa_weight_many_forward(
     """Write every max|tanh(w)| (1 bit: mean|w|) to ``maximum``, and ``y``, laid out as ``w``."""
     levels, maxima = [2.0**b - 1 for b in bits], maximum.unbind()
     for chunk in chunks(w, [1] * len(w)):
-        partials, scales = new_partials(w[0], chunk, 1), chunk.take(levels)
+        partials, scales = new_partials(w[0], chunk, 1, torch.float64), chunk.take(levels)
         sizes = {"COUNT": len(chunk.rows), "BLOCK": TILE}
         dorefa_weight_many_magnitude_kernel[(chunk.programs,)](
             chunk.take(w), partials, scales, *chunk.sizes, **sizes, **OPTIONS
@@ -158,7 +167,7 @@ def dorefa_weight_many_backward(
         sizes = {"COUNT": len(chunk.rows), "BLOCK": TILE}
         inputs = [chunk.take(values) for values in (grad, w, maxima)]
         if not detach_max:
-            partials = new_partials(w[0], chunk, 2)
+            partials = new_partials(w[0], chunk, 2, torch.float64)
             dorefa_weight_many_maximum_backward_kernel[(chunk.programs,)](
                 *inputs, partials, scales, chunk.programs, *chunk.sizes, **sizes, **OPTIONS
             )

@@ -1,19 +1,15 @@
-#include "../formulas/dorefa.h"
-
 #include "../ops.h"
-#include "elementwise.cuh"
+#include "dorefa.cuh"
 
 namespace daqakd::cuda {
 namespace {
 
 struct DeviceWeightBackward : DoReFaWeightBackward<float> {
   __device__ Prepared prepare(int64_t) const {
-    const float all = *maximum;
-    return {Divisor<float>(all), sums ? -sums[0] / (all * all) / sums[1] : 0.0f};
+    return {Divisor<float>(*maximum), tie_gradient ? *tie_gradient : 0.0f};
   }
 
-  const float* maximum;  // []
-  const float* sums;     // [2]: of DoReFaMaximumGradient; null when detached
+  const float *maximum, *tie_gradient;  // [], the second null when detached
 };
 
 struct DeviceBinaryBackward : DoReFaBinaryBackward<float> {
@@ -22,54 +18,50 @@ struct DeviceBinaryBackward : DoReFaBinaryBackward<float> {
   const float* mean_gradient;  // [], null when detached
 };
 
-// Bits of |w| are ordered like |w|, with NaN above everything.
-template <class T, int V>
-__global__ void __launch_bounds__(kThreads) largest_kernel(
-    const T* __restrict__ w,          // [numel]
-    unsigned* __restrict__ partials,  // [blocks]
-    int64_t numel) {
-  unsigned largest = 0;
-  const int64_t base = int64_t(blockIdx.x) * kTile + threadIdx.x * kFragment;
-#pragma unroll
-  for (int k = 0; k < kTile / kBlockElements; ++k) {
-    const int64_t at = base + k * kBlockElements;
-    if (at >= numel) break;
-    const Fragment<T, V> fragment = load_fragment<V>(w + at, numel - at);
-#pragma unroll
-    for (int i = 0; i < kFragment; ++i)
-      largest = max(largest, __float_as_uint(load(fragment[i])) & 0x7fffffffu);
-  }
-  largest = block_max<kThreads>(largest);
-  if (threadIdx.x == 0) partials[blockIdx.x] = largest;
+template <class T>
+__global__ void __launch_bounds__(kThreads) magnitude_kernel(
+    const T* __restrict__ w,       // [numel]
+    float* __restrict__ partials,  // [blocks]
+    Runs plan, bool aligned, int64_t bits) {
+  magnitude_tile(w, Tile<false>(plan, blockIdx.x), aligned, bits, partials + blockIdx.x);
 }
 
-// max|tanh(w)| = tanh(max|w|): no second tanh, and the largest weight equals it exactly.
-__global__ void __launch_bounds__(kReduceThreads) maximum_kernel(
-    const unsigned* __restrict__ partials,  // [blocks]
-    int64_t blocks, float* __restrict__ out) {
-  unsigned largest = 0;
-  for (int64_t i = threadIdx.x; i < blocks; i += kReduceThreads)
-    largest = max(largest, partials[i]);
-  largest = block_max<kReduceThreads>(largest);
-  if (threadIdx.x == 0) *out = tanh_of(__uint_as_float(largest));
+__global__ void __launch_bounds__(kThreads)
+    magnitude_reduce_kernel(BlockPartials earlier, int64_t bits, float* __restrict__ out) {  // []
+  const float magnitude = earlier.magnitude(bits);
+  if (threadIdx.x == 0) *out = magnitude;
+}
+
+__global__ void __launch_bounds__(kThreads) tie_gradient_kernel(
+    BlockPartials earlier, const float* __restrict__ maximum, int64_t bits,
+    float* __restrict__ out) {  // []
+  const float gradient = earlier.tie_gradient(*maximum, bits);
+  if (threadIdx.x == 0) *out = gradient;
 }
 
 template <class T>
-void largest_tanh(const Launch& launch, const Tensor& w, float* out) {
+void magnitude(const Launch& launch, const Tensor& w, int64_t bits, float* out) {
   const T* from = data<T>(w);
-  const int64_t blocks = ceil_div(w.numel(), kTile);
-  const Tensor partials = scratch(w, blocks);
-  unsigned* found = mutable_data<unsigned>(partials);
-  const auto kernel = aligned({from}) ? largest_kernel<T, kVector<T>> : largest_kernel<T, 1>;
-  launch(kernel, blocks, kThreads, from, found, w.numel());
-  launch(maximum_kernel, 1, kReduceThreads, found, blocks, out);
+  const Runs plan(1, 1, w.numel());
+  const Tensor partials = scratch(w, plan.blocks());
+  float* found = mutable_data<float>(partials);
+  const BlockPartials earlier{found, plan.blocks(), w.numel()};
+  launch(magnitude_kernel<T>, plan.blocks(), kThreads, from, found, plan, aligned({from}), bits);
+  launch(magnitude_reduce_kernel, 1, kThreads, earlier, bits, out);
 }
 
+// Into `out`: what each of the largest weights, at 1 bit every weight, gets through the maximum.
 template <class T>
-void signed_mean(const Launch& launch, const Tensor& grad, const Tensor& w, float* out) {
-  flat_backward<T>(
-      launch, w, data<T>(grad), data<T>(w), static_cast<T*>(nullptr), {out},
-      float(1.0 / double(w.numel())), DoReFaSignedSum<float>{});
+void tie_gradient(
+    const Launch& launch, const Tensor& grad, const Tensor& w, const float* maximum, int64_t bits,
+    float* out) {
+  const Gradients<T> to{data<T>(grad), data<T>(w), nullptr};
+  const PerTensor<DoReFaMaximumGradient<float>> sums{{maximum}, {}};
+  const Tensor partials = bits == 1 ? flat_partials(launch, w, to, DoReFaSignedSum<float>{})
+                                    : flat_partials(launch, w, to, sums);
+  const int64_t blocks = Runs(1, 1, w.numel()).blocks();
+  const BlockPartials earlier{data<float>(partials), blocks, w.numel()};
+  launch(tie_gradient_kernel, 1, kThreads, earlier, maximum, bits, out);
 }
 
 }  // namespace
@@ -98,9 +90,8 @@ Tensor dorefa_activation_backward(const Tensor& grad, const Tensor& mask) {
   if (grad.numel() == 0) return dx;
   by_dtype(grad, [&](auto element) {
     using T = decltype(element);
-    flat_backward<T>(
-        launch, g, data<T>(g), data<uint8_t>(mask), mutable_data<T>(dx), {}, 1.0f,
-        DoReFaActivationBackward<float>{});
+    const Gradients<T> to{data<T>(g), data<uint8_t>(mask), mutable_data<T>(dx)};
+    flat_backward(launch, g, to, {}, DoReFaActivationBackward<float>{});
   });
   return dx;
 }
@@ -117,13 +108,11 @@ tuple<Tensor, Tensor> dorefa_weight_forward(const Tensor& w, int64_t bits) {
     const View view = view_of(input, std::nullopt);
     const T* from = data<T>(input);
     T* to = mutable_data<T>(y);
-    if (bits == 1) {
-      signed_mean<T>(launch, input, input, all);
+    magnitude<T>(launch, input, bits, all);
+    if (bits == 1)
       map<T>(launch, view, from, to, nullptr, PerTensor<DoReFaBinary<float>>{{all}, {}});
-    } else {
-      largest_tanh<T>(launch, input, all);
+    else
       map<T>(launch, view, from, to, nullptr, PerTensor<DoReFaWeight<float>>{{all}, {bits}});
-    }
   });
   return {y, scale};
 }
@@ -133,26 +122,19 @@ Tensor dorefa_weight_backward(
   check_dorefa_weight_backward(grad, w, maximum, bits);
   const Launch launch(w);
   const Tensor input = dense(w), g = in_strides_of(grad, input);
-  const Tensor scale = as_parameter(maximum, ScalarType::Float), sums = scratch(w, 2);
+  const Tensor scale = as_parameter(maximum, ScalarType::Float), memory = scratch(w, 1);
   Tensor dw = empty_as(input);
   if (w.numel() == 0) return dw;
-  float* found = detach_max ? nullptr : mutable_data<float>(sums);
+  const float* all = data<float>(scale);
+  float* tie = detach_max ? nullptr : mutable_data<float>(memory);
   by_dtype(w, [&](auto element) {
     using T = decltype(element);
-    const T *gradient = data<T>(g), *from = data<T>(input);
-    T* to = mutable_data<T>(dw);
-    const float* all = data<float>(scale);
-    if (bits == 1) {
-      if (found) signed_mean<T>(launch, g, input, found);
-      return flat_backward<T>(
-          launch, input, gradient, from, to, {}, 1.0f, DeviceBinaryBackward{{}, found});
-    }
-    if (found)
-      flat_backward<T>(
-          launch, input, gradient, from, static_cast<T*>(nullptr), {found, found + 1}, 1.0f,
-          PerTensor<DoReFaMaximumGradient<float>>{{all}, {}});
-    flat_backward<T>(
-        launch, input, gradient, from, to, {}, 1.0f, DeviceWeightBackward{{}, all, found});
+    const Gradients<T> to{data<T>(g), data<T>(input), mutable_data<T>(dw)};
+    if (tie) tie_gradient<T>(launch, g, input, all, bits, tie);
+    if (bits == 1)
+      flat_backward(launch, input, to, {}, DeviceBinaryBackward{{}, tie});
+    else
+      flat_backward(launch, input, to, {}, DeviceWeightBackward{{}, all, tie});
   });
   return dw;
 }

@@ -4,8 +4,8 @@
 #include "launch.cuh"
 #include "partition.cuh"
 
-// The kernels of the ops that formulas/elementwise.h describes. Ops are passed by value, and their
-// prepare() takes a channel, for parameters lie on the device.
+// The forward kernels of the ops that formulas/elementwise.h describes. Ops are passed by value,
+// and their prepare() takes a channel, for parameters lie on the device.
 namespace daqakd::cuda {
 
 struct DeviceParameter {
@@ -25,8 +25,8 @@ struct PerTensor : DeviceParameter, Op {
 // A thread takes 8 neighbours at a time: one or two whole bytes of a mask.
 constexpr int kFragment = 8;
 constexpr int kBlockElements = kThreads * kFragment;
-constexpr int kBlocks = 3;  // per multiprocessor at least: 80 registers, and nothing spills
-constexpr int kForwardFragments = 4, kBackwardFragments = 2;  // in flight per thread
+constexpr int kBlocks = 3;     // per multiprocessor at least: 80 registers, and nothing spills
+constexpr int kFragments = 4;  // in flight per thread
 
 template <class T, int V>
 struct Fragment {
@@ -85,15 +85,15 @@ __global__ void __launch_bounds__(kThreads, kBlocks) map_kernel(
     uint8_t* __restrict__ mask,  // [numel * kBits / 8]
     View view, int64_t numel, Op op) {
   const int64_t base =
-      int64_t(blockIdx.x) * (kForwardFragments * kBlockElements) + threadIdx.x * kFragment;
-  Fragment<T, V> fragment[kForwardFragments];
+      int64_t(blockIdx.x) * (kFragments * kBlockElements) + threadIdx.x * kFragment;
+  Fragment<T, V> fragment[kFragments];
 #pragma unroll
-  for (int k = 0; k < kForwardFragments; ++k) {
+  for (int k = 0; k < kFragments; ++k) {
     const int64_t at = base + k * kBlockElements;
     if (at < numel) fragment[k] = load_fragment<V>(x + at, numel - at);
   }
 #pragma unroll
-  for (int k = 0; k < kForwardFragments; ++k) {
+  for (int k = 0; k < kFragments; ++k) {
     const int64_t at = base + k * kBlockElements, left = numel - at;
     if (left <= 0) return;
     ChannelCursor cursor(at, view.channels, view.inner);
@@ -113,81 +113,47 @@ __global__ void __launch_bounds__(kThreads, kBlocks) map_kernel(
   }
 }
 
-// One block: one partial of each sum. `other` is the input, or the mask of an op with one.
-template <class T, int V, class Op>
-__global__ void __launch_bounds__(kThreads, kBlocks) flat_backward_kernel(
-    const T* __restrict__ grad,      // [numel]
-    const void* __restrict__ other,  // [numel]
-    T* __restrict__ dx,              // [numel]
-    float* __restrict__ partials,    // [kSums, blocks]
-    int64_t numel, Op op) {
-  const auto prepared = op.prepare(0);
-  float sums[Op::kSums > 0 ? Op::kSums : 1] = {};
-  const int64_t tile = int64_t(blockIdx.x) * kTile + threadIdx.x * kFragment;
-#pragma unroll 1
-  for (int64_t base = tile; base < tile + kTile; base += kBackwardFragments * kBlockElements) {
-    Fragment<T, V> g[kBackwardFragments], x[kBackwardFragments];
-    unsigned codes[kBackwardFragments] = {};
+// Packs in flight per thread of a tile that is read once: 64 bytes.
+template <int W>
+constexpr int kForwardBatch = W == 1 ? 8 : 4;
+
+// body(pack, at, left) for the packs of a tile that are this thread's; the block's threads take
+// them in turn. `aligned`: packs of more than one element lie on 16-byte addresses.
+template <int W, class T, class Tile, class F>
+__device__ __forceinline__ void each_pack(
+    const T* __restrict__ x, const Tile& tile, bool aligned, const F& body) {
+  constexpr int kStride = kThreads * W, kBatch = kForwardBatch<W>;
+  for (int base = threadIdx.x * W; base < tile.count; base += kBatch * kStride) {
+    Pack<T, W> pack[kBatch];
 #pragma unroll
-    for (int k = 0; k < kBackwardFragments; ++k) {
-      const int64_t at = base + k * kBlockElements;
-      if (at >= numel) continue;
-      g[k] = load_fragment<V>(grad + at, numel - at);
-      if constexpr (Op::kBits > 0)
-        codes[k] = static_cast<const uint8_t*>(other)[at / 8];
-      else
-        x[k] = load_fragment<V>(static_cast<const T*>(other) + at, numel - at);
+    for (int k = 0; k < kBatch; ++k) {
+      const int i = base + k * kStride;
+      if (i < tile.count) pack[k] = load_pack<W>(x + tile.at(i), tile.count - i, aligned);
     }
 #pragma unroll
-    for (int k = 0; k < kBackwardFragments; ++k) {
-      const int64_t at = base + k * kBlockElements, left = numel - at;
-#pragma unroll
-      for (int i = 0; i < kFragment; ++i) {
-        if (i >= left) continue;
-        Contribution<float, Op::kSums> one;
-        if constexpr (Op::kBits > 0)
-          one = op.gradient(load(g[k][i]), codes[k] >> i & 1u, prepared);
-        else
-          one = op.gradient(load(g[k][i]), load(x[k][i]), prepared);
-        g[k][i] = store<T>(one.dx);
-#pragma unroll
-        for (int s = 0; s < Op::kSums; ++s) sums[s] += one.sums[s];
-      }
-      if constexpr (Op::kHasDx)
-        if (left > 0) store_fragment<V>(dx + at, g[k], left);
+    for (int k = 0; k < kBatch; ++k) {
+      const int i = base + k * kStride;
+      if (i < tile.count) body(pack[k], tile.at(i), tile.count - i);
     }
   }
+}
+
+template <int W, class T, class Tile, class Op, class Prepared>
+__device__ __forceinline__ void map_tile(
+    const T* __restrict__ x, T* __restrict__ y, const Tile& tile, bool aligned, const Op& op,
+    const Prepared& prepared) {
+  each_pack<W>(x, tile, aligned, [&](Pack<T, W>& pack, int64_t at, int left) {
 #pragma unroll
-  for (int s = 0; s < Op::kSums; ++s) {
-    const float total = block_sum<kThreads>(sums[s]);
-    if (threadIdx.x == 0) partials[s * gridDim.x + blockIdx.x] = total;
-    __syncthreads();
-  }
+    for (int i = 0; i < W; ++i) pack.value[i] = store<T>(op.value(load(pack.value[i]), prepared));
+    store_pack<W>(y + at, pack, left, aligned);
+  });
 }
 
 template <class T, class Op>
 void map(const Launch& launch, const View& view, const T* x, T* y, uint8_t* mask, const Op& op) {
-  const int64_t numel = view.numel(), blocks = ceil_div(numel, kForwardFragments * kBlockElements);
+  const int64_t numel = view.numel(), blocks = ceil_div(numel, kFragments * kBlockElements);
   const auto kernel = aligned({x, y}) ? map_kernel<T, kVector<T>, Op> : map_kernel<T, 1, Op>;
   launch(kernel, blocks, kThreads, x, y, mask, view, numel, op);
-}
-
-// dx, and sums[k] = op's sum k times `scale`.
-template <class T, class Op>
-void flat_backward(
-    const Launch& launch, const Tensor& model, const T* grad, const void* other, T* dx,
-    std::initializer_list<float*> sums, float scale, const Op& op) {
-  const int64_t numel = model.numel(), blocks = ceil_div(numel, kTile);
-  const bool vectorize = aligned({grad, dx}) && (Op::kBits > 0 || aligned({other}));
-  const auto kernel =
-      vectorize ? flat_backward_kernel<T, kVector<T>, Op> : flat_backward_kernel<T, 1, Op>;
-  const Tensor partials = scratch(model, std::max<int64_t>(1, Op::kSums * blocks));
-  float* from = mutable_data<float>(partials);
-  launch(kernel, blocks, kThreads, grad, other, dx, from, numel, op);
-  for (float* sum : sums) {
-    launch(reduce_kernel, 1, kReduceThreads, from, Reduction{blocks, 1, 1, 1, 1}, scale, sum);
-    from += blocks;
-  }
 }
 
 }  // namespace daqakd::cuda

@@ -1,4 +1,5 @@
 #include "../ops.h"
+#include "backward.cuh"
 #include "ewgs.cuh"
 
 namespace daqakd::cuda {
@@ -34,9 +35,9 @@ tuple<Tensor, Tensor, Tensor> ewgs_backward(
   const DeviceEWGS op{{}, data<float>(low), data<float>(high), delta_data, bits, float(delta)};
   by_dtype(x, [&](auto element) {
     using T = decltype(element);
-    flat_backward<T>(
-        launch, input, data<T>(g), data<T>(input), mutable_data<T>(dx),
-        {mutable_data<float>(dlower), mutable_data<float>(dupper)}, 1.0f, op);
+    const Gradients<T> to{data<T>(g), data<T>(input), mutable_data<T>(dx)};
+    flat_backward(
+        launch, input, to, {mutable_data<float>(dlower), mutable_data<float>(dupper)}, op);
   });
   return {dx, dlower, dupper};
 }

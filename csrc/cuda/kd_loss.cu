@@ -27,17 +27,31 @@ __global__ void __launch_bounds__(kCountThreads) kd_count(
   if (threadIdx.x == 0) counts[blockIdx.x] = total;
 }
 
-// Launches that may run at the same time must not share a counter: there is one for each stream
-// and one for each launch that a graph captures.
-unsigned counter_of(cudaStream_t stream) {
+// The place of a stream's counter: its launches run one after the other, so they can share one.
+// None for a captured launch, for graphs run at any time, and none beyond kStreams streams.
+optional<unsigned> counter_of(cudaStream_t stream) {
   static std::mutex mutex;
   static std::unordered_map<cudaStream_t, unsigned> streams;
-  static unsigned captured = 0;
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   if (cudaStreamIsCapturing(stream, &status) != cudaSuccess) cudaGetLastError();
+  if (status == cudaStreamCaptureStatusActive) return std::nullopt;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (status == cudaStreamCaptureStatusActive) return kStreams + captured++ % kCaptured;
-  return streams.emplace(stream, unsigned(streams.size()) % kStreams).first->second;
+  if (const auto found = streams.find(stream); found != streams.end()) return found->second;
+  if (streams.size() == kStreams) return std::nullopt;
+  return streams.emplace(stream, unsigned(streams.size())).first->second;
+}
+
+// The counter of a launch that adds up its blocks: the stream's, or one in memory of its own, whose
+// zero is written on the same stream and captured with the launch.
+template <class T>
+optional<Tensor> take_counter(const Launch& launch, const Tensor& model, Batch<T>& batch) {
+  const optional<unsigned> place = counter_of(launch.stream());
+  batch.stream = place.value_or(0);
+  if (place || !batch.loss || batch.unreduced) return std::nullopt;
+  Tensor zero = scratch(model, 1);
+  torch::stable::zero_(zero);
+  batch.counter = reinterpret_cast<unsigned*>(mutable_data<float>(zero));
+  return zero;
 }
 
 // The classes of a row decide how many threads share it and how many elements each holds.
@@ -62,7 +76,7 @@ void launch_rows(const Launch& launch, const Tensor& model, Batch<T> batch) {
     const int64_t words[2] = {4 * blocks, tiles};  // partials, counts
     const Tensor memory = scratch(model, words[0] + words[1]);
     batch.partials = reinterpret_cast<double*>(mutable_data<float>(memory));
-    batch.counter = counter_of(launch.stream());
+    const optional<Tensor> counter = take_counter(launch, model, batch);
     if (batch.mean && batch.labels && blocks * batch.rows > kReadLabels) {
       unsigned* counts = reinterpret_cast<unsigned*>(mutable_data<float>(memory) + words[0]);
       launch(kd_count, tiles, kCountThreads, batch.labels, batch.rows, batch.ignore, counts);

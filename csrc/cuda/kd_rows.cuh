@@ -34,7 +34,8 @@ struct Batch {
   float scale;                    // of upstream
   float *loss, *parts, *ce, *kl;  // loss: null in backward
   double* partials;               // [blocks, 2]
-  unsigned counter;
+  unsigned* counter;              // a 0 of this launch alone, or null: then the stream's
+  unsigned stream;                // place in kd_counters
 
   __device__ bool counts_rows() const { return mean && labels; }
   __device__ KDSettings<float> settings() const {
@@ -42,9 +43,9 @@ struct Batch {
   }
 };
 
-// Blocks of launches that are done; a launch leaves its own counter at 0. See counter_of.
-constexpr unsigned kStreams = 4096, kCaptured = 61440;
-static __device__ unsigned kd_counters[kStreams + kCaptured];
+// How many blocks of a stream's launch are done; a launch leaves 0 to the next, which waits for it.
+constexpr unsigned kStreams = 4096;
+static __device__ unsigned kd_counters[kStreams];
 
 struct Sum {
   __device__ float operator()(float a, float b) const { return a + b; }
@@ -123,7 +124,8 @@ __device__ __forceinline__ void reduce_loss(
     batch.partials[2 * int64_t(blockIdx.x)] = sums[0];
     batch.partials[2 * int64_t(blockIdx.x) + 1] = sums[1];
     __threadfence();
-    last = atomicInc(&kd_counters[batch.counter], gridDim.x - 1) == gridDim.x - 1;
+    unsigned* counter = batch.counter ? batch.counter : kd_counters + batch.stream;
+    last = atomicInc(counter, gridDim.x - 1) == gridDim.x - 1;
   }
   __syncthreads();
   if (!last) return;

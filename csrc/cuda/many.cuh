@@ -21,24 +21,19 @@ void launch_tables(size_t tasks, const auto& fill, const auto& go) {
   }
 }
 
-// The op of a tensor, and how many rows the tensor has.
+// The op of a tensor, and how many rows the tensor has; a tensor of no rows is left out.
 template <class Op>
 struct TensorOp {
   Op op;
   int64_t rows;
+
+  Runs runs(const Tensor& x) const { return {1, rows, x.numel() / std::max<int64_t>(1, rows)}; }
 };
 
 template <class T, class Op>
 TensorTask<Op> make_task(const Tensor& x, const void* grad, void* out, const TensorOp<Op>& with) {
-  const RowShape shape{with.rows, x.numel() / std::max<int64_t>(1, with.rows)};
-  const bool starts = with.rows == 1 || shape.inner % kVector<T> == 0;
-  const bool vectorize = starts && aligned({data<T>(x), grad, out});
-  return {data<T>(x), grad, out, nullptr, shape, vectorize, with.op};
-}
-
-template <class Op>
-int64_t blocks_of(const TensorTask<Op>& task) {
-  return task.shape.rows * task.shape.segments();
+  const bool all_aligned = aligned({data<T>(x), grad, out});
+  return {data<T>(x), grad, out, nullptr, with.rows, with.runs(x).inner, all_aligned, with.op};
 }
 
 // y of every x; op(i) gives the op of the i-th and its rows.
@@ -46,7 +41,7 @@ template <class T, class Op>
 void map_many(const Launch& launch, const Tensors& x, const Tensors& y, const auto& op) {
   const auto fill = [&](TensorTask<Op>& task, size_t i) {
     task = make_task<T, Op>(x[i], nullptr, mutable_data<T>(y[i]), op(i));
-    return blocks_of(task);
+    return task.runs().across();
   };
   launch_tables<TaskTable<Op>>(x.size(), fill, [&](const TaskTable<Op>& table, int64_t blocks) {
     launch(map_many_kernel<T, Op>, blocks, kThreads, table);
@@ -57,7 +52,7 @@ void map_many(const Launch& launch, const Tensors& x, const Tensors& y, const au
 struct Partials {
   Tensor memory;
   std::vector<int64_t> first;
-  std::vector<RowShape> shape;
+  std::vector<Runs> shape;
 
   float* of(size_t i) const { return mutable_data<float>(memory) + first[i]; }
 };
@@ -67,10 +62,9 @@ Partials partials_of(const Tensors& x, const auto& op) {
   Partials found{x[0], {}, {}};
   int64_t size = 0;
   for (size_t i = 0; i < x.size(); ++i) {
-    const int64_t rows = op(i).rows;
-    found.shape.push_back({rows, x[i].numel() / std::max<int64_t>(1, rows)});
+    found.shape.push_back(op(i).runs(x[i]));
     found.first.push_back(size);
-    size += kSums * rows * found.shape.back().segments();
+    size += kSums * found.shape.back().across();
   }
   found.memory = scratch(x[0], std::max<int64_t>(1, size));
   return found;
@@ -86,7 +80,7 @@ Partials backward_many(
     void* out = Op::kHasDx ? mutable_data<T>(dx[i]) : nullptr;
     task = make_task<T, Op>(x[i], data<T>(grad[i]), out, op(i));
     task.partials = partials.of(i);
-    return blocks_of(task);
+    return task.runs().across();
   };
   launch_tables<TaskTable<Op>>(x.size(), fill, [&](const TaskTable<Op>& table, int64_t blocks) {
     launch(backward_many_kernel<T, Op>, blocks, kThreads, table);
@@ -99,8 +93,8 @@ inline void reduce_many(
     const Launch& launch, const Partials& partials, std::vector<const Tensors*> outputs,
     const auto& scale) {
   const auto fill = [&](ReduceTask& task, size_t i) {
-    const RowShape& shape = partials.shape[i];
-    task = {partials.of(i), {}, shape.rows, shape.segments(), int(outputs.size()), scale(i)};
+    const Runs& shape = partials.shape[i];
+    task = {partials.of(i), {}, shape.channels, shape.segments, int(outputs.size()), scale(i)};
     for (size_t s = 0; s < outputs.size(); ++s) task.out[s] = mutable_data<float>((*outputs[s])[i]);
     return task.outputs();
   };
@@ -110,16 +104,9 @@ inline void reduce_many(
       });
 }
 
-// Every tensor with the strides of its model.
-inline Tensors in_strides_of_each(Tensors tensors, const Tensors& models) {
-  for (size_t i = 0; i < tensors.size(); ++i) tensors[i] = in_strides_of(tensors[i], models[i]);
-  return tensors;
-}
-
-// The dense `x` with its rows one after the other in memory: itself, or a copy.
-inline Tensor in_rows(const Tensor& x, int64_t rows) {
-  if (rows <= 1 || x.numel() == 0 || x.stride(0) * rows == x.numel()) return x;
-  return torch::stable::contiguous(x);
+// Whether the dense `x` is so many rows, one after the other in memory.
+inline bool is_rows(const Tensor& x, int64_t rows) {
+  return rows <= 1 || x.numel() == 0 || x.stride(0) * rows == x.numel();
 }
 
 }  // namespace daqakd::cuda

@@ -1,33 +1,27 @@
 #pragma once
 
-#include "elementwise.cuh"
+#include "backward_kernels.cuh"
 
 // The tensors of a model in one launch: their table travels in the kernel's parameters, so that
 // nothing is copied to the device and a CUDA graph can capture it. A tensor is rows of one
-// parameter each; a block takes one segment of a row. Ops are as in elementwise.cuh, one per
-// tensor; all threads of a block call prepare() together, and an op may add
+// parameter each; a block takes one tile of a row, as the op on one tensor does, with the same
+// bits. Ops are as in elementwise.cuh, one per tensor; all threads of a block call prepare()
+// together, and an op may add
 //   publish(prepared)     called by one thread of the tensor
 namespace daqakd::cuda {
 
-constexpr int kManyTile = kBlockElements;  // elements of a block: one fragment per thread
-constexpr int kParameterBytes = 4096;      // what a launch can carry on every GPU
-
-struct RowShape {
-  int64_t rows, inner;
-  // An empty tensor has one, whose block writes an empty sum.
-  __host__ __device__ int64_t segments() const {
-    return inner <= kManyTile ? 1 : (inner + kManyTile - 1) / kManyTile;
-  }
-};
+constexpr int kParameterBytes = 4096;  // what a launch can carry on every GPU
 
 template <class Op>
 struct TensorTask {
   const void *x, *grad;  // [rows, inner]; grad is null forward
   void* out;             // [rows, inner], or null for an op without
   float* partials;       // [kSums, rows, segments]
-  RowShape shape;
-  bool vectorize;
+  int64_t rows, inner;
+  bool aligned;
   Op op;
+
+  __host__ __device__ Runs runs() const { return {1, rows, inner}; }
 };
 
 template <class Op>
@@ -50,57 +44,27 @@ __device__ __forceinline__ int find_task(const TaskTable<Op>& table, int block) 
   return low;
 }
 
-// Where the segment of this block lies.
-struct Segment {
-  __device__ Segment(const RowShape& shape, int64_t block)
-      : row(block / shape.segments()),
-        at(row * shape.inner + block % shape.segments() * kManyTile + threadIdx.x * kFragment),
-        left((row + 1) * shape.inner - at) {}
-
-  int64_t row, at, left;  // left: elements of the row from `at` on, or none
-};
-
-template <class T, int V, class Op>
-__device__ __forceinline__ void map_segment(
-    const TensorTask<Op>& task, const Op& op, int64_t block) {
-  const Segment segment(task.shape, block);
-  const auto prepared = op.prepare(segment.row);
-  if constexpr (requires { op.publish(prepared); })
-    if (block == 0 && threadIdx.x == 0) op.publish(prepared);
-  if (segment.left <= 0) return;
-  Fragment<T, V> x = load_fragment<V>(static_cast<const T*>(task.x) + segment.at, segment.left);
-#pragma unroll
-  for (int i = 0; i < kFragment; ++i) x[i] = store<T>(op.value(load(x[i]), prepared));
-  store_fragment<V>(static_cast<T*>(task.out) + segment.at, x, segment.left);
+template <class T, int W, class Op>
+__device__ __forceinline__ void map_task(const TensorTask<Op>& task, int block) {
+  const Tile<false> tile(task.runs(), block);
+  const auto prepared = task.op.prepare(tile.channel);
+  if constexpr (requires { task.op.publish(prepared); })
+    if (block == 0 && threadIdx.x == 0) task.op.publish(prepared);
+  map_tile<W>(
+      static_cast<const T*>(task.x), static_cast<T*>(task.out), tile, task.aligned, task.op,
+      prepared);
 }
 
-template <class T, int V, class Op>
-__device__ __forceinline__ void backward_segment(
-    const TensorTask<Op>& task, const Op& op, int64_t block) {
-  const Segment segment(task.shape, block);
-  const auto prepared = op.prepare(segment.row);
-  float sums[Op::kSums > 0 ? Op::kSums : 1] = {};
-  Fragment<T, V> g = load_fragment<V>(static_cast<const T*>(task.grad) + segment.at, segment.left);
-  const Fragment<T, V> x =
-      load_fragment<V>(static_cast<const T*>(task.x) + segment.at, segment.left);
-#pragma unroll
-  for (int i = 0; i < kFragment; ++i) {
-    if (i >= segment.left) continue;
-    const auto one = op.gradient(load(g[i]), load(x[i]), prepared);
-    g[i] = store<T>(one.dx);
-#pragma unroll
-    for (int s = 0; s < Op::kSums; ++s) sums[s] += one.sums[s];
-  }
-  if constexpr (Op::kHasDx)
-    if (segment.left > 0)
-      store_fragment<V>(static_cast<T*>(task.out) + segment.at, g, segment.left);
-  const int64_t blocks = task.shape.rows * task.shape.segments();
-#pragma unroll
-  for (int s = 0; s < Op::kSums; ++s) {
-    const float total = block_sum<kThreads>(sums[s]);
-    if (threadIdx.x == 0) task.partials[s * blocks + block] = total;
-    __syncthreads();
-  }
+template <class T, int W, class Op>
+__device__ __forceinline__ void backward_task(const TensorTask<Op>& task, int block) {
+  const Runs plan = task.runs();
+  const Tile<false> tile(plan, block);
+  const decltype(task.op.prepare(0)) prepared[1] = {task.op.prepare(tile.channel)};
+  float sums[1][kSumsOf<Op>] = {};
+  backward_tile<W>(
+      static_cast<const T*>(task.grad), task.x, static_cast<T*>(task.out), tile, task.aligned,
+      task.op, prepared, sums);
+  store_sums<Op::kSums>(sums[0], 1.0f, task.partials, block, plan.across());
 }
 
 template <class T, class Op>
@@ -108,21 +72,21 @@ __global__ void __launch_bounds__(kThreads)
     map_many_kernel(const __grid_constant__ TaskTable<Op> table) {
   const int m = find_task(table, blockIdx.x), block = blockIdx.x - table.first[m];
   const TensorTask<Op>& task = table.task[m];
-  if (task.vectorize)
-    map_segment<T, kVector<T>>(task, task.op, block);
+  if (has_whole_packs<T>(task.rows, task.inner))
+    map_task<T, kVector<T>>(task, block);
   else
-    map_segment<T, 1>(task, task.op, block);
+    map_task<T, 1>(task, block);
 }
 
 template <class T, class Op>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     backward_many_kernel(const __grid_constant__ TaskTable<Op> table) {
   const int m = find_task(table, blockIdx.x), block = blockIdx.x - table.first[m];
   const TensorTask<Op>& task = table.task[m];
-  if (task.vectorize)
-    backward_segment<T, kVector<T>>(task, task.op, block);
+  if (has_whole_packs<T>(task.rows, task.inner))
+    backward_task<T, kVector<T>>(task, block);
   else
-    backward_segment<T, 1>(task, task.op, block);
+    backward_task<T, 1>(task, block);
 }
 
 // The reduction of one tensor's partials: [kSums, rows, segments] -> out[s] [rows].
@@ -143,20 +107,18 @@ struct ReduceTable {
   ReduceTask task[kCount];
 };
 
-// One warp: one output, in fp64 and in one order.
+// One warp: one output, with the bits that reduce_kernel has for it.
 static __global__ void __launch_bounds__(kThreads)
     reduce_many_kernel(const __grid_constant__ ReduceTable table) {
-  const int warp = int(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp = int(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
   if (warp >= table.first[table.count]) return;
   int m = 0;
   while (table.first[m + 1] <= warp) ++m;
   const ReduceTask& one = table.task[m];
   const int64_t output = warp - table.first[m];
-  double sum = 0;
-  for (int64_t i = lane; i < one.segments; i += 32) sum += one.partials[output * one.segments + i];
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(~0u, sum, offset);
-  if (lane == 0) one.out[output / one.rows][output % one.rows] = float(sum * one.scale);
+  const float* partials = one.partials + output * one.segments;
+  const double sum = warp_total(one.segments, [&](int64_t i) { return partials[i]; });
+  if (threadIdx.x % 32 == 0) one.out[output / one.rows][output % one.rows] = float(sum * one.scale);
 }
 
 }  // namespace daqakd::cuda

@@ -43,10 +43,11 @@ __device__ __forceinline__ void store_pack(T* address, const Pack<T, V>& pack) {
   }
 }
 
-// The last pack of a tensor may be cut short.
+// The last pack of a tensor may be cut short, and those of one that is not aligned go by elements.
 template <int V, class T>
-__device__ __forceinline__ Pack<T, V> load_pack(const T* address, int64_t left) {
-  if (V == 1 || left >= V) return load_pack<V>(address);
+__device__ __forceinline__ Pack<T, V> load_pack(
+    const T* address, int64_t left, bool aligned = true) {
+  if (V == 1 || (aligned && left >= V)) return load_pack<V>(address);
   Pack<T, V> pack = {};
 #pragma unroll
   for (int i = 0; i < V; ++i)
@@ -55,8 +56,9 @@ __device__ __forceinline__ Pack<T, V> load_pack(const T* address, int64_t left) 
 }
 
 template <int V, class T>
-__device__ __forceinline__ void store_pack(T* address, const Pack<T, V>& pack, int64_t left) {
-  if (V == 1 || left >= V) return store_pack<V>(address, pack);
+__device__ __forceinline__ void store_pack(
+    T* address, const Pack<T, V>& pack, int64_t left, bool aligned = true) {
+  if (V == 1 || (aligned && left >= V)) return store_pack<V>(address, pack);
 #pragma unroll
   for (int i = 0; i < V; ++i)
     if (i < left) address[i] = pack.value[i];

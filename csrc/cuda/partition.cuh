@@ -11,23 +11,35 @@ namespace daqakd::cuda {
 
 // Work is cut by shape alone, so sums have one order on any GPU.
 constexpr int kThreads = 256;
-constexpr int kTile = 8192;     // elements of a channel that make one partial sum
 constexpr int kNarrow = 32;     // runs of a channel shorter than this are walked as columns
 constexpr int kLanes = 32;      // threads across a tile of columns
 constexpr int kTileRows = 128;  // rows of a tile of columns
 constexpr int kMinWidth = 512;  // narrower matrices are widened to about this
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
 
-// One block owns one tile of one channel: a segment of a long run, or several whole short runs.
+// Elements of a channel that make one partial sum. Small tiles give a layer's weights enough
+// blocks; where there would be more than 1,024, large ones keep the partial sums few.
+constexpr int kSmallTile = 2048, kLargeTile = 8192;
+__host__ __device__ constexpr int tile_of(int64_t numel) {
+  return numel <= int64_t(1024) * kSmallTile ? kSmallTile : kLargeTile;
+}
+
+// One block owns one tile of one channel: a segment of a long run, or several whole short runs. An
+// empty run has one segment, of no elements.
 struct Runs {
-  explicit Runs(const View& view)
-      : channels(view.channels),
-        inner(view.inner),
-        outer(view.outer),
-        segments(ceil_div(view.inner, kTile)),
-        runs(segments > 1 ? 1 : std::min(view.outer, kTile / view.inner)) {}
+  __host__ __device__ Runs(int64_t outer, int64_t channels, int64_t inner)
+      : channels(channels),
+        inner(inner),
+        outer(outer),
+        tile(tile_of(outer * channels * inner)),
+        segments(inner <= tile ? 1 : ceil_div(inner, tile)),
+        runs(
+            outer == 1 || segments > 1 ? 1
+            : tile / inner < outer     ? tile / inner
+                                       : outer) {}
+  explicit Runs(const View& view) : Runs(view.outer, view.channels, view.inner) {}
 
   int64_t down() const { return ceil_div(outer, runs); }
   __host__ __device__ int64_t across() const { return channels * segments; }
@@ -35,21 +47,21 @@ struct Runs {
   bool has_groups() const { return runs > 1; }
   Reduction reduction() const { return {down(), across(), 1, channels, segments}; }
 
-  int64_t channels, inner, outer, segments, runs;
+  int64_t channels, inner, outer, tile, segments, runs;
 };
 
-// The tile of this block. With kGroups its runs lie channels * inner elements apart.
+// The tile of a block. With kGroups its runs lie channels * inner elements apart.
 template <bool kGroups>
 struct Tile {
-  __device__ explicit Tile(const Runs& plan)
+  __device__ Tile(const Runs& plan, unsigned block)
       : inner(int(plan.inner)), run_stride(plan.channels * plan.inner) {
     const unsigned across = unsigned(plan.across()), segments = unsigned(plan.segments);
-    const unsigned row = blockIdx.x / across, column = blockIdx.x % across;
-    const int64_t offset = int64_t(column % segments) * kTile;
+    const unsigned row = block / across, column = block % across;
+    const int64_t offset = int64_t(column % segments) * plan.tile;
     channel = column / segments;
     start = (row * plan.runs * plan.channels + channel) * plan.inner + offset;
     count = kGroups ? int(min(plan.runs, plan.outer - row * plan.runs)) * inner
-                    : int(min(int64_t(kTile), plan.inner - offset));
+                    : int(min(plan.tile, plan.inner - offset));
   }
 
   // Where element i of the tile lies.
@@ -78,14 +90,13 @@ struct Columns {
   int64_t blocks() const { return down() * tiles; }
   Reduction reduction() const { return {down(), width, copies, channels, inner}; }
 
-  // The parameter of each of V neighbouring columns, as a P.
-  template <class P>
-  __device__ __forceinline__ void spread(
-      const float* __restrict__ parameter, int64_t column, P (&out)[V]) const {  // [channels]
+  // What op prepares for each of V neighbouring columns.
+  template <class Op, class P>
+  __device__ __forceinline__ void prepare(const Op& op, int64_t column, P (&out)[V]) const {
     int64_t channel = column / inner % channels, within = column % inner;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      out[i] = P(parameter[channel]);
+      out[i] = op.prepare(channel);
       if (++within == inner) {
         within = 0;
         channel = channel + 1 == channels ? 0 : channel + 1;
@@ -96,11 +107,17 @@ struct Columns {
   int64_t channels, inner, numel, copies, width, rows, tiles;
 };
 
+// Whether every run starts at a multiple of 16 bytes from the first.
+template <class T>
+__host__ __device__ constexpr bool has_whole_packs(int64_t runs, int64_t inner) {
+  return runs == 1 || inner % kVector<T> == 0;
+}
+
 // Runs take 16-byte accesses where every run starts on a 16-byte address; columns always can.
 template <class T>
 bool can_vectorize(const View& view, std::initializer_list<const void*> addresses) {
-  const bool starts = view.outer * view.channels == 1 || view.inner % kVector<T> == 0;
-  return aligned(addresses) && (starts || is_narrow(view));
+  const bool whole = has_whole_packs<T>(view.outer * view.channels, view.inner);
+  return aligned(addresses) && (whole || is_narrow(view));
 }
 
 }  // namespace daqakd::cuda

@@ -4,13 +4,20 @@
 
 namespace daqakd::cuda {
 
+// Sum over the lanes of a warp, for its first; the same order on every run.
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2)
+    value += __shfl_down_sync(0xffffffffu, value, offset);
+  return value;
+}
+
 // Sum over a block of Threads threads, for all of them; the same order on every run.
 template <int Threads, class T>
 __device__ __forceinline__ T block_sum(T value) {
   __shared__ T warps[Threads / 32];
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2)
-    value += __shfl_down_sync(0xffffffffu, value, offset);
+  value = warp_sum(value);
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
   __syncthreads();
   T sum = warps[0];
@@ -32,25 +39,51 @@ __device__ __forceinline__ unsigned block_max(unsigned value) {
   return value;
 }
 
+// Partial sums are added in fp64, which costs nothing at their number and keeps their digits, and
+// in one order: kReduceThreads threads take them in turn, then warps add up, one after the other.
+constexpr int kReduceThreads = 256;
+
+// The sum of term(0) .. term(terms - 1), for every thread of a block of kReduceThreads.
+template <class F>
+__device__ __forceinline__ double block_total(int64_t terms, const F& term) {
+  double sum = 0;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < terms; i += kReduceThreads) sum += term(i);
+  return block_sum<kReduceThreads>(sum);
+}
+
+// The same bits from one warp, which plays the block's warps in turn; for its first lane.
+template <class F>
+__device__ __forceinline__ double warp_total(int64_t terms, const F& term) {
+  double total = 0;
+  for (int first = 0; first < kReduceThreads && first < terms; first += 32) {
+    double sum = 0;
+    for (int64_t i = first + threadIdx.x % 32; i < terms; i += kReduceThreads) sum += term(i);
+    total += warp_sum(sum);
+  }
+  return total;
+}
+
 // partials [down, copies, channels, group] -> out [channels].
 struct Reduction {
   int64_t down, across, copies, channels, group;
-  int64_t terms() const { return down * copies * group; }
+
+  __host__ __device__ int64_t terms() const { return down * copies * group; }
+  // Where term i of a channel lies.
+  __device__ __forceinline__ int64_t at(int64_t channel, int64_t i) const {
+    if (down * copies == 1) return channel * group + i;
+    const int64_t per_row = copies * group, row = i / per_row, copy = i % per_row / group;
+    return row * across + (copy * channels + channel) * group + i % group;
+  }
 };
 
-constexpr int kReduceThreads = 512;
-
-// One block: one channel. fp64 costs nothing at this size and keeps the fp32 partial sums' digits.
+// One block: one channel.
 static __global__ void __launch_bounds__(kReduceThreads) reduce_kernel(
     const float* __restrict__ partials, Reduction shape, float scale,
     float* __restrict__ out) {  // [channels]
-  const int64_t channel = blockIdx.x, per_row = shape.copies * shape.group;
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < shape.down * per_row; i += kReduceThreads) {
-    const int64_t row = i / per_row, copy = i % per_row / shape.group, within = i % shape.group;
-    sum += partials[row * shape.across + (copy * shape.channels + channel) * shape.group + within];
-  }
-  sum = block_sum<kReduceThreads>(sum);
+  const int64_t channel = blockIdx.x;
+  const double sum =
+      block_total(shape.terms(), [&](int64_t i) { return partials[shape.at(channel, i)]; });
   if (threadIdx.x == 0) out[channel] = float(sum * scale);
 }
 

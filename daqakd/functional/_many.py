@@ -1,7 +1,10 @@
 """What the functions on many weights have in common: arguments per tensor, unused outputs.
 
 Small tensors are bound by launches, not bytes: one launch forward (DoReFa: two) and at most two
-backward replace several per tensor. Each result equals the single op's.
+backward replace several per tensor. Each result equals the single op's, bit for bit on the native
+and the reference backend. On Triton the compiler decides the order of a sum: gradients of steps and
+ranges agree to rounding. DoReFa's sums are taken in fp64 there, so that what follows from them is
+the same unless a sum lies just between two float32 numbers.
 """
 
 from collections.abc import Sequence

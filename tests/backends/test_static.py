@@ -24,8 +24,11 @@ ELEMENTS = {"float": 4, "half": 8, "bfloat16": 8}  # name -> elements in 16 byte
 CUDA_KERNELS = {
     "lsq_forward_runs": ("false", "true"),
     "lsq_forward_columns": (),
-    "lsq_backward_runs": ("false", "true"),
-    "lsq_backward_columns": (),
+    "backward_runs": tuple(
+        f"{groups},{op}"
+        for groups in ("false", "true")
+        for op in ("PerChannel<LSQ<float>>", "PACTBackward")
+    ),
     "map_kernel": (
         "PerChannel<PACT<float>>",
         "DoReFaActivation<float>",
@@ -33,33 +36,35 @@ CUDA_KERNELS = {
         "PerTensor<DoReFaBinary<float>>",
         "DeviceEWGS",
     ),
-    "pact_backward_runs": ("false", "true"),
-    "pact_backward_columns": (),
-    "flat_backward_kernel": (
-        "DoReFaActivationBackward<float>",
-        "DeviceWeightBackward",
-        "DeviceBinaryBackward",
-        "DeviceEWGS",
-    ),
     "kd_rows": ("4,8", "32,8", "32,32", "256,8", "256,32"),
     "kd_long": (),
 }
-CUDA_READING_KERNELS = {  # they write a sum per block
-    "largest_kernel": (),
-    "flat_backward_kernel": (
-        "PerTensor<DoReFaMaximumGradient<float>>",
-        "DoReFaSignedSum<float>",
+CUDA_FLAT_KERNELS = {  # a tensor without channels: packs are whole, aligned or not
+    "backward_runs": (
+        "false,DoReFaActivationBackward<float>",
+        "false,DeviceWeightBackward",
+        "false,DeviceBinaryBackward",
+        "false,DeviceEWGS",
     ),
 }
-CUDA_MANY_KERNELS = {  # a tensor that is not aligned takes the other branch of the same kernel
+CUDA_FLAT_READING_KERNELS = {  # they write a sum per block
+    "backward_runs": (
+        "false,PerTensor<DoReFaMaximumGradient<float>>",
+        "false,DoReFaSignedSum<float>",
+    ),
+}
+CUDA_MANY_KERNELS = {  # rows that do not start on 16 bytes take the other branch of the same kernel
     "map_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeight", "DeviceEWGS"),
     "backward_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeightBackward", "DeviceEWGS"),
+    "backward_columns": ("PerChannel<LSQ<float>>", "PACTBackward"),
 }
 CUDA_MANY_READING_KERNELS = {
+    "magnitude_kernel": (),
     "magnitude_many_kernel": (),
     "backward_many_kernel": ("AnyMaximumGradient",),
 }
-CUDA_SCALAR_KERNELS = {"reduce_kernel", "maximum_kernel", "reduce_many_kernel", "kd_count"}
+CUDA_SCALAR_KERNELS = {"reduce_kernel", "reduce_many_kernel", "kd_count"}
+CUDA_SCALAR_KERNELS |= {"magnitude_reduce_kernel", "tie_gradient_kernel"}
 CUDA_SCALAR_KERNELS |= {  # pixels are bytes, moved and looked up one by one
     f"{name}<{element}>"
     for name in ("augment_kernel", "augment_mix_kernel")
@@ -107,7 +112,8 @@ TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_weight_many_magnitude_kernel",
     "dorefa_weight_many_maximum_backward_kernel",
 }
-TRITON_SCALAR_KERNELS = {"reduce_kernel", "dorefa_maximum_reduce_kernel", "reduce_many_kernel"}
+TRITON_SCALAR_KERNELS = {"reduce_kernel", "reduce_many_kernel"}
+TRITON_SCALAR_KERNELS |= {"dorefa_maximum_reduce_kernel", "dorefa_mean_reduce_kernel"}
 TRITON_SCALAR_KERNELS |= {"augment_rows_kernel", "augment_mix_kernel"}
 TRITON_ROW_KERNELS = {  # rows of any length start anywhere: no 16-byte accesses
     "cmi_update_rows_kernel",
@@ -116,7 +122,7 @@ TRITON_ROW_KERNELS = {  # rows of any length start anywhere: no 16-byte accesses
 }
 
 
-def variants(kernels: dict[str, tuple[str, ...]], vectorized: bool) -> set[str]:
+def variants(kernels: Mapping[str, tuple[str, ...]], vectorized: bool) -> set[str]:
     return {
         f"{stem}<{element},{vector if vectorized else 1}{',' * bool(ending)}{ending}>"
         for stem, endings in kernels.items()
@@ -134,10 +140,10 @@ def unvectored(kernels: Mapping[str, tuple[str, ...]]) -> set[str]:
     }
 
 
-CUDA_READING = variants(CUDA_READING_KERNELS, True) | unvectored(CUDA_MANY_READING_KERNELS)
-CUDA_VECTOR = variants(CUDA_KERNELS, True) | unvectored(CUDA_MANY_KERNELS) | CUDA_READING
+CUDA_READING = variants(CUDA_FLAT_READING_KERNELS, True) | unvectored(CUDA_MANY_READING_KERNELS)
+CUDA_VECTOR = variants(CUDA_KERNELS, True) | variants(CUDA_FLAT_KERNELS, True) | CUDA_READING
+CUDA_VECTOR |= unvectored(CUDA_MANY_KERNELS)
 CUDA_SCALAR = CUDA_SCALAR_KERNELS | CUDA_ROW_KERNELS | variants(CUDA_KERNELS, False)
-CUDA_SCALAR |= variants(CUDA_READING_KERNELS, False)
 needs_tools = pytest.mark.skipif(sass.tool("cuobjdump") is None, reason="triton has no cuobjdump")
 needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="installed without _C_cuda.so")
 

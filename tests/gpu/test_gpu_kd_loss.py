@@ -115,6 +115,26 @@ def test_kd_loss_on_two_streams_at_once(backend):
 
 @pytest.mark.gpu
 @each_backend
+def test_kd_loss_in_graphs_that_run_at_once(backend):
+    require("kd_loss", torch.float32, backend)
+    arguments = kd_arguments(4096, 100)
+    forward = overload("kd_loss_forward", backend)
+    wanted, graphs = forward(*arguments, True), [torch.cuda.CUDAGraph() for _ in range(2)]
+    results = []
+    for graph in graphs:
+        with torch.cuda.graph(graph):
+            results.append(forward(*arguments, True))
+    streams = [torch.cuda.Stream() for _ in graphs]
+    torch.cuda.synchronize()
+    for i in range(50):
+        with torch.cuda.stream(streams[i % 2]):
+            graphs[i % 2].replay()
+    torch.cuda.synchronize()
+    assert all(all(map(torch.equal, result, wanted)) for result in results)
+
+
+@pytest.mark.gpu
+@each_backend
 def test_kd_loss_of_a_label_beyond_the_classes_is_nan(backend):
     require("kd_loss", torch.float32, backend)
     z, t, _ = kd_arguments(4, 10)[:3]

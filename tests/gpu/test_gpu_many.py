@@ -31,10 +31,10 @@ def on(device: str, lists: list[list[Tensor]]) -> list[list[Tensor]]:
     return [[p.detach().to(device).requires_grad_() for p in one] for one in lists]
 
 
-def outcome(stem: str, backend: str, device: str) -> list[Tensor]:
+def outcome(stem: str, backend: str, device: str, run=test_many.together) -> list[Tensor]:
     w, parameters = weights(stem, device)
     parameters = on(device, parameters)
-    y = test_many.together(stem, w, parameters, backend)
+    y = run(stem, w, parameters, backend)
     g = [(0.5 * x.detach().flip(0)).contiguous() for x in w]
     return [*y, *torch.autograd.grad(y, [*w, *(p for one in parameters for p in one)], g)]
 
@@ -51,6 +51,14 @@ def test_small_agrees_with_the_native_cpu(stem, backend):
     found, wanted = outcome(stem, backend, "cuda"), outcome(stem, "native", "cpu")
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a.cpu(), b, rtol=1e-4, atol=1e-4 * float(b.abs().max() + 1))
+
+
+@pytest.mark.gpu
+@test_many.each_stem
+def test_equals_the_single_op(stem):
+    cases.require(stem, "native", device="cuda")
+    wanted = outcome(stem, "native", "cuda", test_many.single)
+    assert all(map(torch.equal, outcome(stem, "native", "cuda"), wanted))
 
 
 @pytest.mark.gpu

@@ -117,6 +117,12 @@ def like_in_other_strides(x: Tensor) -> Tensor:
     return backwards.permute(reverse).to(x.dtype)
 
 
+def off_by_one_element(x: Tensor) -> Tensor:
+    """Return the same values and strides, where no vector access can start."""
+    memory = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)
+    return memory[1:].as_strided(x.shape, x.stride()).copy_(x)
+
+
 def saved_bytes(function: Callable[[], Tensor]) -> int:
     """Return the memory that ``function`` keeps for backward beyond its output."""
     kept: dict[int, int] = {}

@@ -40,7 +40,7 @@ FLOATS += ("delta_tensor", "lower_partials", "upper_partials", "maximum", "sums"
 FLOATS += ("soft_labels", "temperature", "ce_weight", "kd_weight", "upstream")
 FLOATS += ("loss", "reduced", "ce", "kl")
 FLOATS += ("outs", "real", "share", "values", "kept", "total")
-DOUBLES = ("soft", "weight", "centroids", "divergence", "row_grad")
+DOUBLES = ("soft", "weight", "centroids", "divergence", "row_grad", "wide_partials")
 OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
 OTHERS |= dict.fromkeys(DOUBLES, "*fp64")
 OTHERS |= {"counter": "*i32", "row_sums": "*fp64"}
@@ -56,11 +56,11 @@ OPTIONAL: dict[str, tuple[ArgumentKey, ...]] = {
     "kd_loss_tile_kernel": KD_PATHS,
     "kd_loss_long_kernel": KD_PATHS,
     "dorefa_weight_backward_flat_kernel": ("sums", "counts"),
-    "dorefa_weight_many_backward_kernel": ("partials",),
+    "dorefa_weight_many_backward_kernel": ("wide_partials",),
     "ewgs_backward_flat_kernel": ("delta_tensor",),
     "ewgs_many_backward_kernel": ("delta_tensor",),
 }
-ALONE = ("partials", "delta", "delta_tensor", "programs")
+ALONE = ("partials", "wide_partials", "delta", "delta_tensor", "programs")
 EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
 TILES: dict[str, list[Tile]] = {  # by what a name contains, the first that fits
     "augment": [{"BLOCK": 1024}],

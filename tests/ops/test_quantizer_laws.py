@@ -50,6 +50,33 @@ def test_agrees_with_truth_at_every_width(quantizer, options, dtype, backend):
         check_against_truth(quantizer, x, axis, backend, **options)
 
 
+PLACED = {
+    "tiles": cases.Case("tiles", (6_011,)),
+    "runs": cases.Case("runs", (2, 3, 3_008)),
+    "short-runs": cases.Case("short-runs", (9, 5, 40)),
+    "uneven-runs": cases.Case("uneven-runs", (9, 5, 51)),
+    "columns": cases.Case("columns", (70, 6, 4)),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "native"])
+@each_dtype
+@pytest.mark.parametrize("case", cases.named(PLACED.values(), lambda c: c.id))
+@pytest.mark.parametrize("quantizer", cases.named(QUANTIZERS, lambda q: q.name))
+def test_where_a_tensor_lies_changes_no_bit(quantizer, case, dtype, backend):
+    """The order of a sum depends on the shape alone, whatever accesses the address allows."""
+    cases.require(quantizer.name, backend, dtype)
+    x = case.make(dtype, scale=quantizer.scale)
+    g = cases.Case("g", case.base[::-1]).make(dtype).reshape(case.base)
+    for axis in quantizer.axes(x):
+        options = quantizer.options | ({"axis": axis} if quantizer.per_channel else {})
+        parameters = quantizer.parameters(x, axis)
+        wanted = quantizer.results((x, *parameters), g, backend, **options)
+        moved = cases.off_by_one_element(x), cases.off_by_one_element(g)
+        found = quantizer.results((moved[0], *parameters), moved[1], backend, **options)
+        assert all(map(torch.equal, found, wanted))
+
+
 @dataclass(frozen=True)
 class Edge:
     """Inputs at an edge, and what they give; None is not compared.

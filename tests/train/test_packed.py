@@ -29,11 +29,11 @@ RECIPES = {
 }
 WEIGHT = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(1))
 QUANTIZERS = {
-    "lsq": lambda bits: LSQWeight(WEIGHT, bits, per_channel=False),
-    "lsq-channel": lambda bits: LSQWeight(WEIGHT, bits, per_channel=True),
-    "dorefa": lambda bits: DoReFaWeight(WEIGHT, bits, rescale=False),
-    "dorefa-rescaled": lambda bits: DoReFaWeight(WEIGHT, bits, rescale=True),
-    "ewgs": lambda bits: EWGSWeight(WEIGHT, bits, 0.0),
+    "lsq": lambda w, bits: LSQWeight(w, bits, per_channel=False),
+    "lsq-channel": lambda w, bits: LSQWeight(w, bits, per_channel=True),
+    "dorefa": lambda w, bits: DoReFaWeight(w, bits, rescale=False),
+    "dorefa-rescaled": lambda w, bits: DoReFaWeight(w, bits, rescale=True),
+    "ewgs": lambda w, bits: EWGSWeight(w, bits, 0.0),
 }
 
 
@@ -46,7 +46,7 @@ def as_bits(x: torch.Tensor) -> torch.Tensor:
 def test_codes_give_the_values_back(name, bits):
     if name.startswith("lsq") and bits == 1:
         pytest.skip("LSQ's signed weights have at least 2 bits")
-    quantizer = QUANTIZERS[name](bits)
+    quantizer = QUANTIZERS[name](WEIGHT, bits)
     for w in (WEIGHT, 100 * WEIGHT, torch.zeros_like(WEIGHT), -WEIGHT.abs()):
         codes = quantizer.codes(w)
         assert codes.dtype == torch.uint8
@@ -55,6 +55,21 @@ def test_codes_give_the_values_back(name, bits):
         again = quantizer.from_codes(codes, quantizer.magnitude(w))
         assert torch.equal(as_bits(again), as_bits(quantizer(w)))
     assert quantizer.codes(WEIGHT).unique().numel() > 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 8])
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_codes_give_back_what_one_call_for_all_weights_gives(name, bits):
+    """That is how a whole student quantizes; a packed file is written weight by weight."""
+    if name.startswith("lsq") and bits == 1:
+        pytest.skip("LSQ's signed weights have at least 2 bits")
+    generator = torch.Generator().manual_seed(2)
+    weights = [torch.randn(n, 3, 3, generator=generator) for n in (*range(1, 40), 911)]
+    quantizers = [QUANTIZERS[name](w, bits) for w in weights]
+    together = type(quantizers[0]).quantize_many(quantizers, weights)
+    for quantizer, w, y in zip(quantizers, weights, together, strict=True):
+        again = quantizer.from_codes(quantizer.codes(w), quantizer.magnitude(w))
+        assert torch.equal(as_bits(again), as_bits(quantizer.finish(y)))
 
 
 @pytest.mark.parametrize("step", [0.0, -1.0, 2.0**-40])
