@@ -28,17 +28,20 @@ __global__ void __launch_bounds__(kCountThreads) kd_count(
 }
 
 // The place of a stream's counter: its launches run one after the other, so they can share one.
-// None for a captured launch, for graphs run at any time, and none beyond kStreams streams.
+// Numbers name streams, for a handle may return, and one handle stands for every thread's own
+// stream. None for a captured launch, for graphs run at any time, and none beyond kStreams streams.
 optional<unsigned> counter_of(cudaStream_t stream) {
   static std::mutex mutex;
-  static std::unordered_map<cudaStream_t, unsigned> streams;
+  static std::unordered_map<unsigned long long, unsigned> streams;
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  unsigned long long number = 0;
   if (cudaStreamIsCapturing(stream, &status) != cudaSuccess) cudaGetLastError();
   if (status == cudaStreamCaptureStatusActive) return std::nullopt;
+  if (cudaStreamGetId(stream, &number) != cudaSuccess) return cudaGetLastError(), std::nullopt;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (const auto found = streams.find(stream); found != streams.end()) return found->second;
+  if (const auto found = streams.find(number); found != streams.end()) return found->second;
   if (streams.size() == kStreams) return std::nullopt;
-  return streams.emplace(stream, unsigned(streams.size())).first->second;
+  return streams.emplace(number, unsigned(streams.size())).first->second;
 }
 
 // The counter of a launch that adds up its blocks: the stream's, or one in memory of its own, whose

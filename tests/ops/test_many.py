@@ -17,7 +17,7 @@ LARGE = {
     "native": cases.Case("larger-than-a-chunk", (40_000,)),
     "triton": cases.Case("larger-than-a-tile", (2_500,)),
 }
-LARGE["reference"] = LARGE["native"]
+LARGE |= {"reference": LARGE["native"], "emulated": LARGE["triton"]}
 TILED = (
     cases.Case("long-rows", (3, 5_000)),
     cases.Case("uneven-rows", (5, 2_051)),
@@ -26,6 +26,7 @@ TILED = (
     cases.Case("moved-rows", (7, 2_056), cases.off_by_one_element),
 )
 STEMS = ("lsq_many", "dorefa_weight_many", "ewgs_many")
+each_compiled = pytest.mark.parametrize("backend", ["native", "emulated"])
 each_stem = pytest.mark.parametrize("stem", STEMS)
 
 
@@ -137,27 +138,29 @@ def test_equals_the_single_op(form, dtype, backend):
     assert_same(outcome(together, *arguments), outcome(single, *arguments), rounded(backend))
 
 
+@each_compiled
 @pytest.mark.parametrize("dtype", cases.named(cases.DTYPES, cases.dtype_name))
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_equals_the_single_op_on_many_tiles(form, dtype):
+def test_equals_the_single_op_on_many_tiles(form, dtype, backend):
     """Also where the gradients lie otherwise than for the single op."""
     stem, options, per_row = form
-    cases.require(stem, "native", dtype)
-    arguments = stem, options, per_row, dtype, "native", TILED
+    cases.require(stem, backend, dtype)
+    arguments = stem, options, per_row, dtype, backend, TILED
     found = outcome(together, *arguments, moved=True)
     assert_same(found, outcome(single, *arguments))
 
 
+@pytest.mark.parametrize("backend", ["native", pytest.param("emulated", marks=pytest.mark.slow)])
 @each_stem
-def test_equals_the_single_op_on_a_very_large_tensor(stem):
+def test_equals_the_single_op_on_a_very_large_tensor(stem, backend):
     """CUDA cuts it into larger tiles."""
-    cases.require(stem, "native")
+    cases.require(stem, backend)
     layouts = (cases.Case("very-large", (2, 2**20 + 8)), FLAT[0])
-    arguments = stem, OPTIONS[stem][-1], stem == "lsq_many", torch.float32, "native", layouts
+    arguments = stem, OPTIONS[stem][-1], stem == "lsq_many", torch.float32, backend, layouts
     assert_same(outcome(together, *arguments), outcome(single, *arguments))
 
 
-@pytest.mark.parametrize("backend", ["native", "triton"])
+@pytest.mark.parametrize("backend", ["native", "triton", "emulated"])
 @pytest.mark.parametrize("stem", ["dorefa_weight_many", "ewgs_many"])
 def test_one_bit(stem, backend):
     """The mean over a tensor scales its values."""
