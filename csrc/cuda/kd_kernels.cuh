@@ -16,7 +16,6 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
   const int64_t row = (int64_t(blockIdx.x) * kRowThreads + threadIdx.x) / G;
   const bool valid = row < batch.rows;
   const RowFragment<V, G, N> fragment(valid ? batch.classes : 0, 0);
-  const float count = count_rows<kRowThreads>(batch);
   const float inverse = 1 / batch.temperature.value();
   const RowTarget target(batch, row);
   float z[N], t[N], top[2] = {-INFINITY, -INFINITY}, sums[6] = {};
@@ -39,25 +38,22 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
   });
   combine<G>(sums, Sum());
   KDCentre<float> centre(sums[2], sums[3]);
-  if (is_centred(batch)) {  // t becomes (z - t) / T, then what the gradient takes
+  if (is_centred(batch)) {  // where the row's centre holds, t becomes what the gradient takes
     const T* teacher = batch.teacher + row * batch.classes;
+    const auto difference = [&](int i, float ti) { return (z[i] - (ti - top[1])) * inverse; };
     float spread[1] = {};
     fragment.read(teacher, [&](int i, float ti) {
-      const float d = (z[i] - (ti - top[1])) * inverse;
-      spread[0] += centre.term(exp_of(z[i] * inverse), t[i], d);
-      t[i] = t[i] == 0 ? INFINITY : d;
+      spread[0] += centre.term(exp_of(z[i] * inverse), t[i], difference(i, ti));
     });
     combine<G>(spread, Sum());
     centre.spread = spread[0] / centre.total;
     if (centre.holds())
-      fragment.each([&](int i, int64_t) {
-        const float d = t[i], exp_t_T = exp_of(z[i] * inverse - d);
-        t[i] = centre.difference(exp_of(z[i] * inverse), exp_t_T, d);
+      fragment.read(teacher, [&](int i, float ti) {
+        t[i] = centre.difference(exp_of(z[i] * inverse), t[i], difference(i, ti));
       });
-    else  // the difference of far logits has lost the teacher's digits
-      fragment.read(teacher, [&](int i, float ti) { t[i] = exp_of((ti - top[1]) * inverse); });
   }
   const bool writes = valid && threadIdx.x % G == 0;
+  const float count = count_rows<kRowThreads>(batch);
   const KDRow<float> found = finish_row(batch, row, sums, centre.spread, count, writes);
   if (batch.grad && valid) {
     const float factor = upstream_of(batch, row);

@@ -91,7 +91,7 @@ def agree(name: str, method: str, backend: str = "native") -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("backend", ["native", "triton"])
+@pytest.mark.parametrize("backend", ["native", *cases.SIMULATED])
 def test_slim_resnet_agrees_with_the_reference(backend, method):
     agree("slim", method, backend)
 

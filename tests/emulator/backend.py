@@ -1,4 +1,7 @@
-"""The CUDA kernels, run on the CPU, as one more backend of every op: ``emulated``."""
+"""The CUDA kernels, run on the CPU, as one more backend of every op: ``emulated``.
+
+Importing this adds it to the package; nothing is built before it is asked for.
+"""
 
 import ctypes
 import functools
@@ -10,11 +13,16 @@ from pathlib import Path
 import torch
 
 from daqakd import _ops
-from daqakd.backends import native, select
-
-from . import build
 
 NAME = "emulated"
+if NAME not in _ops.BACKENDS:
+    _ops.add_backend(NAME)
+
+# these read DAQAKD_BACKEND, which may have the new name
+from daqakd.backends import native, select  # noqa: E402
+
+from . import build  # noqa: E402
+
 LIBRARY = "DAQAKD_EMULATOR"  # names a built library to take instead of building one
 FIELDS = ("launches", "blocks", "threads", "accesses", "switches", "reports")
 
@@ -91,8 +99,4 @@ def can_run(op: str, device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def add() -> None:
-    """Add the backend to the package, once; nothing is built before it is asked for."""
-    if NAME not in _ops.BACKENDS:
-        _ops.add_backend(NAME)
-        select.RUNNERS[NAME] = can_run
+select.RUNNERS[NAME] = can_run

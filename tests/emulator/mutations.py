@@ -240,8 +240,8 @@ INDICES = [
     ),
     Mutation(
         "kd_kernels.cuh",
-        "t[i] = exp_of((ti - top[1]) * inverse);",
-        "t[i] = exp_of(z[i] * inverse - t[i]);",
+        "if (centre.holds())\n      fragment",
+        "if (true)\n      fragment",
         "kd_loss",
     ),
     Mutation(
