@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -63,6 +64,8 @@ def augment_by_plan(batch: Batch, backend: str) -> Tensor:
 
 class GraphReplay:
     """``plan_and_augment`` by replaying a CUDA graph, captured at a batch's first call."""
+
+    is_replay = True  # which no other graph can hold
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
@@ -163,8 +166,10 @@ class AugmentBenchmark:
     traffic: ClassVar[Traffic] = Traffic(1, extra_bytes=1.0)
 
     def providers(self, device: str) -> dict[str, Provider]:
-        """Return the providers that can run on ``device``, torchvision on the CPU in any case."""
-        found: dict[str, Provider] = {"torchvision": torchvision_per_image}
+        """Return the providers that can run on ``device``, an installed torchvision on the CPU."""
+        found: dict[str, Provider] = {}
+        if find_spec("torchvision"):
+            found["torchvision"] = torchvision_per_image
         for backend in ("reference", "triton", "native"):
             if can_run("augment", backend, device, torch.uint8) is not None:
                 continue
