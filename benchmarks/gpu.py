@@ -89,9 +89,9 @@ def importable_kernels() -> Iterator[None]:
 class Report:
     """What is known of a run, written after each stage and every few seconds meanwhile."""
 
-    def __init__(self, out: Path, scratch: Path, names: list[str]) -> None:
+    def __init__(self, out: Path, scratch: Path, names: list[str], dry: bool) -> None:
         self.out, self.scratch, self.names = out, scratch, names
-        self.found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M")}
+        self.found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M"), "dry": dry}
         self.found |= {"device": device_name(), "stages": {}, "rows": {}}
 
     def save(self) -> None:
@@ -113,7 +113,7 @@ class Report:
 def run_all(out: Path, scratch: Path, dry: bool) -> dict[str, Any]:
     """Run all stages; what one does not need of its time is left to the next."""
     begin, plan = time.monotonic(), stages(scratch, dry)
-    report, log, end = Report(out, scratch, list(plan)), out / "gpu.log", begin
+    report, log, end = Report(out, scratch, list(plan), dry), out / "gpu.log", begin
     log.write_text("")
     with ExitStack() as background:
         for name, stage in plan.items():

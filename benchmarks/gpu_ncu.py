@@ -34,7 +34,7 @@ METRICS = {  # name in ncu: name of the column, and its unit
     "launch__registers_per_thread": ("registers", 1.0),
 }
 NCU = ["ncu", "--clock-control", "none", "--profile-from-start", "off", "--csv", "--page", "raw"]
-NCU += ["--print-units", "base", "--metrics", ",".join(METRICS)]
+NCU += ["--print-kernel-base", "function", "--print-units", "base", "--metrics", ",".join(METRICS)]
 
 
 def slowest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def parsed(said: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         row = rows[place]
         start = {key: row[key] for key in ("op", "elements", "dtype", "form", "contestant")}
-        start |= {"of floor": row["device_of_floor"], "kernel": line["Kernel Name"].split("(")[0]}
+        start |= {"of floor": row["device_of_floor"], "kernel": line["Kernel Name"]}
         found.append(start | {
             column: float(line[name].replace(",", "")) * unit
             for name, (column, unit) in METRICS.items()

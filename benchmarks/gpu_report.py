@@ -81,6 +81,8 @@ def aims_table(report: Report) -> list[str]:
 def page(report: Report, names: Sequence[str] | None = None) -> str:
     """Return the report as Markdown, with the rows of all stages or some."""
     lines = [f"# GPU run, {report['date']}", "", f"Device: {report['device']}"]
+    if report.get("dry"):
+        lines += ["", "A dry run on a CPU: every stage was walked through, no number is a result."]
     speed = report.get("copy_bytes_per_second")
     if speed:
         lines += ["", f"Floor: bytes at {speed / 1e9:,.0f} GB/s, read and written, of a copy here."]
