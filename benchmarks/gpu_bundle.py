@@ -22,12 +22,16 @@ WHEELS += ["pytest", "pytest-timeout", "pytest-xdist"]
 LIBRARIES = ("_C.so", "_C_cuda.so")
 COMPILED = ("common", "cuda", "formulas")  # folders of csrc that the CUDA library is made of
 IMAGES_PER_CLASS, FORMATS = 500, (".png", ".jpg", ".npy")
-START = """#!/bin/sh
+START = f"""#!/bin/sh
 # Test and measure on this machine's GPU: sh start --out /absolute/folder
 cd "$(dirname "$0")" || exit
-export PYTHONPATH="$PWD:$PWD/site" PIP_NO_INDEX=1 PYTHONUNBUFFERED=1
-[ -d data ] && export DAQAKD_DATA="$PWD/data"
-exec "${PYTHON:-python3}" -m benchmarks.gpu "$@"
+python=${{PYTHON:-python3}} path=$PWD
+# the wheels are Python {PYTHON}'s; another has to have these packages itself
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+if [ "$found" = {PYTHON} ]; then path=$path:$PWD/site; fi
+export PYTHONPATH="$path" PIP_NO_INDEX=1 PYTHONUNBUFFERED=1
+if [ -d data ]; then export DAQAKD_DATA="$PWD/data"; fi
+exec "$python" -m benchmarks.gpu "$@"
 """
 
 

@@ -18,6 +18,7 @@ from ..augment.stream import CROP_FRACTION
 from ..backends import can_run
 from ..data.named import NAMED_STATISTICS
 from ..functional.augment import Plan, augment
+from .device_time import captured
 from .measure import Case, Inputs, Provider
 from .roofline import Traffic
 
@@ -74,18 +75,10 @@ class GraphReplay:
     def __call__(self, batch: Batch) -> Tensor:
         """Return the images, in memory that the next replay overwrites."""
         if batch not in self.graphs:
-            self.graphs[batch] = self._capture(batch)
+            self.graphs[batch] = captured([partial(plan_and_augment, batch, self.backend)])
         graph, images = self.graphs[batch]
         graph.replay()
         return images
-
-    def _capture(self, batch: Batch) -> tuple[Any, Tensor]:
-        plan_and_augment(batch, self.backend)  # compiles, and fills what is cached
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            images = plan_and_augment(batch, self.backend)
-        return graph, images
 
 
 def _torchvision_policy(name: str) -> Any:

@@ -6,6 +6,7 @@ that is impossible, the kernels' own times are added up, which leaves out the ga
 
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch.profiler import ProfilerActivity
 
 ROUNDS = 5
 ROUND_SECONDS = 0.005  # a round is as many replays as this takes
-_INVALID: list[Any] = []  # torch's allocator goes on asking graphs whose capture failed
+_INVALID: list[Any] = []  # torch's allocator may go on asking graphs whose capture failed
 
 Call = Callable[[], Any]
 
@@ -65,19 +66,22 @@ def captured(calls: Sequence[Call]) -> tuple[Any, Any]:
         Exception: a call does what no graph can hold, such as waiting for the GPU.
     """
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    pool = torch.cuda.graph_pool_handle()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for call in calls:
             call()  # compiles, and fills what is cached
         torch.cuda.synchronize()
         try:
-            graph.capture_begin(capture_error_mode="thread_local")
+            graph.capture_begin(pool, capture_error_mode="thread_local")
             try:
                 results = [call() for call in calls]
             finally:
                 graph.capture_end()
         except Exception:
             _INVALID.append(graph)
+            with suppress(RuntimeError):  # or the allocator takes the capture to be going on
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
             raise
     return graph, results[-1]
 

@@ -1,7 +1,9 @@
 """A GPU's own time beside the wall time; what torch's GPU calls answer is made up here."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -85,6 +87,55 @@ def test_launches_are_what_ran_on_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: called.append("waited"))
     assert device_time.launched(lambda: called.append("called")) == [("kernel", 4e-6)]
     assert called == ["waited", "called", "waited"]
+
+
+class Graph:
+    """Stands for a CUDA graph; ``happened`` lists what it and its stream were asked for."""
+
+    happened: ClassVar[list] = []
+
+    def capture_begin(self, pool, capture_error_mode):
+        self.happened.append(("begin", pool))
+
+    def capture_end(self):
+        self.happened.append("end")
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(Graph, "happened", [])
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: Graph.happened.append("wait"))
+    ended = lambda device, pool: Graph.happened.append(("freed", pool))  # noqa: E731
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", ended, raising=False)
+    return Graph.happened
+
+
+def test_a_graph_is_of_calls_that_have_run_before(graphs):
+    calls = [lambda i=i: graphs.append(i) or i for i in range(2)]
+    graph, result = device_time.captured(calls)
+    assert isinstance(graph, Graph)
+    assert result == 1
+    assert graphs == [0, 1, "wait", ("begin", "pool"), 0, 1, "end"]
+
+
+def test_a_capture_that_fails_is_ended(graphs):
+    ran = []
+
+    def once():
+        ran.append(1)
+        if len(ran) > 1:
+            raise ValueError("waits")
+
+    with pytest.raises(ValueError, match="waits"):
+        device_time.captured([once])
+    assert graphs == ["wait", ("begin", "pool"), "end", ("freed", "pool")]
 
 
 def rows_on_gpu(monkeypatch, found):

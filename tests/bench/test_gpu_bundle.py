@@ -82,19 +82,22 @@ def test_a_bundle_that_cannot_be_carried_fails(packed, monkeypatch, capsys):
     assert "larger than" in capsys.readouterr().out
 
 
-def test_the_start_of_a_bundle_needs_no_index(packed, tmp_path):
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_the_start_of_a_bundle_needs_no_index(version, packed, tmp_path):
     gpu_bundle.pack(packed)
     with tarfile.open(packed) as tar:
         tar.extractall(tmp_path / "there", filter="data")
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nenv; pwd; echo "$@"\n')
+    answer = f'if [ "$1" = -c ]; then echo {version}; else env; echo "$@"; fi'
+    python.write_text(f"#!/bin/sh\n{answer}\n")
     python.chmod(0o755)
     start = tmp_path / "there/daqakd-gpu/start"
     said = subprocess.check_output(
         ["sh", start, "--dry"], env={"PATH": os.environ["PATH"], "PYTHON": str(python)}, text=True
     ).splitlines()
     folder = str(start.parent)
-    assert f"PYTHONPATH={folder}:{folder}/site" in said
+    wheels = f":{folder}/site" if version == gpu_bundle.PYTHON else ""
+    assert f"PYTHONPATH={folder}{wheels}" in said
     assert f"DAQAKD_DATA={folder}/data" in said
     assert "PIP_NO_INDEX=1" in said
     assert said[-1] == "-m benchmarks.gpu --dry"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from copy import deepcopy
 
 import pytest
@@ -130,6 +131,35 @@ def test_kernels_of_ncu_belong_to_the_row_before_them():
     assert found[0]["us"] == 250.0
     assert found[0]["MB read"] == pytest.approx(268.435456)
     assert found[2]["of floor"] == 0.5
+
+
+def test_what_ncu_says_becomes_rows(tmp_path, monkeypatch, capfd):
+    """A script stands for ncu; it notes how it was called."""
+    rows = [row("native", 1e-4), row("triton", 1e-4, op="pact", device_of_floor=0.96)]
+    (tmp_path / "rows/lsq").mkdir(parents=True)
+    (tmp_path / "rows/lsq/bench.json").write_text(json.dumps({"rows": rows}))
+    said = tmp_path / "said"
+    said.write_text(NCU)
+    ncu = tmp_path / "ncu"
+    ncu.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\ncat {said}\n')
+    ncu.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    arguments = ["--rows", str(tmp_path / "rows"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["gpu_ncu", *arguments])
+    assert gpu_ncu.main() == 0
+    assert [one["op"] for one in gpu_report.rows_of(tmp_path / "out")] == ["lsq", "lsq", "pact"]
+    assert "3 kernels of 2 rows" in capfd.readouterr().out
+    called = (tmp_path / "called").read_text()
+    assert "--clock-control none --profile-from-start off" in called
+    assert '"op": "pact"' in called.partition("--profile [")[2]
+
+
+def test_ncu_that_says_nothing_fails(tmp_path, monkeypatch):
+    (tmp_path / "lsq").mkdir()
+    (tmp_path / "lsq/bench.json").write_text(json.dumps({"rows": [row("native", 1e-4)]}))
+    monkeypatch.setattr(gpu_ncu, "NCU", ["true"])
+    monkeypatch.setattr("sys.argv", ["gpu_ncu", "--rows", str(tmp_path), "--out", str(tmp_path)])
+    assert gpu_ncu.main() == 1
 
 
 def test_the_rows_farthest_from_their_floor_are_looked_into():
