@@ -187,6 +187,7 @@ def test_the_table_of_a_gpu_has_columns_more(monkeypatch, capsys):
     case = LSQ.case(64, torch.float32, "tensor", "cpu")
     on_gpu = replace(case, device="cuda")
     monkeypatch.setattr(type(LSQ), "case", lambda *arguments: on_gpu)
+    monkeypatch.setattr(bench, "device_of", lambda name: None)
     bench.bench(["lsq"], [64], ["float32"], "cuda", 1)
     head, first = capsys.readouterr().out.splitlines()[1:3]
     assert head.split()[-6:] == ["us", "on", "device", "its", "floor", "launches"]
