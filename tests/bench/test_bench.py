@@ -129,9 +129,17 @@ def test_the_weights_of_resnet20():
     assert ALL["resnet20"].case(0, torch.float32, "lsq", "cpu").numel == 268336
 
 
-@pytest.mark.parametrize("op", ["step", "kd_step", "compiled_step"])
-def test_a_step_is_timed_when_its_loss_is_right(op):
-    case = ALL[op].case(4, torch.float32, "lsq", "cpu")
+@pytest.mark.parametrize(
+    ("op", "dtype"),
+    [
+        ("step", torch.float32),
+        ("kd_step", torch.float32),
+        ("compiled_step", torch.float32),
+        ("compiled_step", torch.bfloat16),
+    ],
+)
+def test_a_step_is_timed_when_its_loss_is_right(op, dtype):
+    case = ALL[op].case(4, dtype, "lsq", "cpu")
     found = ALL[op].providers("cpu") | {"reference": Step("student", "reference")}
     found = {name: step for name, step in found.items() if not name.endswith("compile")}
 
