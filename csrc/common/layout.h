@@ -7,6 +7,10 @@
 
 #include "types.h"
 
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK  // torch 2.11 has it by its older name
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace daqakd {
 
 // A dense tensor in memory order: [outer, channels, inner], one parameter per channel.
