@@ -224,7 +224,9 @@ def verify(
     network = work.plain if step.network == "plain" else work.student
     with use_backend("reference"), torch.autocast(device, dtype, dtype != torch.float32):
         wanted = work.loss(network, ours=step.ours)
-    return None if torch.allclose(loss, wanted, TOLERANCE) else "its loss is wrong"
+    # fused by torch.compile, what has 16 bits between two ops is rounded less often
+    allowed = max(TOLERANCE, torch.finfo(dtype).eps) if step.compiled else TOLERANCE
+    return None if torch.allclose(loss, wanted, allowed) else "its loss is wrong"
 
 
 STEP = StepBenchmark("step", bits=2)

@@ -152,6 +152,22 @@ def test_a_step_is_timed_when_its_loss_is_right(op, dtype):
     assert all(row.of_roofline is None for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("compiled", "dtype", "right"),
+    [
+        (True, torch.bfloat16, True),
+        (False, torch.bfloat16, False),
+        (True, torch.float32, False),
+    ],
+)
+def test_only_fused_steps_of_16_bits_may_be_a_rounding_off(compiled, dtype, right):
+    case = ALL["compiled_step"].case(2, dtype, "lsq", "cpu")
+    (work,) = case.make()
+    _, step, loss = case.bind(Step("plain"))(work)
+    result = work, replace(step, compiled=compiled), loss * (1 + 2**-8)
+    assert (case.verify(result, (work,)) is None) == right
+
+
 def test_the_formulas_have_the_students_gradients():
     work = Workload(4, bits=4, method="lsq", distilled=True, device="cpu")
     grads = []
