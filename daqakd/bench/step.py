@@ -23,6 +23,8 @@ CLASSES, SIDE = 10, 32
 METHODS = ("lsq", "pact", "dorefa", "ewgs")
 # relative error allowed in the loss: a value on a tie may be rounded to either side
 TOLERANCE = 1e-3
+# torch.compile rounds less often between fused ops, which in 16 bits moves many values over ties
+FUSED_TOLERANCE = 0.05
 
 
 class LSQFormula(nn.Module):
@@ -224,8 +226,7 @@ def verify(
     network = work.plain if step.network == "plain" else work.student
     with use_backend("reference"), torch.autocast(device, dtype, dtype != torch.float32):
         wanted = work.loss(network, ours=step.ours)
-    # fused by torch.compile, what has 16 bits between two ops is rounded less often
-    allowed = max(TOLERANCE, torch.finfo(dtype).eps) if step.compiled else TOLERANCE
+    allowed = FUSED_TOLERANCE if step.compiled and dtype != torch.float32 else TOLERANCE
     return None if torch.allclose(loss, wanted, allowed) else "its loss is wrong"
 
 
