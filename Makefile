@@ -15,7 +15,7 @@ SANITIZED := build/sanitize
 # the package beside its sanitized library, so that the installed one stays as it is
 SANITIZERS := $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
 
-.PHONY: help demo test slow gpu coverage sanitize mutants clients lint format hooks clean
+.PHONY: help demo test slow gpu bundle coverage sanitize mutants clients lint format hooks clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,8 +29,12 @@ test: $(READY)  ## the ordinary tests; ARGS="tests/quant -q" goes to pytest, her
 slow: $(READY)  ## full products and long runs
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
 
-gpu: $(READY)  ## build, GPU tests, benchmarks in under 9 minutes; DRY=1 walks it without a GPU
-	$(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry)
+gpu:  ## GPU tests and benchmarks in 9 minutes, without pip; DRY=1 walks them without a GPU
+	$(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(if $(DRY),--dry)
+
+bundle: $(READY)  ## pack what `make gpu` needs on a machine with torch alone into build/gpu.tar.gz
+	DAQAKD_BUILD=cuda $(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python -m benchmarks.gpu --bundle build/gpu.tar.gz
 
 coverage: $(READY)  ## the ordinary tests with the lines they miss; HTML and XML under build/coverage
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html --cov-report=xml $(ARGS)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from daqakd import CMIState, models
 from daqakd._cmi import from_limbs
 from daqakd.backends import can_run
+from daqakd.bench.device_time import device_time
 from daqakd.bench.roofline import timer
 from daqakd.functional import cmi_update
 from daqakd.functional.cmi import new_state
@@ -108,14 +110,21 @@ def medians(runs: dict[str, Run], rounds: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def measure(classes: int, device: str, rounds: int) -> dict[str, float]:
-    """Return seconds per batch of the teacher, of all statistics and of the update alone."""
+def measure(
+    classes: int, device: str, rounds: int
+) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """Return seconds per batch of the teacher, of all statistics and of the update alone.
+
+    On a GPU also the columns of its own time.
+    """
     network, images = teacher_of(classes, device)
     runs: dict[str, Run] = {"teacher": lambda: network(images)}
     runs["statistics"] = all_statistics(classes, device, mixed=False)
     runs["statistics, cutmix"] = all_statistics(classes, device, mixed=True)
     runs |= {f"update, {name}": run for name, run in updates(classes, device).items()}
-    return medians(runs, rounds)
+    found = medians(runs, rounds)
+    alone = {name: device_time([run]) for name, run in runs.items()} if device == "cuda" else {}
+    return found, {name: time.record(None) for name, time in alone.items()}
 
 
 def main() -> int:
@@ -129,11 +138,12 @@ def main() -> int:
     rows, worst = [], 0.0
     print("| classes | what | us per batch of 500 | of the teacher's pass |\n|---|---|---|---|")
     for classes in options.classes:
-        found = measure(classes, options.device, options.turns)
+        found, alone = measure(classes, options.device, options.turns)
         worst = max(worst, *(found[n] / found["teacher"] for n in found if n[:4] == "stat"))
         for name, seconds in found.items():
             ratio = seconds / found["teacher"]
-            rows.append({"classes": classes, "what": name, "seconds": seconds, "share": ratio})
+            row = {"classes": classes, "what": name, "seconds": seconds, "share": ratio}
+            rows.append(row | alone.get(name, {}))
             print(f"| {classes} | {name} | {1e6 * seconds:.1f} | {ratio:.3%} |", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     record = {**environment(), "device": options.device, "turns": options.turns, "rows": rows}

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,31 @@ LIMIT = 10.0  # seconds for 50,000 images on a GPU
 TAUGHT = TrainConfig(epochs=2, batch_size=32, lr=3e-3)  # enough to be far above chance
 
 
+def made_up_split(root: Path, split: str, count: int) -> dict[str, object]:
+    """Write a split of smooth noise whose tint tells the class; return what is noted of it."""
+    labels = torch.arange(count) % CLASSES
+    tint = (40 * torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(0))).int()
+    tinted = smooth_noise(count, SIDE).int() + tint[labels, :, None, None]
+    pixels = tinted.clamp(0, 255).to(torch.uint8).numpy()
+    np.save(pixels_path(root, split), pixels)
+    np.save(labels_path(root, split), labels.numpy())
+    hashes = sha256(pixels.data), sha256(labels_path(root, split).read_bytes())
+    return {
+        "images": count,
+        "sha256": hashes[0].hexdigest(),
+        "labels_sha256": hashes[1].hexdigest(),
+    }
+
+
 def made_up(root: Path, num_images: int) -> Path:
-    """Write a prepared data set of smooth noise whose tint tells the class."""
-    splits = {"train": num_images, "test": 10 * CLASSES}
-    for split, count in splits.items():
-        labels = torch.arange(count) % CLASSES
-        tint = (40 * torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(0))).int()
-        pixels = smooth_noise(count, SIDE).int() + tint[labels, :, None, None]
-        root.mkdir(parents=True, exist_ok=True)
-        np.save(pixels_path(root, split), pixels.clamp(0, 255).to(torch.uint8).numpy())
-        np.save(labels_path(root, split), labels.numpy())
+    """Write a prepared data set that is made up."""
+    root.mkdir(parents=True, exist_ok=True)
+    counts = {"train": num_images, "test": 10 * CLASSES}
     mean, std = NAMED_STATISTICS["cifar10"]
-    held = {name: {"images": count, "sha256": f"made up {count}"} for name, count in splits.items()}
     facts: dict[str, object] = {"format": FORMAT, "name": "made-up"}
     facts |= {"classes": [str(c) for c in range(CLASSES)]}
-    facts |= {"size": SIDE, "mean": mean, "std": std, "flip": True, "splits": held}
+    facts |= {"size": SIDE, "mean": mean, "std": std, "flip": True}
+    facts |= {"splits": {split: made_up_split(root, split, counts[split]) for split in counts}}
     write_json(root / METADATA_FILE, facts)
     return root
 

@@ -1,8 +1,9 @@
-"""Build, test and measure on a GPU in one go, in less than nine minutes.
+"""Test and measure on a GPU in one go, in less than nine minutes.
 
-``python -m benchmarks.gpu --out runs/gpu`` leaves gpu.md, gpu.json (all rows) and gpu.log there, as
-far as it got; it needs no package index and no installation. ``--dry`` walks the same stages
-without a GPU. Real images are ranked, too, where DAQAKD_DATA is set.
+``python -m benchmarks.gpu --out runs/gpu`` leaves gpu.md, gpu.json (all rows) and logs there, as
+far as it got; it needs no package index and no installation. ``--bundle FILE`` packs what a machine
+with torch, Triton and NumPy alone needs for that. ``--dry`` walks the stages without a GPU. Real
+images are ranked, too, where DAQAKD_DATA is set.
 """
 
 import argparse
@@ -15,20 +16,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from daqakd._files import write_json, write_text
 
+from .gpu_bundle import pack
+from .gpu_report import SMALL_PAGE, page, rows_of
 from .gpu_stages import OPS, stages
-from .stage import run
+from .stage import STOPPED, beside, run
 
 BUDGET = 9 * 60  # seconds for everything
-SHOWN = ("augment", "share", "ranking", "cifar10")  # rows in the short table at the end
 FACTS = "clocks.sm,clocks.mem,temperature.gpu,power.draw"
-HIDDEN = ("op", "elements", "step_seconds", "note")  # of the tables
 OURS = ("native", "triton", "reference", "recompute")
 DRY_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -54,10 +56,10 @@ def state() -> str:
     return output_of("nvidia-smi", f"--query-gpu={FACTS}", "--format=csv,noheader")
 
 
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows that a stage has written so far."""
-    files = sorted(folder.glob("*.json"))
-    return [row for file in files for row in json.loads(file.read_text())["rows"]]
+def copy_speed(scratch: Path) -> float | None:
+    """Return bytes per second of a copy, as the first benchmark measured it."""
+    records = [json.loads(file.read_text()) for file in sorted(scratch.glob("*/bench.json"))]
+    return records[0]["copy_bytes_per_second"] if records else None
 
 
 def verified(found: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -69,38 +71,6 @@ def verified(found: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any
     says = f"{len(rows)} rows, {len(refused)} refused; {'; '.join(refused[:2]) or found['says']}"
     says = f"native: at least {least:,.0f} images/s; {says}" if least else says
     return found | {"code": found["code"] or int(wrong), "says": says}
-
-
-def cell(value: Any) -> str:
-    """Return a cell."""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return "-" if value is None else str(value)
-
-
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return rows as Markdown."""
-    heads = [key for key in rows[0] if key not in HIDDEN]
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for row in rows:
-        note = f" {row['note']}" if row.get("note") else ""
-        lines.append(f"| {' | '.join(cell(row[head]) for head in heads)} |{note}")
-    return lines
-
-
-def page(report: dict[str, Any], names: tuple[str, ...] | None = None) -> str:
-    """Return the report as Markdown, with all rows, or some stages' of 32 bits."""
-    lines = [f"# GPU run, {report['date']}", "", f"Device: {report['device']}", ""]
-    lines += ["| stage | exit | seconds | GPU after it | last line |", "|---|---|---|---|---|"]
-    for name, one in report["stages"].items():
-        cells = name, one["code"], f"{one['seconds']:.0f}", one["gpu"], one["says"][:120]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    for name, rows in report["rows"].items():
-        if names is not None:
-            rows = [r for r in rows if name in names and r.get("dtype") != "bfloat16"]
-        if rows:
-            lines += ["", f"## {name}", "", *table(rows)]
-    return "\n".join([*lines, ""])
 
 
 @contextmanager
@@ -116,32 +86,52 @@ def importable_kernels() -> Iterator[None]:
             link.unlink()
 
 
+class Report:
+    """What is known of a run, written after each stage and every few seconds meanwhile."""
+
+    def __init__(self, out: Path, scratch: Path, names: list[str], dry: bool) -> None:
+        self.out, self.scratch, self.names = out, scratch, names
+        self.found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M"), "dry": dry}
+        self.found |= {"device": device_name(), "stages": {}, "rows": {}}
+
+    def save(self) -> None:
+        """Write gpu.json and gpu.md."""
+        self.found["rows"] = {name: rows_of(self.scratch / name) for name in self.names}
+        self.found["copy_bytes_per_second"] = copy_speed(self.scratch)
+        write_json(self.out / "gpu.json", self.found)
+        write_text(self.out / "gpu.md", page(self.found))
+
+    def keep(self, name: str, found: dict[str, Any]) -> None:
+        """Add what a stage did."""
+        found = verified(found, rows_of(self.scratch / name)) if name in OPS else found
+        self.found["stages"][name] = {**found, "gpu": state()}
+        self.save()
+        said = f"{name}: exit {found['code']} after {found['seconds']:.0f} s: {found['says'][:150]}"
+        print(said, flush=True)
+
+
 def run_all(out: Path, scratch: Path, dry: bool) -> dict[str, Any]:
-    """Run all stages; write the report after each, and every few seconds meanwhile."""
-    log, end, plan = out / "gpu.log", time.monotonic(), stages(scratch, dry)
-    assert sum(stage.seconds for stage in plan.values()) <= BUDGET
+    """Run all stages; what one does not need of its time is left to the next."""
+    begin, plan = time.monotonic(), stages(scratch, dry)
+    report, log, end = Report(out, scratch, list(plan), dry), out / "gpu.log", begin
     log.write_text("")
-    report: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M"), "device": device_name()}
-    report |= {"stages": {}, "rows": {}}
-
-    def save() -> None:
-        report["rows"] = {name: rows_of(scratch / name) for name in plan}
-        write_json(out / "gpu.json", report)
-        write_text(out / "gpu.md", page(report))
-
-    for name, stage in plan.items():
-        end += stage.seconds  # what a stage does not need is left to the next
-        if stage.missing:
-            found: dict[str, Any] = {"code": 0, "seconds": 0, "says": f"skipped: {stage.missing}"}
-        else:
+    with ExitStack() as background:
+        for name, stage in plan.items():
+            end = min(end + stage.seconds, begin + BUDGET)
             left = end - time.monotonic()
-            print(f"{name}: {stage.purpose}, in at most {left:.0f} s", flush=True)
-            found = run(stage, log, end, save)
-            found = verified(found, rows_of(scratch / name)) if name in OPS else found
-        report["stages"][name] = {**found, "gpu": state()}
-        save()
-        print(f"{name}: exit {found['code']} after {found['seconds']:.0f} s: {found['says'][:150]}")
-    return report
+            if stage.alone:
+                background.close()
+            if stage.missing:
+                report.keep(name, {"code": 0, "seconds": 0, "says": f"skipped: {stage.missing}"})
+            elif stage.beside:
+                keep = partial(report.keep, name)
+                background.enter_context(beside(stage, out / f"{name}.log", keep))
+            elif left < 1:
+                report.keep(name, {"code": STOPPED, "seconds": 0, "says": "no time was left"})
+            else:
+                print(f"{name}: {stage.purpose}, in at most {left:.0f} s", flush=True)
+                report.keep(name, run(stage, log, end, report.save))
+    return report.found
 
 
 def main() -> int:
@@ -149,7 +139,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
     parser.add_argument("--dry", action="store_true", help="walk the stages without a GPU")
+    parser.add_argument("--bundle", type=Path, metavar="FILE", help="pack a run into a .tar.gz")
     options = parser.parse_args()
+    if options.bundle:
+        return pack(options.bundle)
     if device_name().startswith("None") and not options.dry:
         print("no GPU that torch sees; `make gpu DRY=1` walks the script without one")
         return 2
@@ -158,7 +151,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the stage, too
     with tempfile.TemporaryDirectory() as scratch, importable_kernels():
         report = run_all(options.out.resolve(), Path(scratch), options.dry)
-    print(f"\n{page(report, SHOWN)}\nmore is in {options.out / 'gpu.md'} and gpu.json, gpu.log")
+    print(
+        f"\n{page(report, SMALL_PAGE)}\nmore is in {options.out / 'gpu.md'} and gpu.json, gpu.log"
+    )
     return int(any(one["code"] for one in report["stages"].values()))
 
 

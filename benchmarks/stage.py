@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class Stage:
         seconds: the part of the budget that it may take.
         environment: variables besides the caller's.
         missing: why it cannot run, None where it can.
+        beside: the command runs beside the stages after it, until one that is ``alone``.
+        alone: the command is timed, so nothing else may run.
     """
 
     purpose: str
@@ -31,6 +33,8 @@ class Stage:
     seconds: float
     environment: dict[str, str] = field(default_factory=dict)
     missing: str | None = None
+    beside: bool = False
+    alone: bool = False
 
 
 def last_line(log: Path, start: int = 0) -> str:
@@ -59,12 +63,9 @@ def wait_for(child: subprocess.Popen, log: Path, end: float, callback: Callable[
     return STOPPED
 
 
-def run(stage: Stage, log: Path, end: float, callback: Callable[[], None]) -> dict[str, object]:
-    """Run a stage until ``end`` at the latest; return its exit code, duration and last line.
-
-    ``callback`` is called every two seconds.
-    """
-    begin = time.monotonic()
+@contextmanager
+def started(stage: Stage, log: Path) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Start a stage and say where its output begins in ``log``; end it with all it started."""
     with log.open("ab") as file:
         file.write(f"\n$ {' '.join(stage.command)}\n".encode())
         file.flush()
@@ -76,10 +77,35 @@ def run(stage: Stage, log: Path, end: float, callback: Callable[[], None]) -> di
             stderr=subprocess.STDOUT,
             process_group=0,
         )
-        try:
-            code = wait_for(child, log, end, callback)
-        finally:
-            end_group(child)
+    try:
+        yield child, start
+    finally:
+        end_group(child)
+
+
+def run(stage: Stage, log: Path, end: float, callback: Callable[[], None]) -> dict[str, object]:
+    """Run a stage until ``end`` at the latest; return its exit code, duration and last line.
+
+    ``callback`` is called every two seconds.
+    """
+    begin = time.monotonic()
+    with started(stage, log) as (child, start):
+        code = wait_for(child, log, end, callback)
     seconds = time.monotonic() - begin
     said = f"stopped after {seconds:.0f} s; " if code == STOPPED else ""
     return {"code": code, "seconds": seconds, "says": said + last_line(log, start)}
+
+
+@contextmanager
+def beside(stage: Stage, log: Path, keep: Callable[[dict[str, object]], None]) -> Iterator[None]:
+    """Let a stage run beside others, and end it after them; ``keep`` gets what :func:`run` gives.
+
+    To be ended is no failure of it.
+    """
+    begin = time.monotonic()
+    with started(stage, log) as (child, start):
+        yield
+        code = child.poll()
+    said = "ended before it was done; " if code is None else ""
+    seconds = time.monotonic() - begin
+    keep({"code": code or 0, "seconds": seconds, "says": said + last_line(log, start)})

@@ -1,11 +1,16 @@
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/macros.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 
 #include "types.h"
+
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK  // torch 2.11 has it by its older name
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
 
 namespace daqakd {
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from ..augment.stream import CROP_FRACTION
 from ..backends import can_run
 from ..data.named import NAMED_STATISTICS
 from ..functional.augment import Plan, augment
+from .device_time import captured
 from .measure import Case, Inputs, Provider
 from .roofline import Traffic
 
@@ -64,6 +66,8 @@ def augment_by_plan(batch: Batch, backend: str) -> Tensor:
 class GraphReplay:
     """``plan_and_augment`` by replaying a CUDA graph, captured at a batch's first call."""
 
+    is_replay = True  # which no other graph can hold
+
     def __init__(self, backend: str) -> None:
         self.backend = backend
         self.graphs: WeakKeyDictionary[Batch, tuple[Any, Tensor]] = WeakKeyDictionary()
@@ -71,18 +75,10 @@ class GraphReplay:
     def __call__(self, batch: Batch) -> Tensor:
         """Return the images, in memory that the next replay overwrites."""
         if batch not in self.graphs:
-            self.graphs[batch] = self._capture(batch)
+            self.graphs[batch] = captured([partial(plan_and_augment, batch, self.backend)])
         graph, images = self.graphs[batch]
         graph.replay()
         return images
-
-    def _capture(self, batch: Batch) -> tuple[Any, Tensor]:
-        plan_and_augment(batch, self.backend)  # compiles, and fills what is cached
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            images = plan_and_augment(batch, self.backend)
-        return graph, images
 
 
 def _torchvision_policy(name: str) -> Any:
@@ -163,8 +159,10 @@ class AugmentBenchmark:
     traffic: ClassVar[Traffic] = Traffic(1, extra_bytes=1.0)
 
     def providers(self, device: str) -> dict[str, Provider]:
-        """Return the providers that can run on ``device``, torchvision on the CPU in any case."""
-        found: dict[str, Provider] = {"torchvision": torchvision_per_image}
+        """Return the providers that can run on ``device``, an installed torchvision on the CPU."""
+        found: dict[str, Provider] = {}
+        if find_spec("torchvision"):
+            found["torchvision"] = torchvision_per_image
         for backend in ("reference", "triton", "native"):
             if can_run("augment", backend, device, torch.uint8) is not None:
                 continue

@@ -87,17 +87,18 @@ class KDLossBenchmark:
 
 
 def make(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Inputs:
-    """Return student's and teacher's logits of ``shape`` and labels."""
+    """Return student's and teacher's logits of ``shape``, labels, and the loss's gradient."""
     z, t = ((3 * torch.randn(shape, device=device)).to(dtype) for _ in range(2))
-    return z.requires_grad_(), t, torch.randint(shape[1], shape[:1], device=device)
+    y = torch.randint(shape[1], shape[:1], device=device)
+    return z.requires_grad_(), t, y, torch.ones((), device=device)
 
 
 def bind(provider: Provider) -> Provider:
     """Return a call that gives the loss and the student's gradient."""
 
-    def run(z: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def run(z: Tensor, t: Tensor, y: Tensor, one: Tensor) -> tuple[Tensor, Tensor]:
         loss = provider(z, t, y)
-        return loss, *torch.autograd.grad(loss, z)
+        return loss, *torch.autograd.grad(loss, z, one.to(loss.dtype))
 
     return run
 

@@ -54,9 +54,9 @@ class Consume(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, grads: Sequence[Tensor], *y: Tensor) -> Tensor:
-        """Return a zero to call backward on."""
+        """Return a scalar of no value to call backward on: making one launches nothing."""
         ctx.grads = grads
-        return y[0].new_zeros(())
+        return y[0].new_empty(())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,7 +122,7 @@ def _bind(form: str, provider: Provider) -> Provider:
     def run(grads: list[Tensor], *lists: list[Tensor]) -> tuple[Any, ...]:
         y = provider(form, *lists)
         leaves = [leaf for one in lists for leaf in one]
-        return y, torch.autograd.grad(Consume.apply(grads, *y), leaves)
+        return y, torch.autograd.grad(Consume.apply(grads, *y), leaves, grads[0].view(-1)[0])
 
     return run
 

@@ -5,12 +5,14 @@ As in Triton's performance reports, a provider is one implementation among those
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
 
+from .device_time import DeviceTime, device_time
 from .roofline import Traffic, timer
 
 ROTATION_BYTES = 2**28  # inputs that the calls rotate through: more than any cache holds
@@ -36,6 +38,7 @@ class Case:
         verify: returns what is wrong with a result for these inputs, or None.
         num_images: images of a call, where it works on images.
         traffic: what the op has to read and write; None for work that is not bound by memory.
+        rotates: whether the calls rotate through inputs; False where one is beyond the cache.
     """
 
     op: str
@@ -48,6 +51,7 @@ class Case:
     verify: Callable[[Any, Inputs], str | None]
     num_images: int | None = None
     traffic: Traffic | None = None
+    rotates: bool = True
 
     def roofline_seconds(self) -> float | None:
         """Return the least time that the traffic takes, None where memory is no bound."""
@@ -88,17 +92,30 @@ class Measurement:
     images_per_second: float | None = None
     spread: float | None = None  # slowest minus fastest round, as a fraction of the median
     note: str = ""
+    device: dict[str, Any] | None = None  # columns of a GPU's own time, None on a CPU
 
     def record(self) -> dict[str, Any]:
         """Return a row of ``bench.json``."""
-        return {RECORD_KEYS.get(key, key): value for key, value in asdict(self).items()}
+        row = {RECORD_KEYS.get(key, key): value for key, value in asdict(self).items()}
+        device = row.pop("device")
+        return row if device is None else row | device
+
+
+def input_sets(case: Case) -> list[Inputs]:
+    """Return inputs to rotate through, at most 8, that together are larger than the cache."""
+    size = 2 * case.numel * case.dtype.itemsize
+    copies = max(1, min(8, ROTATION_BYTES // max(1, size))) if case.rotates else 1
+    return [case.make() for _ in range(copies)]
 
 
 def rotation(case: Case) -> Iterator[Inputs]:
-    """Cycle through inputs, at most 8, that together are larger than the cache."""
-    size = 2 * case.numel * case.dtype.itemsize
-    copies = max(1, min(8, ROTATION_BYTES // max(1, size)))
-    return itertools.cycle([case.make() for _ in range(copies)])
+    """Cycle through the input sets."""
+    return itertools.cycle(input_sets(case))
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's type and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def problem(case: Case, run: Provider) -> str | None:
@@ -107,7 +124,7 @@ def problem(case: Case, run: Provider) -> str | None:
     try:
         return case.verify(run(*inputs), inputs)
     except Exception as error:
-        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return first_line(error)
 
 
 def time_round(run: Provider, inputs: Iterator[Inputs], calls: int) -> float:
@@ -122,6 +139,31 @@ def _calls_per_round(run: Provider, inputs: Iterator[Inputs]) -> int:
     return max(1, int(ROUND_SECONDS / min(time_round(run, inputs, 1) for _ in range(3))))
 
 
+def on_device(case: Case, run: Provider, inputs: Sequence[Inputs]) -> tuple[DeviceTime, str | None]:
+    """Return a GPU's own time, and what is wrong with the result of the replayed graph."""
+    calls = [partial(run, *one) for one in inputs]
+    try:
+        found = device_time(calls, capture=not getattr(run, "is_replay", False))
+        wrong = None if found.result is None else case.verify(found.result, inputs[-1])
+    except Exception as error:
+        return DeviceTime(), f"on the device alone: {first_line(error)}"
+    if wrong is not None:
+        return DeviceTime(), f"replayed from a graph, {wrong}"
+    return found._replace(result=None), None
+
+
+def wall_times(
+    runs: Mapping[str, Provider], inputs: Iterator[Inputs], rounds: int
+) -> dict[str, list[float]]:
+    """Time runs in interleaved rounds."""
+    calls = {name: _calls_per_round(run, inputs) for name, run in runs.items()}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(time_round(run, inputs, calls[name]))
+    return times
+
+
 def compare(case: Case, providers: Mapping[str, Provider], rounds: int = 9) -> list[Measurement]:
     """Time the providers whose result is right, in interleaved rounds.
 
@@ -131,17 +173,23 @@ def compare(case: Case, providers: Mapping[str, Provider], rounds: int = 9) -> l
     runs = {name: case.bind(provider) for name, provider in providers.items()}
     notes = {name: problem(case, run) for name, run in runs.items()}
     accepted = {name: run for name, run in runs.items() if notes[name] is None}
-    inputs = rotation(case)
-    calls = {name: _calls_per_round(run, inputs) for name, run in accepted.items()}
-    times: dict[str, list[float]] = {name: [] for name in accepted}
-    for _ in range(rounds):
-        for name, run in accepted.items():
-            times[name].append(time_round(run, inputs, calls[name]))
-    return [_measurement(case, name, times.get(name), note) for name, note in notes.items()]
+    inputs = input_sets(case)
+    times = wall_times(accepted, itertools.cycle(inputs), rounds)
+    devices = dict.fromkeys(runs, DeviceTime()) if case.device == "cuda" else {}
+    for name, run in accepted.items() if devices else ():
+        devices[name], notes[name] = on_device(case, run, inputs)
+    return [
+        _measurement(case, name, times.get(name), devices.get(name), note)
+        for name, note in notes.items()
+    ]
 
 
 def _measurement(
-    case: Case, provider: str, times: list[float] | None, note: str | None
+    case: Case,
+    provider: str,
+    times: list[float] | None,
+    device: DeviceTime | None,
+    note: str | None,
 ) -> Measurement:
     median = statistics.median(times) if times else None
     least = case.roofline_seconds()
@@ -156,4 +204,5 @@ def _measurement(
         images_per_second=case.num_images / median if median and case.num_images else None,
         spread=(max(times) - min(times)) / median if times and median else None,
         note=note or "",
+        device=None if device is None else device.record(least),
     )

@@ -16,6 +16,8 @@ BENCHMARKS = {  # module:attribute
     "many": "many:MANY",
     "resnet20": "many:RESNET20",
     "step": "step:STEP",
+    "kd_step": "step:KD_STEP",
+    "compiled_step": "step:COMPILED_STEP",
     "augment": "augment:AUGMENT",
 }
 SIZES = (1024, 65536, 16777216)  # elements

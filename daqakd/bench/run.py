@@ -1,6 +1,6 @@
 """``daqakd bench``: every provider of an op on every size and dtype, as a table."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ COLUMNS = {
     "of floor": 9,
     "images/s": 11,
 }
+DEVICE_COLUMNS = {"us on device": 12, "its floor": 9, "launches": 8}  # on a GPU only
 
 
 def check(
@@ -54,7 +55,7 @@ def check(
     check_integer("images", num_images, 1, MOST_ELEMENTS)
 
 
-def _cases(
+def cases(
     ops: Iterable[str], sizes: Iterable[int], dtypes: Iterable[str], device: str, num_images: int
 ) -> Iterator[tuple[Case, dict[str, Provider]]]:
     """Yield every case with its providers; a benchmark takes the sizes that it counts in."""
@@ -87,15 +88,16 @@ def bench(
     device_of(device)
     speed = roofline.copy_speed(device)
     _console.say(f"copy on {device}: {speed / 1e9:.1f} GB/s read and written = 100 % of the floor")
-    _console.say(_line(COLUMNS))
+    widths = COLUMNS | (DEVICE_COLUMNS if device == "cuda" else {})
+    _console.say(_line(widths, widths))
     rows: list[dict[str, Any]] = []
     record = {**environment(), "copy_bytes_per_second": speed, "turns": rounds, "rows": rows}
-    for case, providers in _cases(ops, sizes, dtypes, device, num_images):
+    for case, providers in cases(ops, sizes, dtypes, device, num_images):
         measured = compare(case, providers, rounds)
         rows += [one.record() for one in measured]
         keep(record)
         for one in measured:
-            _console.say(_line(_cells(one, measured)))
+            _console.say(_line(_cells(one, measured), widths))
     return record
 
 
@@ -112,15 +114,28 @@ def _cells(one: Measurement, case: list[Measurement]) -> tuple[str, ...]:
     compiled = next((m.seconds for m in case if m.provider == "compile"), None)
     start = (one.op, f"{one.elements}", one.dtype, one.form, one.provider)
     if one.seconds is None:
-        return (*start, "-", "-", f"- ({one.note})", "")
+        return (*start, "-", "-", f"- ({one.note})", "", *_device_cells(one))
     ratio = f"{compiled / one.seconds:.2f}" if compiled else "-"
-    fraction = "-" if one.of_roofline is None else f"{one.of_roofline:.0%}"
     rate = "-" if one.images_per_second is None else f"{one.images_per_second:,.0f}"
-    return (*start, f"{1e6 * one.seconds:.1f}", ratio, fraction, rate)
+    wall = f"{1e6 * one.seconds:.1f}", ratio, _percent(one.of_roofline), rate
+    return (*start, *wall, *_device_cells(one))
 
 
-def _line(cells: Iterable[str]) -> str:
-    pairs = zip(cells, COLUMNS.values(), strict=True)
+def _device_cells(one: Measurement) -> tuple[str, ...]:
+    if one.device is None:
+        return ()
+    seconds, launches = one.device["device_seconds"], one.device["launches"]
+    microseconds = "-" if seconds is None else f"{1e6 * seconds:.1f}"
+    shown = "-" if launches is None else str(launches)
+    return microseconds, _percent(one.device["device_of_floor"]), shown
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{fraction:.0%}"
+
+
+def _line(cells: Iterable[str], widths: Mapping[str, int]) -> str:
+    pairs = zip(cells, widths.values(), strict=True)
     return "  ".join(cell.ljust(width) for cell, width in pairs).rstrip()
 
 

@@ -1,41 +1,199 @@
-"""A training step of a W2A2 ResNet-20: what quantizing costs beside the full-precision step."""
+"""Training steps of a quantized ResNet-20: what quantizing costs beside full precision."""
 
-from functools import partial
-from typing import Literal
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..backends import can_run, use_backend
+from ..functional import kd_loss
 from ..models import build
 from ..quant import calibrate, quantize
+from ..quant.layers import QuantLayer
+from ..quant.weight_cache import WeightCache
+from .kd_loss import eager as eager_kd_loss
 from .measure import Case, Inputs, Provider
+from .quantizer import round_ste
 
 CLASSES, SIDE = 10, 32
+METHODS = ("lsq", "pact", "dorefa", "ewgs")
 # relative error allowed in the loss: a value on a tie may be rounded to either side
 TOLERANCE = 1e-3
+# torch.compile rounds less often between fused ops, which in 16 bits moves many values over ties
+FUSED_TOLERANCE = 0.05
 
 
+class LSQFormula(nn.Module):
+    """LSQ as the chain of ATen ops that repositories write, with a quantizer's parameters."""
+
+    phase = None  # a layer asks whether it is being calibrated
+
+    def __init__(self, step: nn.Parameter, low: int, high: int, scale: float | None = None) -> None:
+        super().__init__()
+        self.step, self.low, self.high, self.scale = step, low, high, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize; without a scale of its own, the gradient has that of one sample's features."""
+        g = self.scale or (x[0].numel() * self.high) ** -0.5
+        step = (self.step - self.step * g).detach() + self.step * g
+        return round_ste(torch.clamp(x / step, self.low, self.high)) * step
+
+
+def with_formulas(student: nn.Module) -> nn.Module:
+    """Return a copy of an LSQ student that quantizes by the formula."""
+    student = copy.deepcopy(student)
+    WeightCache.detach(student)
+    for layer in [m for m in student.modules() if isinstance(m, QuantLayer)]:
+        weight: Any = layer.weight_quantizer
+        activation: Any = layer.act_quantizer
+        formula: Any
+        if weight is not None:
+            formula = LSQFormula(weight.step, -weight.qmax - 1, weight.qmax, weight.grad_scale)
+            layer.weight_quantizer = formula
+        if activation is not None:
+            low = -activation.qmax - 1 if activation.known_signed else 0
+            formula = LSQFormula(activation.step, low, activation.qmax)
+            layer.act_quantizer = formula
+    return student
+
+
+class Workload:
+    """A batch, the networks that a step may train on it, and an optimizer for each.
+
+    ``single`` is the student without its weight cache: it quantizes weight by weight.
+    """
+
+    def __init__(
+        self, num_images: int, bits: int, method: str, distilled: bool, device: str
+    ) -> None:
+        self.x = torch.randn(num_images, 3, SIDE, SIDE, device=device)
+        self.y = torch.arange(num_images, device=device) % CLASSES
+        self.plain = build("resnet20", CLASSES).to(device)
+        self.student = quantize(self.plain, weight_bits=bits, act_bits=bits, method=method)
+        calibrate(self.student, self.x)
+        self.student.train()
+        self.teacher = build("resnet20", CLASSES).to(device).eval() if distilled else None
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.compiled: dict[str, Any] = {}
+
+    @cached_property
+    def single(self) -> nn.Module:
+        """The student without its weight cache."""
+        single = copy.deepcopy(self.student)
+        WeightCache.detach(single)
+        return single
+
+    @cached_property
+    def formula(self) -> nn.Module:
+        """The student with the formulas in place of our ops."""
+        return with_formulas(self.student)
+
+    def loss(self, network: Callable[[Tensor], Tensor], ours: bool) -> Tensor:
+        """Return the loss, distilled by our op or by PyTorch's where there is a teacher."""
+        if self.teacher is None:
+            return nn.functional.cross_entropy(network(self.x), self.y)
+        with torch.no_grad():
+            wanted = self.teacher(self.x)
+        loss: Tensor = (kd_loss if ours else eager_kd_loss)(network(self.x), wanted, self.y)
+        return loss
+
+    def optimizer(self, name: str) -> torch.optim.Optimizer:
+        """Return a network's optimizer, of rate 0: every round then finds the same weights."""
+        if name not in self.optimizers:
+            parameters = getattr(self, name).parameters()
+            self.optimizers[name] = torch.optim.SGD(parameters, lr=0.0, momentum=0.9)
+        return self.optimizers[name]
+
+    def forward(self, name: str, compiled: bool) -> Callable[[Tensor], Tensor]:
+        """Return a network, compiled or as it is."""
+        network: Callable[[Tensor], Tensor] = getattr(self, name)
+        if not compiled:
+            return network
+        if name not in self.compiled:
+            self.compiled[name] = torch.compile(network, dynamic=False)
+        found: Callable[[Tensor], Tensor] = self.compiled[name]
+        return found
+
+
+@dataclass(frozen=True)
+class Step:
+    """A provider: forward, loss, backward and SGD of one of a workload's networks."""
+
+    network: Literal["plain", "student", "single", "formula"]
+    backend: str | None = None
+    compiled: bool = False
+
+    def __call__(self, work: Workload) -> tuple[Workload, "Step", Tensor]:
+        """Return what was done, and the loss."""
+        optimizer = work.optimizer(self.network)
+        with use_backend(self.backend):
+            optimizer.zero_grad()
+            loss = work.loss(work.forward(self.network, self.compiled), self.ours)
+            loss.backward()
+        optimizer.step()
+        return work, self, loss.detach()
+
+    @property
+    def ours(self) -> bool:
+        """Whether our ops are in it."""
+        return self.network in ("student", "single")
+
+
+def by_backend(device: str) -> dict[str, Provider]:
+    """Return the student's steps; ``-single`` quantizes weight by weight, as in ``many``."""
+    found: dict[str, Provider] = {}
+    for backend in ("reference", "triton", "native"):
+        if can_run("lsq", backend, device, torch.float32) is None:
+            found[f"{backend}-single"] = Step("single", backend)
+            found[backend] = Step("student", backend)
+    del found["reference-single"]
+    return found
+
+
+def compiled_too(device: str) -> dict[str, Provider]:
+    """Return steps as they are and by torch.compile; ``eager`` and ``compile`` have formulas."""
+    found: dict[str, Provider] = {"fp32-compile": Step("plain", compiled=True)}
+    found |= {"eager": Step("formula"), "compile": Step("formula", compiled=True)}
+    if can_run("lsq", "native", device, torch.float32) is None:
+        found["native"] = Step("student", "native")
+        found["native-compile"] = Step("student", "native", compiled=True)
+    return found
+
+
+@dataclass(frozen=True)
 class StepBenchmark:
-    """Forward, loss, backward and SGD; a form is a method of ``quantize``."""
+    """Forward, loss, backward and SGD; a form is a method of ``quantize``.
 
-    op = "step"
-    forms = ("lsq", "pact", "dorefa", "ewgs")
+    Args:
+        op: the benchmark's name.
+        bits: of weights and activations.
+        distilled: whether a teacher of the same size runs, too.
+        students: providers besides the step in full precision.
+        forms: methods.
+    """
+
+    op: str
+    bits: int
+    distilled: bool = False
+    students: Callable[[str], dict[str, Provider]] = by_backend
+    forms: tuple[str, ...] = METHODS
     size_unit: Literal["images"] = "images"
 
     def providers(self, device: str) -> dict[str, Provider]:
-        """Return the providers that can run on ``device``: the plain model, the student by backend.
-
-        A provider gets both models and the batch, and returns the one it trained and its loss.
-        """
-        found: dict[str, Provider] = {"fp32": lambda plain, student, *batch: step(plain, *batch)}
-        for backend in ("reference", "triton", "native"):
-            if can_run("lsq", backend, device, torch.float32) is None:
-                found[backend] = partial(student_step, backend)
-        return found
+        """Return the providers that can run on ``device``."""
+        return {"fp32": Step("plain"), **self.students(device)}
 
     def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
         """Return a step on ``size`` images, under autocast when ``dtype`` has 16 bits."""
+
+        @cache  # networks are compiled once
+        def make() -> Inputs:
+            return (Workload(size, self.bits, form, self.distilled, device),)
+
         return Case(
             op=self.op,
             numel=size,
@@ -43,62 +201,37 @@ class StepBenchmark:
             form=form,
             device=device,
             bind=partial(bind, dtype, device),
-            make=partial(make, size, form, device),
+            make=make,
             verify=partial(verify, dtype, device),
             num_images=size,
+            rotates=False,
         )
-
-
-def make(num_images: int, method: str, device: str) -> Inputs:
-    """Return the plain model, the student, images and labels."""
-    x = torch.randn(num_images, 3, SIDE, SIDE, device=device)
-    plain = build("resnet20", CLASSES).to(device)
-    student = quantize(plain, weight_bits=2, act_bits=2, method=method)
-    calibrate(student, x)
-    return plain, student, x, torch.arange(num_images, device=device) % CLASSES
 
 
 def bind(dtype: torch.dtype, device: str, provider: Provider) -> Provider:
     """Return a call of the provider under autocast when ``dtype`` has 16 bits."""
 
-    def run(*inputs: object) -> tuple[nn.Module, Tensor]:
+    def run(*inputs: object) -> Any:
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            result: tuple[nn.Module, Tensor] = provider(*inputs)
-        return result
+            return provider(*inputs)
 
     return run
 
 
 def verify(
-    dtype: torch.dtype, device: str, result: tuple[nn.Module, Tensor], inputs: Inputs
+    dtype: torch.dtype, device: str, result: tuple[Workload, Step, Tensor], inputs: Inputs
 ) -> str | None:
-    """Compare the loss with that of the reference backend."""
-    model, loss = result
+    """Compare the loss with that of the reference backend, or of the plain network."""
+    work, step, loss = result
+    network = work.plain if step.network == "plain" else work.student
     with use_backend("reference"), torch.autocast(device, dtype, dtype != torch.float32):
-        wanted = loss_of(model, *inputs[2:])
-    return None if torch.allclose(loss, wanted, TOLERANCE) else "its loss is wrong"
+        wanted = work.loss(network, ours=step.ours)
+    allowed = FUSED_TOLERANCE if step.compiled and dtype != torch.float32 else TOLERANCE
+    return None if torch.allclose(loss, wanted, allowed) else "its loss is wrong"
 
 
-def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Return the cross-entropy on a batch."""
-    return nn.functional.cross_entropy(model(x), y)
-
-
-def step(model: nn.Module, x: Tensor, y: Tensor) -> tuple[nn.Module, Tensor]:
-    """Take a whole step of SGD at rate 0: every round then finds the same weights."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
-    loss = loss_of(model, x, y)
-    loss.backward()
-    optimizer.step()
-    return model, loss.detach()
-
-
-def student_step(
-    backend: str, plain: nn.Module, student: nn.Module, *batch: Tensor
-) -> tuple[nn.Module, Tensor]:
-    """Take the student's step with one backend."""
-    with use_backend(backend):
-        return step(student, *batch)
-
-
-STEP = StepBenchmark()
+STEP = StepBenchmark("step", bits=2)
+KD_STEP = StepBenchmark("kd_step", bits=4, distilled=True)
+COMPILED_STEP = StepBenchmark(
+    "compiled_step", bits=4, distilled=True, students=compiled_too, forms=("lsq",)
+)

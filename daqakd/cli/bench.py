@@ -23,7 +23,8 @@ class Options:
     """Ops to measure, forward and backward.
 
     many is eight weights in one call, resnet20 that model's weights, step a training step of it at
-    W2A2, augment a batch of 32 x 32 pixels, against torchvision image by image.
+    W2A2, kd_step one at W4A4 with a teacher, compiled_step the same under torch.compile, augment a
+    batch of 32 x 32 pixels, against torchvision image by image.
     """
     size: tuple[int, ...] = SIZES
     """Elements of the input."""

@@ -12,8 +12,10 @@ from daqakd.bench import run as bench
 from daqakd.bench.many import resnet20_shapes
 from daqakd.bench.quantizer import QuantizerBenchmark, shape_of
 from daqakd.bench.registry import BENCHMARKS, find
+from daqakd.bench.step import Step, Workload, with_formulas
 from daqakd.cli import bench as command
 from daqakd.cli.main import main
+from daqakd.quant.weights import LSQWeight
 
 ALL = {name: find(name) for name in BENCHMARKS}
 QUANTIZERS = {name: op for name, op in ALL.items() if isinstance(op, QuantizerBenchmark)}
@@ -127,17 +129,71 @@ def test_the_weights_of_resnet20():
     assert ALL["resnet20"].case(0, torch.float32, "lsq", "cpu").numel == 268336
 
 
-def test_a_step_is_timed_when_its_loss_is_right():
-    case = ALL["step"].case(4, torch.float32, "lsq", "cpu")
-    found = ALL["step"].providers("cpu")
+@pytest.mark.parametrize(
+    ("op", "dtype"),
+    [
+        ("step", torch.float32),
+        ("kd_step", torch.float32),
+        ("compiled_step", torch.float32),
+        ("compiled_step", torch.bfloat16),
+    ],
+)
+def test_a_step_is_timed_when_its_loss_is_right(op, dtype):
+    case = ALL[op].case(4, dtype, "lsq", "cpu")
+    found = ALL[op].providers("cpu") | {"reference": Step("student", "reference")}
+    found = {name: step for name, step in found.items() if not name.endswith("compile")}
 
     def off(*inputs):
-        net, loss = found["reference"](*inputs)
-        return net, 1.01 * loss
+        work, step, loss = found["reference"](*inputs)
+        return work, step, 1.01 * loss
 
     rows = measure.compare(case, {**found, "off": off}, rounds=1)
     assert [row.note for row in rows] == [*[""] * len(found), "its loss is wrong"]
     assert all(row.of_roofline is None for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("compiled", "dtype", "right"),
+    [
+        (True, torch.bfloat16, True),
+        (False, torch.bfloat16, False),
+        (True, torch.float32, False),
+    ],
+)
+def test_only_fused_steps_of_16_bits_may_be_roundings_off(compiled, dtype, right):
+    case = ALL["compiled_step"].case(2, dtype, "lsq", "cpu")
+    (work,) = case.make()
+    _, step, loss = case.bind(Step("plain"))(work)
+    step = replace(step, compiled=compiled)
+    assert (case.verify((work, step, 1.03 * loss), (work,)) is None) == right
+    assert case.verify((work, step, 1.1 * loss), (work,)) == "its loss is wrong"
+
+
+def test_the_formulas_have_the_students_gradients():
+    work = Workload(4, bits=4, method="lsq", distilled=True, device="cpu")
+    grads = []
+    for network in (work.student, with_formulas(work.student)):
+        parameters = dict(network.named_parameters())
+        found = torch.autograd.grad(work.loss(network, ours=True), list(parameters.values()))
+        grads.append(dict(zip(parameters, found, strict=True)))
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        size = float(grad.norm()) + 1e-6
+        assert float((grads[1][name] - grad).norm()) < 0.05 * size, name
+
+
+def test_a_step_without_the_cache_quantizes_weight_by_weight(monkeypatch):
+    calls = []
+    many = LSQWeight.quantize_many
+    monkeypatch.setattr(
+        LSQWeight, "quantize_many", staticmethod(lambda *lists: calls.append(1) or many(*lists))
+    )
+    work = Workload(2, bits=2, method="lsq", distilled=False, device="cpu")
+    calls.clear()
+    Step("single", "native")(work)
+    assert not calls
+    Step("student", "native")(work)
+    assert calls
 
 
 @pytest.mark.parametrize("form", ALL["augment"].forms)
