@@ -105,3 +105,26 @@ def test_images_beyond_shared_memory(mix):
     arguments = op_arguments(plan, pixels, torch.float16, channels_last=True)
     (found,) = same_bits_in_every_order(lambda: _ops.overload("augment", "emulated")(*arguments))
     assert torch.equal(found, _ops.overload("augment", "native")(*arguments))
+
+
+def test_labels_that_a_launch_of_their_own_counts():
+    """Beyond 2^21 reads of labels; the mean is over those that are not ignored."""
+    z, t = torch.randn(11_700, 2), torch.randn(11_700, 2)
+    labels = torch.arange(len(z)) % 3 - 1
+    arguments = z, t, labels, 4.0, 1.0, 2.0, None, None, None, 0.0, -1, 1, False
+    found = same_bits_in_every_order(
+        lambda: _ops.overload("kd_loss_forward", "emulated")(*arguments)[:2]
+    )
+    wanted = _ops.overload("kd_loss_forward", "native")(*arguments)
+    for a, b in zip(found, wanted[:2], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_more_partial_sums_than_a_warp_takes():
+    """One tensor's come from a block, those of many from a warp each: the same bits."""
+    x, g, step = torch.randn(600_001), torch.randn(600_001), torch.tensor(0.3)
+    single = _ops.overload("lsq_backward", "emulated")(g, x, step, -8, 7, None, 0, 1.0)
+    arguments = [g], [x], [step], [-8], [7], 0, [1.0]
+    many = _ops.overload("lsq_many_backward", "emulated")(*arguments)
+    assert bits(many[0][0]) == bits(single[0])
+    assert bits(many[1][0]) == bits(single[1])

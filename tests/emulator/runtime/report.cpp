@@ -4,6 +4,7 @@
 #include <map>
 #include <stdexcept>
 #include <unordered_map>
+#include <utility>
 
 #include "state.h"
 
@@ -40,9 +41,11 @@ std::string place_of(const void* pc) {
 }
 
 void report(const std::string& what, const std::string& place) {
+  const bool before = std::exchange(device.checking, true);
   const std::string text = what + " at " + place;
   if (reports.size() < kMostReports || reports.count(text)) ++reports[text];
   ++device.counts.reports;
+  device.checking = before;
 }
 
 void stop(const std::string& what, const std::string& place) {

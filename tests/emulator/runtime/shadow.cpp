@@ -137,16 +137,18 @@ bool is_private(uintptr_t first, size_t size, bool writes) {
 
 void access(const void* address, size_t size, bool writes, bool atomic, const void* pc) {
   const uintptr_t first = uintptr_t(address);
-  if (is_private(first, size, writes)) return;
+  if (device.checking || is_private(first, size, writes)) return;
+  device.checking = true;
   ++device.counts.accesses;
   const Access one{first, size, writes, atomic, device.is_shared(first, first + size), pc};
   if (std::has_single_bit(size) && first % size != 0) one.fatal("misaligned");
   const Epoch birth = birth_of(one);
   for (size_t i = 0; i < size; ++i) {
     Cell& cell = cell_of(first + i);
-    if (!one.check(cell, birth)) return;
+    if (!one.check(cell, birth)) break;
     one.note(cell);
   }
+  device.checking = false;
 }
 
 void begin_races(const std::vector<Range>& known) {
@@ -165,7 +167,7 @@ void begin_races(const std::vector<Range>& known) {
 
 void begin_block() {
   device.block_start = ++device.epoch;
-  device.block_acquired = false;
+  device.block_acquired = device.checking = false;
 }
 
 void fence() {

@@ -45,6 +45,7 @@ struct Counts {
 
 struct Device {
   bool running = false, aborted = false;
+  bool checking = false;  // an access; what the check itself touches is not the kernel's
   Kernel kernel{};
   Epoch epoch = 1, launch_start = 0, block_start = 0;
   bool block_acquired = false;  // an atomic of this block can have read another's
