@@ -65,14 +65,19 @@ def plant(mutation: Mutation, folder: Path) -> Path:
 
 
 def compile_mutant(mutation: Mutation, folder: Path) -> Path:
-    """Compile one object and link it before the others, whose inline functions it replaces."""
+    """Compile one object and link it before the other kernels, whose inline functions it replaces.
+
+    The runtime comes first: its own strings stay without checks.
+    """
     csrc = plant(mutation, folder)
     source, flags = build.jobs(csrc)[mutation.stem]
     own, library = folder / f"{mutation.stem}.o", folder / build.LIBRARY
     subprocess.run(f"g++ {flags} -c {source} -o {own}", shell=True, check=True)
-    others = [str(path) for path in sorted(build.OUT.glob("*.o")) if path.name != own.name]
+    runtime = [f"{path.stem}.o" for path in sorted(build.RUNTIME.glob("*.cpp"))]
+    others = sorted({path.name for path in build.OUT.glob("*.o")} - {own.name, *runtime})
     options = [f"-L{build.torch_folder()}/lib", "-ltorch_cpu", "-o", str(library)]
-    subprocess.run(["g++", "-shared", str(own), *others, *options], check=True)
+    command = ["g++", "-shared", *runtime, str(own), *others, *options]
+    subprocess.run(command, check=True, cwd=build.OUT)
     return library
 
 

@@ -9,7 +9,13 @@ from torch import Tensor
 from daqakd import _ops
 
 from ..helpers import cases
-from ..helpers.plans import example_plan, op_arguments, random_pixels
+from ..helpers.plans import (
+    every_row,
+    example_plan,
+    one_of_each,
+    op_arguments,
+    random_pixels,
+)
 from ..helpers.runs import RUNS, SHAPES, SMALL
 from ..helpers.samples import SAMPLES, runnable, samples, tensors
 from . import build
@@ -107,7 +113,7 @@ def test_images_beyond_shared_memory(mix):
     assert torch.equal(found, _ops.overload("augment", "native")(*arguments))
 
 
-def test_labels_that_a_launch_of_their_own_counts():
+def test_kd_loss_with_labels_counted_by_another_launch():
     """Beyond 2^21 reads of labels; the mean is over those that are not ignored."""
     z, t = torch.randn(11_700, 2), torch.randn(11_700, 2)
     labels = torch.arange(len(z)) % 3 - 1
@@ -120,11 +126,19 @@ def test_labels_that_a_launch_of_their_own_counts():
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
-def test_more_partial_sums_than_a_warp_takes():
-    """One tensor's come from a block, those of many from a warp each: the same bits."""
+def test_many_partial_sums():
+    """More than a warp takes at once; a block adds up those of a single tensor."""
     x, g, step = torch.randn(600_001), torch.randn(600_001), torch.tensor(0.3)
     single = _ops.overload("lsq_backward", "emulated")(g, x, step, -8, 7, None, 0, 1.0)
     arguments = [g], [x], [step], [-8], [7], 0, [1.0]
     many = _ops.overload("lsq_many_backward", "emulated")(*arguments)
     assert bits(many[0][0]) == bits(single[0])
     assert bits(many[1][0]) == bits(single[1])
+
+
+def test_every_kind_of_operation_on_images():
+    """Large enough for a table of equalize that is not the identity."""
+    pixels = torch.cat([random_pixels(1, 30, 31), random_pixels(2, 30, 31)[:1] // 3])
+    arguments = op_arguments(every_row(one_of_each(), 2), pixels, torch.uint8)
+    (found,) = same_bits_in_every_order(lambda: _ops.overload("augment", "emulated")(*arguments))
+    assert torch.equal(found, _ops.overload("augment", "native")(*arguments))

@@ -20,7 +20,8 @@ each_temperature = pytest.mark.parametrize("temperature", [32.0, 1e3, 1e4, 1e8, 
 
 def softened(row: Tensor, temperature: float) -> list[Decimal]:
     weights = [(Decimal(x) / Decimal(temperature)).exp() for x in row.tolist()]
-    return [w / sum(weights) for w in weights]
+    total = sum(weights)
+    return [w / total for w in weights]
 
 
 def row_truth(z: Tensor, t: Tensor, temperature: float) -> tuple[float, list[float]]:
