@@ -116,7 +116,13 @@ BOUNDS = [
         "if (W * kBits > 8)",
         "pact",
     ),
-    Mutation("backward_kernels.cuh", "i < left ? one.sums[s] : 0.0f", "one.sums[s]", "lsq"),
+    Mutation(
+        "backward_kernels.cuh",
+        "i < left ? one.sums[s] : 0.0f",
+        "one.sums[s]",
+        "lsq",
+        equivalent="what a cut pack lacks has a gradient of 0, which adds 0",
+    ),
     Mutation(
         "backward_kernels.cuh",
         "i < kLanes * W && left_edge + i < plan.width",
@@ -186,13 +192,13 @@ INDICES = [
         "int64_t(column % segments) * plan.tile",
         "int(column % segments) * int(plan.tile)",
         "lsq",
-        beyond="pieces",
+        beyond="lsq_backward",
     ),
     Mutation(
         "partition.cuh", "channel = column / segments;", "channel = column % segments;", "lsq"
     ),
     Mutation("partition.cuh", "start + i / inner * run_stride + i % inner", "start + i", "lsq"),
-    Mutation("reduce.cuh", "copy = i % per_row / shape.group", "copy = 0", "lsq"),
+    Mutation("reduce.cuh", "copy = i % per_row / group;", "copy = 0;", "lsq"),
     Mutation(
         "many_kernels.cuh",
         "block = blockIdx.x - table.first[m];",

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from daqakd import _ops
+from daqakd._cmi import from_limbs
+from daqakd.functional.cmi import new_state
 
 from ..helpers import cases
 from ..helpers.plans import (
@@ -142,3 +144,21 @@ def test_every_kind_of_operation_on_images():
     arguments = op_arguments(every_row(one_of_each(), 2), pixels, torch.uint8)
     (found,) = same_bits_in_every_order(lambda: _ops.overload("augment", "emulated")(*arguments))
     assert torch.equal(found, _ops.overload("augment", "native")(*arguments))
+
+
+@pytest.mark.parametrize("mix", [None, "cutmix"])
+def test_more_images_than_blocks(mix):
+    """Each block takes every 4096th row."""
+    plan, pixels = example_plan(4_100, 1, 1, mix), random_pixels(4_100, 1, 1)
+    arguments = op_arguments(plan, pixels, torch.float16)
+    found = _ops.overload("augment", "emulated")(*arguments)
+    assert torch.equal(found, _ops.overload("augment", "native")(*arguments))
+
+
+def test_cmi_counts_labels_and_groups_out_of_range_as_invalid():
+    """Nothing can be read back before the launch, so a kernel meets what the CPU refuses."""
+    z, state = torch.randn(5, 4), new_state(4, 2)
+    labels, groups = torch.tensor([1, 99, -1, 2, 3]), torch.tensor([0, 0, 0, 7, 1])
+    _ops.overload("cmi_update", "emulated")(state, z, labels, None, groups)
+    invalid = from_limbs(state)[..., -1]
+    assert invalid.tolist() == [[2.0, 0.0, 1.0, 0.0], [0.0] * 4]

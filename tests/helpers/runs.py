@@ -26,6 +26,7 @@ SMALL = {  # likewise, for kernels that are emulated
     "small-folded-columns": ((3_000, 3), 1),
     "small-short-runs": ((60, 50, 3, 3), 1),
     "small-wide": ((40, 203), 1),
+    "small-groups": ((60, 5, 40), 1),
 }
 
 
@@ -117,7 +118,7 @@ def run_kd_loss(
 
 # each way a row is cut; 30,000 rows of "tensor" have their labels counted by a launch of its own
 KD_CLASSES = dict(zip(SHAPES, (10, 40_000, 1500, 70, 3, 1000, 5003), strict=True))
-KD_CLASSES |= dict(zip(SMALL, (10, 9_001, 1500, 70, 3, 1000, 2030), strict=True))
+KD_CLASSES |= dict(zip(SMALL, (10, 9_001, 1500, 70, 3, 1000, 2030, 400), strict=True))
 RUNS = {
     "lsq": run_lsq,
     "pact": run_pact,
