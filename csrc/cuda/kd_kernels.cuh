@@ -16,6 +16,7 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
   const int64_t row = (int64_t(blockIdx.x) * kRowThreads + threadIdx.x) / G;
   const bool valid = row < batch.rows;
   const RowFragment<V, G, N> fragment(valid ? batch.classes : 0, 0);
+  const float count = count_rows<kRowThreads>(batch);
   const float inverse = 1 / batch.temperature.value();
   const RowTarget target(batch, row);
   float z[N], t[N], top[2] = {-INFINITY, -INFINITY}, sums[6] = {};
@@ -38,22 +39,22 @@ __global__ void __launch_bounds__(kRowThreads) kd_rows(Batch<T> batch) {
   });
   combine<G>(sums, Sum());
   KDCentre<float> centre(sums[2], sums[3]);
-  if (is_centred(batch)) {  // where the row's centre holds, t becomes what the gradient takes
+  if (is_centred(batch)) {  // t becomes the teacher's logit, then what the gradient takes
     const T* teacher = batch.teacher + row * batch.classes;
-    const auto difference = [&](int i, float ti) { return (z[i] - (ti - top[1])) * inverse; };
     float spread[1] = {};
     fragment.read(teacher, [&](int i, float ti) {
-      spread[0] += centre.term(exp_of(z[i] * inverse), t[i], difference(i, ti));
+      const float logit = ti - top[1];
+      spread[0] += centre.term(exp_of(z[i] * inverse), t[i], (z[i] - logit) * inverse);
+      t[i] = logit;
     });
     combine<G>(spread, Sum());
     centre.spread = spread[0] / centre.total;
-    if (centre.holds())
-      fragment.read(teacher, [&](int i, float ti) {
-        t[i] = centre.difference(exp_of(z[i] * inverse), t[i], difference(i, ti));
-      });
+    fragment.each([&](int i, int64_t) {
+      const float d = (z[i] - t[i]) * inverse, exp_t_T = exp_of(t[i] * inverse);
+      t[i] = centre.holds() ? centre.difference(exp_of(z[i] * inverse), exp_t_T, d) : exp_t_T;
+    });
   }
   const bool writes = valid && threadIdx.x % G == 0;
-  const float count = count_rows<kRowThreads>(batch);
   const KDRow<float> found = finish_row(batch, row, sums, centre.spread, count, writes);
   if (batch.grad && valid) {
     const float factor = upstream_of(batch, row);

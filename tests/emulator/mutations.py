@@ -246,8 +246,8 @@ INDICES = [
     ),
     Mutation(
         "kd_kernels.cuh",
-        "if (centre.holds())\n      fragment",
-        "if (true)\n      fragment",
+        "exp_t_T = exp_of(t[i] * inverse);",
+        "exp_t_T = exp_of(z[i] * inverse - d);",
         "kd_loss",
     ),
     Mutation(
