@@ -71,8 +71,9 @@ def host_module(csrc, work, build):
     import pybind11
 
     write_facts(work, build)
-    includes = (pybind11.get_include(), sysconfig.get_path("include"), work)
+    includes = (pybind11.get_include(), sysconfig.get_path("include"))
     flags = " ".join(f"-isystem {shlex.quote(str(path))}" for path in includes)
+    flags += f" -I{shlex.quote(str(work))}"  # facts.h, on which ninja would not depend as a system's
     return sorted(csrc.glob("host/*.cpp")), f"-std=c++20 -O3 {build['host_flags']} {flags}", ""
 
 
