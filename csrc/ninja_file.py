@@ -73,7 +73,7 @@ def host_module(csrc, work, build):
     write_facts(work, build)
     includes = (pybind11.get_include(), sysconfig.get_path("include"))
     flags = " ".join(f"-isystem {shlex.quote(str(path))}" for path in includes)
-    flags += f" -I{shlex.quote(str(work))}"  # facts.h, on which ninja would not depend as a system's
+    flags += f" -I{shlex.quote(str(work))}"  # ninja watches no system headers
     return sorted(csrc.glob("host/*.cpp")), f"-std=c++20 -O3 {build['host_flags']} {flags}", ""
 
 
