@@ -10,6 +10,8 @@
 
 namespace daqakd {
 struct KDArguments;
+struct BNArguments;
+struct RunningStatistics;
 }
 
 // What a device implements; schemas, shapes and defaults are in daqakd/_ops.py.
@@ -48,6 +50,12 @@ Tensors ewgs_many_forward(Tensors x, Tensors lower, Tensors upper, Integers bits
 tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
     Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
     optional<Tensor> delta_tensor);
+
+tuple<Tensor, Tensor, Tensor> bn_act_quant_forward(
+    const BNArguments& given, const RunningStatistics& running, bool with_activation);
+tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_act_quant_backward(
+    const optional<Tensor>& grad, const optional<Tensor>& grad_activation,
+    const Tensor& statistics, const BNArguments& given, bool with_residual);
 
 tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
     const KDArguments& given, bool with_grad);

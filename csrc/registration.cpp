@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "bn_boundary.h"
 #include "kd_boundary.h"
 #include "ops.h"
 
@@ -26,6 +27,8 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   add("dorefa_weight_backward", TORCH_BOX(&device::dorefa_weight_backward));
   add("ewgs_forward", TORCH_BOX(&device::ewgs_forward));
   add("ewgs_backward", TORCH_BOX(&device::ewgs_backward));
+  add("bn_act_quant_forward", TORCH_BOX(&daqakd::bn_act_quant_forward));
+  add("bn_act_quant_backward", TORCH_BOX(&daqakd::bn_act_quant_backward));
   add("cmi_update", TORCH_BOX(&device::cmi_update));
   add("cmi_divergence", TORCH_BOX(&device::cmi_divergence));
   add("cmi_divergence_backward", TORCH_BOX(&device::cmi_divergence_backward));

@@ -23,6 +23,8 @@ BACKENDS = ["reference", "triton", "native"]  # see add_backend
 SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least this
 STE_CODES = {"closed": 0, "open": 1, "rounded": 2}
 REDUCTION_CODES = {"none": 0, "mean": 1, "sum": 2}
+ACTIVATION_CODES = {"none": 0, "relu": 1, "relu6": 2}
+METHOD_CODES = {None: 0, "lsq": 1, "pact": 2, "dorefa": 3, "ewgs": 4}  # of activation quantizers
 KINDS = "identity lut equalize fixed nearest bilinear autocontrast_pil contrast_pil color_pil"
 KINDS += " sharpness_pil autocontrast contrast color sharpness"
 AUGMENT_KINDS = {kind: code for code, kind in enumerate(KINDS.split())}
@@ -228,6 +230,40 @@ def _(
     grad: Tensors, x: Tensors, lower: Tensors, upper: Tensors, *rest: Any
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     return _like_each(x), _parameter_gradients(lower, x), _parameter_gradients(upper, x)
+
+
+BN_QUANTIZER = "int method, Tensor? parameter, Tensor? upper, int bits, bool signed"
+
+
+@_define(
+    "bn_act_quant_forward(Tensor x, Tensor? residual, Tensor? weight, Tensor? bias,"
+    " Tensor(a!)? running_mean, Tensor(b!)? running_var, bool training, float momentum,"
+    f" Tensor? momentum_tensor, float eps, int activation, {BN_QUANTIZER}, bool with_activation)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+def _(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    with_activation = rest[-1]
+    statistics = x.new_empty((2, x.shape[1]), dtype=accumulation_dtype(x.dtype))
+    activation = torch.empty_like(x) if with_activation else x.new_empty((0,))
+    return torch.empty_like(x), activation, statistics
+
+
+@_define(
+    "bn_act_quant_backward(Tensor? grad, Tensor? grad_activation, Tensor x, Tensor? residual,"
+    " Tensor statistics, Tensor? weight, Tensor? bias, bool training, int activation,"
+    f" {BN_QUANTIZER}, int ste, float grad_scale, float delta, Tensor? delta_tensor,"
+    " bool with_residual) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+def _(
+    grad: Tensor | None, grad_activation: Tensor | None, x: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    parameter, upper, with_residual = rest[7], rest[8], rest[-1]
+    norm = x.new_empty((2, x.shape[1]), dtype=accumulation_dtype(x.dtype))
+    dresidual = torch.empty_like(x) if with_residual else x.new_empty((0,))
+    none = norm.new_empty((0,))
+    dparameter = none if parameter is None else _parameter_gradient(parameter, x)
+    dupper = torch.empty_like(none) if upper is None else _parameter_gradient(upper, x)
+    return torch.empty_like(x), dresidual, norm, dparameter, dupper
 
 
 KD_ARGUMENTS = (  # from the temperature on: KDSettings

@@ -14,7 +14,7 @@ inline void check_codes(int64_t qmin, int64_t qmax) {
 }
 
 inline void check_ste(int64_t ste) {
-  require(0 <= ste && ste <= 2, "ste: expected the code 0, 1 or 2, got ", ste);
+  require(0 <= ste && ste <= 2, "ste: expected a code from 0 to 2, got ", ste);
 }
 
 inline void check_lsq(

@@ -53,7 +53,7 @@ struct KDArguments {
         label_smoothing);
     require(
         KDReduction::none <= reduction && reduction <= KDReduction::sum,
-        "reduction: expected the code 0, 1 or 2, got ", int64_t(reduction));
+        "reduction: expected a code from 0 to 2, got ", int64_t(reduction));
   }
 
   // The first `dim` sizes of the student's logits, its device, and numbers that can be read.

@@ -1,6 +1,7 @@
 """Public functions with gradients: validate, choose a backend, apply."""
 
 from .augment import augment
+from .bn_act_quant import bn_act_quant
 from .cmi import cmi, cmi_update
 from .color_jitter import color_jitter
 from .dorefa import dorefa_activation, dorefa_weight
@@ -15,6 +16,7 @@ from .resized_crop import resized_crop
 
 __all__ = [
     "augment",
+    "bn_act_quant",
     "cmi",
     "cmi_update",
     "color_jitter",

@@ -4,13 +4,14 @@ A direct call with what does not fit is refused before anything is read. Values 
 where that waits for no device: on a CPU, by the reference.
 """
 
-from . import plan, quantizers, rows
+from . import bn_act_quant, plan, quantizers, rows
 from ._arguments import FLOATS, number
 from ._registry import CHECKS, checked
 
 __all__ = [
     "CHECKS",
     "FLOATS",
+    "bn_act_quant",
     "checked",
     "number",
     "plan",

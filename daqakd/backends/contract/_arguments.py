@@ -1,6 +1,6 @@
 """What an argument of a raw op can be asked for; each message names it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,8 +97,10 @@ def bit_width(bits: int, signed: bool = False) -> None:
     require(low <= bits <= 8, f"bits: expected {low} to 8, got {bits}")
 
 
-def known_code(name: str, given: int, codes: dict[str, int]) -> None:
-    require(given in codes.values(), f"{name}: expected the code 0, 1 or 2, got {given}")
+def known_code(name: str, given: int, codes: Mapping[Any, int]) -> None:
+    require(
+        given in codes.values(), f"{name}: expected a code from 0 to {len(codes) - 1}, got {given}"
+    )
 
 
 def number(name: str, value: float) -> None:

@@ -1,0 +1,273 @@
+"""Batch norm, residual, activation and fake quantization in two passes over the input."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .._errors import InputError, unknown
+from .._ops import ACTIVATION_CODES, METHOD_CODES, accumulation_dtype
+from . import _checks
+from ._apply import first_order, implementation, pick, split_scalar
+from .dorefa import dorefa_activation
+from .ewgs import ewgs
+from .lsq import lsq
+from .pact import pact
+
+Activation = Literal["none", "relu", "relu6"]
+PARAMETERS = {
+    None: (),
+    "lsq": ("step",),
+    "pact": ("alpha",),
+    "dorefa": (),
+    "ewgs": ("lower", "upper"),
+}
+
+
+class BNActQuantFunction(torch.autograd.Function):
+    """Gradients through the quantizer, the activation, the sum and the norm, recomputed from x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        parameter: Tensor | None,
+        upper: Tensor | None,
+        delta_tensor: Tensor | None,
+        running: tuple[Tensor | None, Tensor | None],
+        training: bool,
+        momentum: tuple[float, Tensor | None],
+        eps: float,
+        activation: int,
+        method: int,
+        widths: tuple[int, bool],
+        gradient: tuple[int, float, float],
+        with_activation: bool,
+        backend: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Normalize, add, activate and quantize, keeping ``x``, the residual and the statistics."""
+        quantizer = method, parameter, upper, *widths
+        norm = x, residual, weight, bias, *running, training, *momentum, eps, activation
+        run = implementation("bn_act_quant_forward", backend)
+        y, t, statistics = run(*norm, *quantizer, with_activation)
+        ctx.save_for_backward(x, residual, statistics, weight, bias, parameter, upper, delta_tensor)
+        ctx.set_materialize_grads(False)
+        ctx.arguments = training, activation, method, widths, gradient
+        ctx.backend = backend
+        return y, t
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor | None, grad_t: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, the residual, weight, bias and the quantizer's parameters."""
+        x, residual, statistics, weight, bias, parameter, upper, delta_tensor = ctx.saved_tensors
+        training, activation, method, widths, gradient = ctx.arguments
+        run = implementation("bn_act_quant_backward", ctx.backend)
+        dx, dresidual, (dweight, dbias), dparameter, dupper = run(
+            *(grad, grad_t, x, residual, statistics, weight, bias, training, activation),
+            *(method, parameter, upper, *widths, *gradient, delta_tensor),
+            ctx.needs_input_grad[1],
+        )
+        found = dx, dresidual, dweight, dbias, dparameter, dupper
+        given = x, residual, weight, bias, parameter, upper
+        pairs = zip(found, given, strict=True)
+        return *(None if p is None else g.to(p.dtype) for g, p in pairs), *[None] * 11
+
+
+def _check_norm(x: Tensor, given: dict[str, Tensor | None], training: bool) -> None:
+    _checks.floating("x", x)
+    if x.dim() < 2:
+        raise InputError(f"x: expected [N, C, ...], got {tuple(x.shape)}")
+    for name, value in given.items():
+        if value is not None:
+            _checks.parameter(name, value, x, 1)
+    running = given["running_mean"], given["running_var"]
+    if (running[0] is None) != (running[1] is None) or (not training and running[0] is None):
+        raise InputError(
+            "running_mean, running_var: expected both, or none where training=True uses the"
+            " statistics of the batch"
+        )
+    wanted = accumulation_dtype(x.dtype)
+    for name, value in zip(("running_mean", "running_var"), running, strict=True):
+        if value is not None and (value.dtype != wanted or not value.is_contiguous()):
+            raise InputError(f"{name}: expected contiguous {wanted}, got {value.dtype}; convert it")
+    if training and x.numel() == x.shape[1]:
+        raise InputError(
+            f"x: one value per channel, {tuple(x.shape)}, has no variance; use a larger batch or"
+            " training=False"
+        )
+
+
+def _check_residual(residual: Tensor | None, x: Tensor) -> None:
+    if residual is None:
+        return
+    _checks.tensor("residual", residual)
+    if residual.shape != x.shape or residual.dtype != x.dtype:
+        raise InputError(
+            f"residual: expected {x.dtype} {tuple(x.shape)} as x, got {residual.dtype}"
+            f" {tuple(residual.shape)}"
+        )
+    _checks.same_device("residual", residual, x)
+
+
+def _check_quantizer(
+    x: Tensor, method: str | None, parameters: Sequence[Tensor], bits: int, signed: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the quantizer's parameters, None where it has fewer than two."""
+    if method not in PARAMETERS:
+        raise unknown("method", str(method), [name for name in PARAMETERS if name])
+    names = PARAMETERS[method]
+    if not isinstance(parameters, list | tuple) or len(parameters) != len(names):
+        wanted = f"({', '.join(names)})" if names else "none"
+        raise InputError(f"parameters: expected {wanted} for method {method}, got {parameters!r}")
+    for name, value in zip(names, parameters, strict=True):
+        _checks.parameter(name, value, x, None)
+    if method is not None:
+        _checks.integer_range(bits, signed)
+    if signed and method == "ewgs":
+        raise InputError("signed: ewgs has no signed form; give lower a value below 0")
+    first, second = (*parameters, None, None)[:2]
+    return first, second
+
+
+def _activated(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    training: bool,
+    momentum: float | Tensor,
+    eps: float,
+    activation: str,
+) -> Tensor:
+    """Return the activation by PyTorch's own ops, which a compiler fuses itself."""
+    if isinstance(momentum, Tensor) and training and running_mean is not None:
+        others = [d for d in range(x.dim()) if d != 1]
+        var, mean = torch.var_mean(x.detach().to(running_mean.dtype), others)
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(var, momentum)  # type: ignore[union-attr]
+        running_mean = running_var = None
+    rate = 0.0 if isinstance(momentum, Tensor) else momentum
+    norm = running_mean, running_var, weight, bias, training, rate, eps
+    u = torch.nn.functional.batch_norm(x, *norm)
+    u = u if residual is None else u + residual
+    if activation == "relu6":
+        return torch.nn.functional.relu6(u)
+    return torch.relu(u) if activation == "relu" else u
+
+
+def _quantized(
+    t: Tensor,
+    method: str | None,
+    parameters: Sequence[Tensor],
+    bits: int,
+    signed: bool,
+    ste: str,
+    grad_scale: float | None,
+    delta: float | Tensor,
+) -> Tensor:
+    """Return what the quantizer's own function gives."""
+    if method == "lsq":
+        return lsq(t, *parameters, bits=bits, signed=signed, ste=ste, grad_scale=grad_scale)
+    if method == "pact":
+        return pact(t, *parameters, bits=bits, signed=signed)
+    if method == "dorefa":
+        return dorefa_activation(t, bits=bits, signed=signed)
+    return t if method is None else ewgs(t, *parameters, bits=bits, delta=delta)
+
+
+def bn_act_quant(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    residual: Tensor | None = None,
+    training: bool = True,
+    momentum: float | Tensor = 0.1,
+    eps: float = 1e-5,
+    activation: Activation = "relu",
+    method: str | None = None,
+    parameters: Sequence[Tensor] = (),
+    bits: int = 8,
+    signed: bool = False,
+    ste: str = "closed",
+    grad_scale: float | None = None,
+    delta: float | Tensor = 0.0,
+    with_activation: bool = False,
+    backend: str | None = None,
+) -> Any:
+    """Batch norm, a residual, an activation and a quantizer as one op [BatchNorm; method's paper].
+
+    ``t = act((x - mean) / sqrt(var + eps) * weight + bias + residual)``, quantized. Two passes over
+    x forward (one with running statistics) and two backward take the place of up to ten; for the
+    backward pass only x, the residual and two numbers per channel are kept. All maths between
+    loading and storing is float32 (float64 for float64), so 16-bit activations are rounded once.
+
+    Args:
+        x: ``[N, C, *]``, float16, bfloat16, float32 or float64; any dense layout without a copy.
+        running_mean: ``[C]``, float32 (float64 with float64 x), or None; with ``training`` updated
+            in place.
+        running_var: likewise; updated with the unbiased variance.
+        weight: ``[C]`` or None for ones.
+        bias: ``[C]`` or None for zeros.
+        residual: like x; added after the norm.
+        training: normalize by the batch's statistics, else by the running ones.
+        momentum: weight of the batch in the running statistics; a 0-dim tensor may change.
+        eps: added to the variance.
+        activation: ``"none"``, ``"relu"`` or ``"relu6"``.
+        method: quantizer of the activation: ``"lsq"``, ``"pact"``, ``"dorefa"``, ``"ewgs"``, or
+            None to return the activation as it is.
+        parameters: of the quantizer, one value each: ``(step,)``, ``(alpha,)``, ``()`` or
+            ``(lower, upper)``.
+        bits: as for the quantizer's own function, like the next four.
+        signed: negative codes, for a quantizer after ``"none"``.
+        ste: of LSQ.
+        grad_scale: of LSQ's step.
+        delta: of EWGS.
+        with_activation: also return the activation itself, for a shortcut or a pool.
+        backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
+
+    Returns:
+        The quantized activation, shape, dtype and strides of ``x``; with ``with_activation`` a pair
+        of it and the activation. Without a method both are the activation.
+
+    Raises:
+        InputError: a wrong dtype, shape, bit width, activation, method, ``ste`` or backend, one
+            value per channel in training, or no statistics to use.
+
+    >>> x = torch.tensor([[-1.0], [0.0], [1.0]])
+    >>> bn_act_quant(x, method="pact", parameters=(torch.tensor(1.5),), bits=2).flatten()
+    tensor([0., 0., 1.])
+    """
+    _checks.flag("training", training)
+    norm = {"running_mean": running_mean, "running_var": running_var}
+    _check_norm(x, {**norm, "weight": weight, "bias": bias}, training)
+    _check_residual(residual, x)
+    if activation not in ACTIVATION_CODES:
+        raise unknown("activation", str(activation), list(ACTIVATION_CODES))
+    parameter, upper = _check_quantizer(x, method, parameters, bits, signed)
+    scale = 1.0 if grad_scale is None else _checks.real("grad_scale", grad_scale)
+    number, tensor = split_scalar(delta, "delta")
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        given = running_mean, running_var, weight, bias, residual, training, momentum, eps
+        t = _activated(x, *given, activation)
+        y = _quantized(t, method, parameters, bits, signed, ste, grad_scale, delta)
+        return (y, t) if with_activation else y
+    y, t = BNActQuantFunction.apply(
+        *(x, residual, weight, bias, parameter, upper, tensor),
+        *((running_mean, running_var), training, split_scalar(momentum, "momentum")),
+        *(_checks.real("eps", eps), ACTIVATION_CODES[activation], METHOD_CODES[method]),
+        *((bits, signed), (_checks.ste_code(ste), scale, number)),
+        *(with_activation and method is not None, pick("bn_act_quant", x, backend)),
+    )
+    if not with_activation:
+        return y
+    return y, y if method is None else t
