@@ -23,7 +23,7 @@ struct Norm {  // of one channel
   T mean, factor, shift;
 };
 
-enum class Activation { none = 0, relu = 1, relu6 = 2 };
+enum class Activation : int64_t { none = 0, relu = 1, relu6 = 2 };
 
 // A bound that is NaN is none: no comparison with it holds.
 template <class T>
@@ -52,7 +52,7 @@ struct NormGradient {
   T mean, slope;
 };
 
-enum class Method { none = 0, lsq = 1, pact = 2, dorefa = 3, ewgs = 4 };
+enum class Method : int64_t { none = 0, lsq = 1, pact = 2, dorefa = 3, ewgs = 4 };
 
 // The quantizers by the value they quantize: no mask, for it can be made again.
 template <class T>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 
 #include "../common/math.h"
 #include "elementwise.h"
@@ -47,7 +48,7 @@ struct LSQ {
   LSQRange<T> range;
 };
 
-enum class STE { closed = 0, open = 1, rounded = 2 };
+enum class STE : int64_t { closed = 0, open = 1, rounded = 2 };
 
 // Every convention is a closed interval of v: an open end is the neighbouring number, and a code
 // rounds into the range up to the half step beyond it, ties going to the even code.

@@ -256,6 +256,8 @@ def bn_act_quant(
     parameter, upper = _check_quantizer(x, method, parameters, bits, signed)
     scale = 1.0 if grad_scale is None else _checks.real("grad_scale", grad_scale)
     number, tensor = split_scalar(delta, "delta")
+    if _checks.real("eps", eps) < 0:
+        raise InputError(f"eps: expected a finite number from 0 on, got {eps}")
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         given = running_mean, running_var, weight, bias, residual, training, momentum, eps
         t = _activated(x, *given, activation)
@@ -264,7 +266,7 @@ def bn_act_quant(
     y, t = BNActQuantFunction.apply(
         *(x, residual, weight, bias, parameter, upper, tensor),
         *((running_mean, running_var), training, split_scalar(momentum, "momentum")),
-        *(_checks.real("eps", eps), ACTIVATION_CODES[activation], METHOD_CODES[method]),
+        *(float(eps), ACTIVATION_CODES[activation], METHOD_CODES[method]),
         *((bits, signed), (_checks.ste_code(ste), scale, number)),
         *(with_activation and method is not None, pick("bn_act_quant", x, backend)),
     )

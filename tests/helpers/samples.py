@@ -40,6 +40,14 @@ def centroids() -> Tensor:
 HARD = torch.tensor([0, 4, 2])
 
 
+NORM = tuple(torch.linspace(0.5, 1.5, 3) + place for place in range(4))  # of three channels
+BY_LSQ, BY_PACT = (1, scalar(0.3), None, 4, False), (2, scalar(1.2), None, 3, True)
+BY_DOREFA, BY_EWGS = (3, None, None, 4, False), (4, scalar(-0.1), scalar(1.2), 3, False)
+ALONE, WITH_RESIDUAL = (0, 0.5, 0.0, None, False), (0, 1.0, 0.0, scalar(0.2), True)
+UNQUANTIZED = 0, None, None, 8, False
+STATISTICS = torch.tensor([[0.1, -0.2, 0.0], [0.9, 1.1, 1.3]])
+
+
 SOFT = torch.full((3, 5), 0.2)
 
 
@@ -117,6 +125,19 @@ SAMPLES: dict = {
             *([scalar(-1.0), scalar(-0.5)], [scalar(1.0), scalar(0.5)], [4, 1], 0.1, None),
         ),
         ([columns(HALF)],) * 2 + ([scalar(-1.0)], [scalar(1.0)], [4], 0.0, scalar(0.1)),
+    ],
+    "bn_act_quant_forward": lambda: [
+        (images(), None, *NORM, True, 0.1, None, 1e-5, 1, *BY_LSQ, True),
+        (columns(HALF),) * 2 + (*[None] * 4, True, 0.1, None, 1e-5, 0, *BY_PACT, False),
+        (images(),) * 2 + (None, None, *NORM[2:], False, 0.1, scalar(0.5), 0.0, 2, *BY_EWGS, True),
+        (columns(), None, *[None] * 4, True, 0.1, None, 1e-5, 1, *UNQUANTIZED, False),
+        (torch.zeros(0, 3), None, *NORM, True, 0.1, None, 1e-5, 1, *BY_DOREFA, True),
+    ],
+    "bn_act_quant_backward": lambda: [
+        (images(), None, images(), None, STATISTICS, *NORM[:2], True, 1, *BY_LSQ, *ALONE),
+        (*[images(HALF)] * 4, STATISTICS, None, None, True, 0, *BY_PACT, *WITH_RESIDUAL),
+        (None, *[images()] * 3, STATISTICS, *NORM[:2], False, 2, *BY_EWGS, *WITH_RESIDUAL),
+        (images(), None, images(), None, STATISTICS, *NORM[:2], True, 1, *UNQUANTIZED, *ALONE),
     ],
     "kd_loss_forward": lambda: [
         (columns(), columns(), HARD, *NUMBERS, *NO_TENSORS, 0.1, -100, 1, True),

@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, dict] = {
     "lsq_many": {"x": LIST, "step": STEPS, "bits": 2, "signed": True},
     "dorefa_weight_many": {"w": LIST, "bits": 2},
     "ewgs_many": {"x": LIST, "lower": STEPS, "upper": STEPS, "bits": 2},
+    "bn_act_quant": {"x": ROWS, "method": "lsq", "parameters": (ONE / 2,), "bits": 3},
     "kd_loss": {"student_logits": ROWS, "teacher_logits": ROWS, "labels": LABELS},
     "cmi": {"logits": ROWS, "labels": LABELS},
     "cmi_update": {"state": new_state(3), "logits": ROWS, "labels": LABELS},
@@ -150,7 +151,44 @@ UPDATES: Pairs = [
     ({"group": LABELS.to("meta")}, "group: is on meta"),
 ]
 
+BN_ACT_QUANT: Pairs = [
+    ({"x": ROWS.int()}, r"x: expected float16.*got torch\.int32"),
+    ({"x": torch.zeros(3)}, r"x: expected \[N, C, \.\.\.\], got \(3,\)"),
+    (
+        {"x": torch.zeros(1, 3)},
+        r"x: one value per channel, \(1, 3\), has no variance; use a larger",
+    ),
+    ({"weight": ONES}, r"weight: expected shape \(3,\) for axis=1, got \(2,\)"),
+    ({"bias": ONES}, r"bias: expected shape \(3,\)"),
+    ({"running_mean": torch.zeros(3)}, "running_mean, running_var: expected both, or none"),
+    ({"training": False}, "running_mean, running_var: expected both"),
+    (
+        {"running_mean": torch.zeros(3).half(), "running_var": torch.ones(3)},
+        r"running_mean: expected contiguous torch\.float32, got torch\.float16; convert it",
+    ),
+    (
+        {"residual": torch.zeros(2)},
+        r"residual: expected torch\.float32 \(2, 3\) as x, got .*\(2,\)",
+    ),
+    ({"residual": ROWS.half()}, r"residual: expected torch\.float32 .* got torch\.float16"),
+    ({"activation": "silu"}, r"unknown activation 'silu'.*none, relu, relu6"),
+    ({"method": "lqs"}, r"unknown method 'lqs'.*Did you mean 'lsq'"),
+    ({"parameters": ()}, r"parameters: expected \(step\) for method lsq, got \(\)"),
+    ({"method": "ewgs"}, r"parameters: expected \(lower, upper\) for method ewgs"),
+    ({"method": None}, "parameters: expected none for method None"),
+    ({"parameters": (ONES,)}, r"step: expected one value, got shape \(2,\)"),
+    ({"bits": 9}, r"bits: .*got 9"),
+    ({"bits": 1, "signed": True}, r"bits: expected an integer from 2 to 8 for a signed range"),
+    (
+        {"method": "ewgs", "parameters": (-ONE, ONE), "signed": True},
+        "signed: ewgs has no signed form; give lower a value below 0",
+    ),
+    ({"ste": "close"}, r"ste: expected one of closed, open, rounded, got 'close'"),
+    ({"eps": -1.0}, r"eps: expected a finite number from 0 on, got -1\.0"),
+    ({"backend": "cuda"}, r"unknown backend in backend= 'cuda'"),
+]
 WRONG: dict[str, Pairs] = {
+    "bn_act_quant": BN_ACT_QUANT,
     "lsq": LSQ,
     "pact": PACT,
     "dorefa_weight": dorefa("w"),
@@ -216,6 +254,8 @@ def wrong_kinds() -> list[tuple[str, str, object, str]]:
 
 
 SETTINGS = [  # numbers, or tensors of one
+    ("bn_act_quant", "momentum"),
+    ("bn_act_quant", "delta"),
     ("ewgs", "delta"),
     ("ewgs_many", "delta"),
     ("kd_loss", "temperature"),

@@ -1,7 +1,7 @@
 """What the reference formulas have in common: registration, dtype, rounding, lower bounds."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,10 +10,11 @@ from ..._ops import LIBRARY, SMALLEST, accumulation_dtype
 from .._layout import broadcast
 from ..contract import checked
 
+F = TypeVar("F", bound=Callable[..., Any])
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 
 
-def implement(function: Callable[..., Any]) -> Callable[..., Any]:
+def implement(function: F) -> F:
     """Make this the ``reference`` overload of the op of the same name."""
     name = function.__name__
     IMPLEMENTATIONS[name] = function

@@ -134,9 +134,8 @@ def bn_act_quant_forward(
     *arguments, with_activation = rest
     dtype, count = accumulation_dtype(x.dtype), x.numel() // max(x.shape[1], 1)
     if not training:
-        assert running_mean is not None
-        assert running_var is not None
-        mean, var = running_mean.double(), running_var.double()
+        running = (value for value in (running_mean, running_var) if value is not None)
+        mean, var = (value.double().reshape(-1) for value in running)
     elif count:
         mean, var = _statistics(x, eps)
         share = momentum if momentum_tensor is None else momentum_tensor.double().reshape(())
@@ -146,6 +145,7 @@ def bn_act_quant_forward(
     else:
         mean, var = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     statistics = torch.stack([mean, (var + eps).rsqrt()]).to(dtype)
+    statistics = statistics if count else torch.zeros_like(statistics)
     _, u = _norm_of(x, statistics, weight, bias).apply(x, residual)
     t = _activate(u, activation)
     y = like(_Quantizer(*arguments).forward(t), x)
