@@ -12,7 +12,7 @@ namespace daqakd {
 struct KDArguments;
 struct BNArguments;
 struct RunningStatistics;
-}
+}  // namespace daqakd
 
 // What a device implements; schemas, shapes and defaults are in daqakd/_ops.py.
 namespace daqakd::DAQAKD_DEVICE {
@@ -54,8 +54,8 @@ tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
 tuple<Tensor, Tensor, Tensor> bn_act_quant_forward(
     const BNArguments& given, const RunningStatistics& running, bool with_activation);
 tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_act_quant_backward(
-    const optional<Tensor>& grad, const optional<Tensor>& grad_activation,
-    const Tensor& statistics, const BNArguments& given, bool with_residual);
+    const optional<Tensor>& grad, const optional<Tensor>& grad_activation, const Tensor& statistics,
+    const BNArguments& given, bool with_residual);
 
 tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
     const KDArguments& given, bool with_grad);

@@ -54,7 +54,7 @@ void by_method(const QuantizerArguments& given, const Tensor& x, const F& body) 
 template <class F>
 void by_layout(const Tensor& x, const F& body) {
   const View view = view_of(x, 1);
-  is_narrow(view) ? body(Columns(view)) : body(Rows(view));
+  view.channels > 1 && view.inner < kShortest ? body(Columns(view)) : body(Pieces(view));
 }
 
 optional<Tensor> beside(const optional<Tensor>& given, const Tensor& x) {

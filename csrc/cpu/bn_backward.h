@@ -7,33 +7,27 @@ namespace daqakd::cpu {
 
 template <class T>
 struct BackwardTensors {
-  // Where the first pass leaves du for the second; 16 bits would not hold it, so there it is made
-  // again.
-  static constexpr bool kKeepsGradients = std::is_same_v<T, Compute<T>>;
+  // Where the first pass leaves du for the second; 16 bits would not hold it.
+  static constexpr bool kKeepsInPlace = std::is_same_v<T, Compute<T>>;
   DAQAKD_INLINE T* kept() const { return dresidual ? dresidual : dx; }
 
   const T *grad, *grad_activation, *x, *residual;  // all but x: null without
   T *dx, *dresidual;                               // dresidual: null where nobody wants it
 };
 
-// A block's gradients in front of the norm, made again from the input.
+// A block's gradients in front of the norm.
 template <class T, class Q, class NormOf>
 struct BlockGradients {
   using C = Compute<T>;
 
-  DAQAKD_INLINE static const C* read(const T* x, int64_t at, int64_t n, C* buffer) {
-    if (x) return widen(x + at, n, buffer);
-    std::fill_n(buffer, n, C(0));
-    return buffer;
-  }
-
-  DAQAKD_INLINE void fill(
-      const BackwardTensors<T>& all, int64_t at, int64_t first, int64_t n, const NormOf& norm,
-      const ActivationRange<C>& range, const Q* q) {
-    const C* __restrict__ x = widen(all.x + at, n, a);
-    const C* __restrict__ r = read(all.residual, at, n, b);
-    const C* __restrict__ g = read(all.grad, at, n, c);
-    const C* __restrict__ ga = read(all.grad_activation, at, n, d);
+  // Made again from the input.
+  DAQAKD_INLINE void make(
+      const BackwardTensors<T>& all, const Piece& piece, int64_t first, int64_t n,
+      const NormOf& norm, const ActivationRange<C>& range, const Q* q) {
+    const C* __restrict__ x = gather(all.x, piece, first, n, a);
+    const C* __restrict__ r = gather_or_zero(all.residual, piece, first, n, b);
+    const C* __restrict__ g = gather_or_zero(all.grad, piece, first, n, c);
+    const C* __restrict__ ga = gather_or_zero(all.grad_activation, piece, first, n, d);
     for (int64_t i = 0; i < n; ++i) {
       centred[i] = x[i] - norm(first + i).mean;
       const C u = norm(first + i).value(centred[i]) + r[i];
@@ -43,21 +37,21 @@ struct BlockGradients {
     }
   }
 
-  DAQAKD_INLINE void keep(const BackwardTensors<T>& all, int64_t at, int64_t n) const {
-    if constexpr (BackwardTensors<T>::kKeepsGradients) std::copy_n(du, n, all.kept() + at);
+  DAQAKD_INLINE static const C* gather_or_zero(
+      const T* x, const Piece& piece, int64_t first, int64_t n, C* buffer) {
+    if (x) return gather(x, piece, first, n, buffer);
+    std::fill_n(buffer, n, C(0));
+    return buffer;
   }
 
-  // What fill() and keep() left, for the second pass.
-  DAQAKD_INLINE void again(
-      const BackwardTensors<T>& all, int64_t at, int64_t first, int64_t n, const NormOf& norm,
-      const ActivationRange<C>& range, const Q* q) {
-    if constexpr (!BackwardTensors<T>::kKeepsGradients) {
-      fill(all, at, first, n, norm, range, q);
-      if (all.dresidual) narrow<T>(du, n, all.dresidual + at);
+  DAQAKD_INLINE void keep(
+      const BackwardTensors<T>& all, const Piece& piece, int64_t first, int64_t n,
+      C* scratch) const {
+    if constexpr (BackwardTensors<T>::kKeepsInPlace) {
+      scatter(du, piece, first, n, all.kept());
     } else {
-      std::copy_n(all.kept() + at, n, du);
-      const T* __restrict__ x = all.x + at;
-      for (int64_t i = 0; i < n; ++i) centred[i] = x[i] - norm(first + i).mean;
+      std::copy_n(du, n, scratch + first);
+      if (all.dresidual) scatter(du, piece, first, n, all.dresidual);
     }
   }
 
@@ -76,19 +70,29 @@ template <class T, class Q>
 struct SumsBody {
   using C = Compute<T>;
 
-  DAQAKD_INLINE static ChannelSums run(
-      BackwardTensors<T> all, int64_t start, int64_t n, OneNorm<C> norm, ActivationRange<C> range,
-      const Q* q) {
+  DAQAKD_INLINE static void run(
+      BackwardTensors<T> all, PieceRange range, EachNorm<C> norms, ActivationRange<C> clip,
+      const Q* q, C* scratch, int64_t capacity, ChannelSums* partials) {
+    range.each([&](int64_t index, int64_t channel, const Piece& piece, int64_t number)
+                   __attribute__((always_inline)) {
+                     const OneNorm<C> norm{norms(channel)};
+                     partials[index] = of(all, piece, norm, clip, q, scratch + number * capacity);
+                   });
+  }
+
+  DAQAKD_INLINE static ChannelSums of(
+      const BackwardTensors<T>& all, const Piece& piece, const OneNorm<C>& norm,
+      const ActivationRange<C>& clip, const Q* q, C* scratch) {
     BlockGradients<T, Q, OneNorm<C>> block;
     ChannelSums sums;
-    for (int64_t first = 0; first < n; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, n - first);
-      block.fill(all, start + first, first, count, norm, range, q);
-      block.keep(all, start + first, count);
-      sums.bias += lane_sum(block.du, count);
-      for (int64_t i = 0; i < count; ++i) block.centred[i] *= block.du[i];
-      sums.centred += lane_sum(block.centred, count);
-      for (int k = 0; k < Q::kSums; ++k) sums.quantizer[k] += lane_sum(block.sums[k], count);
+    for (int64_t first = 0; first < piece.count; first += kBlock) {
+      const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
+      block.make(all, piece, first, n, norm, clip, q);
+      block.keep(all, piece, first, n, scratch);
+      sums.bias += lane_sum(block.du, n);
+      for (int64_t i = 0; i < n; ++i) block.centred[i] *= block.du[i];
+      sums.centred += lane_sum(block.centred, n);
+      for (int k = 0; k < Q::kSums; ++k) sums.quantizer[k] += lane_sum(block.sums[k], n);
     }
     return sums;
   }
@@ -99,17 +103,17 @@ struct ColumnSumsBody {
   using C = Compute<T>;
 
   DAQAKD_INLINE static void run(
-      BackwardTensors<T> all, int64_t start, int64_t n, EachNorm<C> norm, ActivationRange<C> range,
-      const Q* q, double* bias, double* centred, double* quantizer) {  // [n], [n], [kSums]
+      BackwardTensors<T> all, Piece piece, EachNorm<C> norm, ActivationRange<C> range, const Q* q,
+      C* scratch, double* bias, double* centred, double* quantizer) {  // [n], [n], [kSums]
     BlockGradients<T, Q, EachNorm<C>> block;
-    for (int64_t first = 0; first < n; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, n - first);
-      block.fill(all, start + first, first, count, norm, range, q);
-      block.keep(all, start + first, count);
+    for (int64_t first = 0; first < piece.count; first += kBlock) {
+      const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
+      block.make(all, piece, first, n, norm, range, q);
+      block.keep(all, piece, first, n, scratch);
       double* __restrict__ to_bias = bias + first, * __restrict__ to_centred = centred + first;
-      for (int64_t i = 0; i < count; ++i) to_bias[i] += double(block.du[i]);
-      for (int64_t i = 0; i < count; ++i) to_centred[i] += double(block.du[i] * block.centred[i]);
-      for (int k = 0; k < Q::kSums; ++k) quantizer[k] += lane_sum(block.sums[k], count);
+      for (int64_t i = 0; i < n; ++i) to_bias[i] += double(block.du[i]);
+      for (int64_t i = 0; i < n; ++i) to_centred[i] += double(block.du[i] * block.centred[i]);
+      for (int k = 0; k < Q::kSums; ++k) quantizer[k] += lane_sum(block.sums[k], n);
     }
   }
 };
@@ -130,23 +134,48 @@ struct EachGradient {
   const C* __restrict__ mean, * __restrict__ slope;
 };
 
-template <class T, class Q, class NormOf, class GradientOf>
-struct NormBackwardBody {
+// dx, from the input and what the first pass has kept.
+template <class T>
+struct InputGradientBody {
   using C = Compute<T>;
 
   DAQAKD_INLINE static void run(
-      BackwardTensors<T> all, int64_t start, int64_t n, NormOf norm, GradientOf gradient,
-      ActivationRange<C> range, const Q* q) {
-    BlockGradients<T, Q, NormOf> block;
-    C to[kBlock];
-    for (int64_t first = 0; first < n; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, n - first), at = start + first;
-      block.again(all, at, first, count, norm, range, q);
-      C* __restrict__ out = target(all.dx + at, to);
-      for (int64_t i = 0; i < count; ++i)
-        out[i] = gradient(first + i).value(block.du[i], block.centred[i], norm(first + i));
-      narrow(out, count, all.dx + at);
+      BackwardTensors<T> all, PieceRange range, EachNorm<C> norms, EachGradient<C> gradients,
+      const C* scratch, int64_t capacity) {
+    range.each([&](int64_t, int64_t channel, const Piece& piece, int64_t number)
+                   __attribute__((always_inline)) {
+                     of(all, piece, OneNorm<C>{norms(channel)}, OneGradient<C>{gradients(channel)},
+                        scratch + number * capacity);
+                   });
+  }
+
+  template <class NormOf, class GradientOf>
+  DAQAKD_INLINE static void of(
+      const BackwardTensors<T>& all, const Piece& piece, const NormOf& norm,
+      const GradientOf& gradient, const C* scratch) {
+    C from[kBlock], kept[kBlock], to[kBlock];
+    for (int64_t first = 0; first < piece.count; first += kBlock) {
+      const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
+      const C* __restrict__ x = gather(all.x, piece, first, n, from);
+      const C* __restrict__ du = scratch + first;
+      if constexpr (BackwardTensors<T>::kKeepsInPlace)
+        du = gather(static_cast<const T*>(all.kept()), piece, first, n, kept);
+      for (int64_t i = 0; i < n; ++i)
+        to[i] = gradient(first + i).value(du[i], x[i] - norm(first + i).mean, norm(first + i));
+      scatter(to, piece, first, n, all.dx);
     }
+  }
+};
+
+// The same for a row of a tile of columns.
+template <class T>
+struct ColumnInputGradientBody {
+  using C = Compute<T>;
+
+  DAQAKD_INLINE static void run(
+      BackwardTensors<T> all, Piece piece, EachNorm<C> norms, EachGradient<C> gradients,
+      const C* scratch) {
+    InputGradientBody<T>::of(all, piece, norms, gradients, scratch);
   }
 };
 
@@ -172,25 +201,25 @@ struct GradientValues : ChannelValues<C> {
   void set(int64_t channel, const NormGradient<C>& one) const {
     (*this)[0][channel] = one.mean, (*this)[1][channel] = one.slope;
   }
-  OneGradient<C> at(int64_t channel) const {
-    return {EachGradient<C>{(*this)[0], (*this)[1]}(channel)};
-  }
+  EachGradient<C> each() const { return {(*this)[0], (*this)[1]}; }
 };
 
 // All gradients; the quantizer's sums go to quantizer[kSums].
 template <class T, class Q>
 void backward_of_norm(
-    const Rows& plan, const BackwardTensors<T>& all, const Norms<Compute<T>>& norms,
+    const Pieces& plan, const BackwardTensors<T>& all, const Norms<Compute<T>>& norms,
     const GradientMaker<Compute<T>>& maker, ActivationRange<Compute<T>> range, const Q& q,
     double* quantizer) {
   using C = Compute<T>;
   const int64_t channels = plan.view.channels, count = plan.down() * plan.across();
   const GradientValues<C> gradients(channels);
   const std::unique_ptr<ChannelSums[]> partials(new ChannelSums[count]);
-  pass_over(
-      plan,
-      [&](int64_t task, int64_t channel, int64_t first, int64_t n) {
-        partials[task] = run<SumsBody<T, Q>>(all, first, n, norms.at(channel), range, &q);
+  const int64_t capacity = BackwardTensors<T>::kKeepsInPlace ? 0 : plan.largest();
+  pass_over<C>(
+      plan, capacity,
+      [&](const PieceRange& pieces, C* scratch) {
+        run<SumsBody<T, Q>>(
+            all, pieces, norms.each(), range, &q, scratch, capacity, partials.get());
       },
       [&](int64_t channel) {
         double bias = 0, centred = 0;
@@ -200,9 +229,9 @@ void backward_of_norm(
         });
         gradients.set(channel, maker.make(channel, channels, bias, centred));
       },
-      [&](int64_t, int64_t channel, int64_t first, int64_t n) {
-        run<NormBackwardBody<T, Q, OneNorm<C>, OneGradient<C>>>(
-            all, first, n, norms.at(channel), gradients.at(channel), range, &q);
+      [&](const PieceRange& pieces, C* scratch) {
+        run<InputGradientBody<T>>(
+            all, pieces, norms.each(), gradients.each(), static_cast<const C*>(scratch), capacity);
       });
   for (int k = 0; k < Q::kSums; ++k)
     for (int64_t i = 0; i < count; ++i) quantizer[k] += partials[i].quantizer[k];
@@ -215,25 +244,30 @@ void backward_of_norm(
     double* quantizer) {
   using C = Compute<T>;
   const int64_t channels = plan.view.channels, numel = plan.view.numel();
-  const int64_t count = plan.down() * plan.across();
+  const int64_t count = plan.down() * plan.across(), tiles = plan.down() * plan.tiles;
   const GradientValues<C> gradients(channels);
-  const ChannelValues<double> partials(2, count), sums(Q::kSums, plan.down() * plan.tiles);
+  const ChannelValues<double> partials(2, count), sums(Q::kSums, tiles);
   std::fill_n(partials[0], 2 * count, 0.0);
-  std::fill_n(sums[0], Q::kSums * plan.down() * plan.tiles, 0.0);
+  std::fill_n(sums[0], Q::kSums * tiles, 0.0);
+  const std::unique_ptr<C[]> scratch(new C[BackwardTensors<T>::kKeepsInPlace ? 0 : numel]);
+  const auto piece_at = [&](int64_t first, int64_t columns) {
+    const int64_t n = std::min(columns, numel - first);
+    return Piece{first, std::max<int64_t>(n, 1), 0, n};
+  };
   pass_over(
       plan,
       [&](int64_t tile, int64_t left, int64_t columns, int64_t top, int64_t bottom) {
         const TileValues<C, 3> norm(plan, norms, left, columns);
-        double own[kMostSums] = {};
+        const int64_t to = tile * plan.width + left,
+                      place = tile * plan.tiles + left / kTileColumns;
         for (int64_t row = top; row < bottom; ++row) {
-          const int64_t first = row * plan.width + left, to = tile * plan.width + left;
+          const int64_t first = row * plan.width + left;
+          double own[kMostSums] = {};
           run<ColumnSumsBody<T, Q>>(
-              all, first, std::min(columns, numel - first),
-              EachNorm<C>{norm.of[0], norm.of[1], norm.of[2]}, range, &q, partials[0] + to,
-              partials[1] + to, own);
+              all, piece_at(first, columns), EachNorm<C>{norm.of[0], norm.of[1], norm.of[2]}, range,
+              &q, scratch.get() + first, partials[0] + to, partials[1] + to, own);
+          for (int k = 0; k < Q::kSums; ++k) sums[k][place] += own[k];
         }
-        for (int k = 0; k < Q::kSums; ++k)
-          sums[k][tile * plan.tiles + left / kTileColumns] = own[k];
       },
       [&](int64_t channel) {
         double bias = 0, centred = 0;
@@ -248,14 +282,14 @@ void backward_of_norm(
         const TileValues<C, 2> gradient(plan, gradients, left, columns);
         for (int64_t row = top; row < bottom; ++row) {
           const int64_t first = row * plan.width + left;
-          run<NormBackwardBody<T, Q, EachNorm<C>, EachGradient<C>>>(
-              all, first, std::min(columns, numel - first),
-              EachNorm<C>{norm.of[0], norm.of[1], norm.of[2]},
-              EachGradient<C>{gradient.of[0], gradient.of[1]}, range, &q);
+          run<ColumnInputGradientBody<T>>(
+              all, piece_at(first, columns), EachNorm<C>{norm.of[0], norm.of[1], norm.of[2]},
+              EachGradient<C>{gradient.of[0], gradient.of[1]},
+              static_cast<const C*>(scratch.get()) + first);
         }
       });
   for (int k = 0; k < Q::kSums; ++k)
-    for (int64_t i = 0; i < plan.down() * plan.tiles; ++i) quantizer[k] += sums[k][i];
+    for (int64_t i = 0; i < tiles; ++i) quantizer[k] += sums[k][i];
 }
 
 }  // namespace daqakd::cpu

@@ -11,32 +11,49 @@ struct ForwardTensors {
   T *y, *activation;      // activation: null where nobody reads it
 };
 
-template <class T, class Q, class NormOf>
+template <class T, class Q>
 struct ForwardBody {
   using C = Compute<T>;
 
   DAQAKD_INLINE static void run(
-      ForwardTensors<T> all, int64_t start, int64_t n, NormOf norm, ActivationRange<C> range,
+      ForwardTensors<T> all, PieceRange range, EachNorm<C> norms, ActivationRange<C> clip,
       const Q* q) {
-    C from[kBlock], added[kBlock], u[kBlock], to[kBlock];
-    for (int64_t first = 0; first < n; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, n - first), at = start + first;
-      const C* __restrict__ x = widen(all.x + at, count, from);
-      for (int64_t i = 0; i < count; ++i) u[i] = norm(first + i).value(x[i] - norm(first + i).mean);
-      if (all.residual) {
-        const C* __restrict__ r = widen(all.residual + at, count, added);
-        for (int64_t i = 0; i < count; ++i) u[i] += r[i];
-      }
-      for (int64_t i = 0; i < count; ++i) u[i] = range.value(u[i]);
-      if (all.activation) keep(u, count, all.activation + at);
-      C* __restrict__ out = target(all.y + at, to);
-      for (int64_t i = 0; i < count; ++i) out[i] = q->value(u[i]);
-      narrow(out, count, all.y + at);
-    }
+    range.each([&](int64_t, int64_t channel, const Piece& piece, int64_t) __attribute__((
+                   always_inline)) { of(all, piece, OneNorm<C>{norms(channel)}, clip, q); });
   }
 
-  DAQAKD_INLINE static void keep(const C* __restrict__ u, int64_t n, T* __restrict__ to) {
-    for (int64_t i = 0; i < n; ++i) to[i] = store<T>(u[i]);
+  template <class NormOf>
+  DAQAKD_INLINE static void of(
+      const ForwardTensors<T>& all, const Piece& piece, const NormOf& norm,
+      const ActivationRange<C>& clip, const Q* q) {
+    C from[kBlock], added[kBlock], u[kBlock];
+    for (int64_t first = 0; first < piece.count; first += kBlock) {
+      const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
+      const C* __restrict__ x = gather(all.x, piece, first, n, from);
+      if (all.residual) {
+        const C* __restrict__ r = gather(all.residual, piece, first, n, added);
+        for (int64_t i = 0; i < n; ++i)
+          u[i] = clip.value(norm(first + i).value(x[i] - norm(first + i).mean) + r[i]);
+      } else {
+        for (int64_t i = 0; i < n; ++i)
+          u[i] = clip.value(norm(first + i).value(x[i] - norm(first + i).mean));
+      }
+      if (all.activation) scatter(u, piece, first, n, all.activation);
+      if constexpr (!std::is_same_v<Q, NoQuantizer<C>>)
+        for (int64_t i = 0; i < n; ++i) u[i] = q->value(u[i]);
+      scatter(u, piece, first, n, all.y);
+    }
+  }
+};
+
+// The same for a row of a tile of columns.
+template <class T, class Q>
+struct ColumnForwardBody {
+  using C = Compute<T>;
+
+  DAQAKD_INLINE static void run(
+      ForwardTensors<T> all, Piece piece, EachNorm<C> norms, ActivationRange<C> clip, const Q* q) {
+    ForwardBody<T, Q>::of(all, piece, norms, clip, q);
   }
 };
 
@@ -90,25 +107,25 @@ struct NormMaker {
 
 template <class T, class Q>
 void forward(
-    const Rows& plan, const ForwardTensors<T>& all, bool training,
+    const Pieces& plan, const ForwardTensors<T>& all, bool training,
     const NormMaker<Compute<T>>& maker, ActivationRange<Compute<T>> range, const Q& q) {
   using C = Compute<T>;
   const int64_t channels = plan.view.channels;
   const Norms<C> norms(channels);
   const std::unique_ptr<Moments[]> partials(
       new Moments[training ? plan.down() * plan.across() : 1]);
-  pass_over(
-      plan,
-      [&](int64_t task, int64_t, int64_t first, int64_t n) {
-        if (training) partials[task] = run<MomentsBody<T>>(all.x + first, n);
+  pass_over<C>(
+      plan, 0,
+      [&](const PieceRange& pieces, C*) {
+        if (training) run<MomentsBody<T>>(all.x, pieces, partials.get());
       },
       [&](int64_t channel) {
         norms.set(
             channel, training ? maker.from_batch(plan, partials.get(), channel)
                               : maker.from_running(channel, channels));
       },
-      [&](int64_t, int64_t channel, int64_t first, int64_t n) {
-        run<ForwardBody<T, Q, OneNorm<C>>>(all, first, n, norms.at(channel), range, &q);
+      [&](const PieceRange& pieces, C*) {
+        run<ForwardBody<T, Q>>(all, pieces, norms.each(), range, &q);
       });
 }
 
@@ -139,8 +156,9 @@ void forward(
         const TileValues<C, 3> tile(plan, norms, left, columns);
         for (int64_t row = top; row < bottom; ++row) {
           const int64_t first = row * plan.width + left;
-          run<ForwardBody<T, Q, EachNorm<C>>>(
-              all, first, std::min(columns, numel - first),
+          const int64_t n = std::min(columns, numel - first);
+          run<ColumnForwardBody<T, Q>>(
+              all, Piece{first, std::max<int64_t>(n, 1), 0, n},
               EachNorm<C>{tile.of[0], tile.of[1], tile.of[2]}, range, &q);
         }
       });

@@ -31,30 +31,137 @@ void each_partial(const Plan& plan, int64_t channel, const F& body) {
         body(row * plan.across() + (copy * channels + channel) * group + i);
 }
 
-// collect(task, channel, first, n) for every run, finish(channel) once its runs are collected, then
-// apply with the arguments of collect. A channel at a time stays in the cache, where there are
-// enough of them for all threads.
-template <class A, class F, class B>
-void pass_over(const Rows& plan, const A& collect, const F& finish, const B& apply) {
-  const int64_t channels = plan.view.channels, inner = plan.view.inner;
-  const auto runs = [&](int64_t channel, const auto& body) {
-    for (int64_t row = channel; row < plan.view.outer * channels; row += channels)
-      for (int64_t part = 0; part < plan.segments; ++part)
-        body(
-            row * plan.segments + part, channel, row * inner + part * kSegment,
-            std::min(kSegment, inner - part * kSegment));
-  };
-  if (channels >= 4 * int64_t(torch::stable::get_num_threads()))
-    return parallel(channels, plan.view.outer * inner, [&](int64_t begin, int64_t end) {
-      for (int64_t channel = begin; channel < end; ++channel) {
-        runs(channel, collect);
-        finish(channel);
-        runs(channel, apply);
+// Elements of one channel: runs of `inner` neighbours, `stride` apart.
+struct Piece {
+  int64_t start, inner, stride, count;
+};
+
+// Elements from `first` on of a piece, wherever its runs lie: body(address, place, count).
+template <class F>
+DAQAKD_INLINE void each_run(const Piece& piece, int64_t first, int64_t n, const F& body) {
+  int64_t within = first % piece.inner,
+          at = piece.start + first / piece.inner * piece.stride + within;
+  for (int64_t place = 0; place < n;) {
+    const int64_t count = std::min(n - place, piece.inner - within);
+    body(at, place, count);
+    place += count;
+    at += piece.stride - within;
+    within = 0;
+  }
+}
+
+// n elements from `first` on, side by side: those of x where they are, or the buffer.
+template <class T>
+DAQAKD_INLINE const Compute<T>* gather(
+    const T* x, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
+  const int64_t within = first % piece.inner;
+  if (within + n <= piece.inner)
+    return widen(x + piece.start + first / piece.inner * piece.stride + within, n, buffer);
+  each_run(
+      piece, first, n,
+      [&](int64_t at, int64_t place, int64_t count) __attribute__((always_inline)) {
+        for (int64_t i = 0; i < count; ++i) buffer[place + i] = load(x[at + i]);
+      });
+  return buffer;
+}
+
+template <class T>
+DAQAKD_INLINE void scatter(
+    const Compute<T>* __restrict__ from, const Piece& piece, int64_t first, int64_t n, T* y) {
+  each_run(
+      piece, first, n,
+      [&](int64_t at, int64_t place, int64_t count) __attribute__((always_inline)) {
+        for (int64_t i = 0; i < count; ++i) y[at + i] = store<T>(from[place + i]);
+      });
+}
+
+constexpr int64_t kShortest = 16;  // runs of a channel shorter than this are walked as columns
+
+constexpr int64_t kPiece = 1024;     // elements of a piece, whose sums are one partial
+constexpr int64_t kTogether = 2048;  // neighbours that channels are grouped to, two pages
+
+// Long runs are cut into segments, several short ones make a piece.
+struct Pieces {
+  explicit Pieces(const View& view)
+      : view(view),
+        segments(ceil_div(view.inner, kPiece)),
+        runs(view.inner >= 64 ? 1 : std::clamp<int64_t>(256 / view.inner, 1, view.outer)),
+        together(std::clamp<int64_t>(kTogether / view.inner, 1, view.channels)) {}
+
+  Piece piece(int64_t row, int64_t channel, int64_t part) const {
+    const int64_t stride = view.channels * view.inner, first = part * kPiece;
+    const int64_t start = row * runs * stride + channel * view.inner + first;
+    if (segments > 1) return {start, kPiece, stride, std::min(kPiece, view.inner - first)};
+    return {start, view.inner, stride, std::min(runs, view.outer - row * runs) * view.inner};
+  }
+
+  int64_t largest() const { return segments > 1 ? kPiece : runs * view.inner; }
+  int64_t groups() const { return ceil_div(view.channels, together); }
+  int64_t down() const { return ceil_div(view.outer, runs); }
+  int64_t across() const { return view.channels * segments; }
+  int64_t copies() const { return 1; }
+  int64_t group() const { return segments; }
+
+  View view;
+  int64_t segments, runs, together;  // together: channels of a group
+};
+
+// The pieces of some rows and channels, in the order of memory.
+struct PieceRange {
+  // body(index, channel, piece, number among these)
+  template <class F>
+  DAQAKD_INLINE void each(const F& body) const {
+    int64_t number = 0;
+    for (int64_t row = top; row < bottom; ++row)
+      for (int64_t channel = left; channel < right; ++channel)
+        for (int64_t part = 0; part < plan->segments; ++part)
+          body(
+              row * plan->across() + channel * plan->segments + part, channel,
+              plan->piece(row, channel, part), number++);
+  }
+  int64_t count() const { return (bottom - top) * (right - left) * plan->segments; }
+
+  const Pieces* plan;
+  int64_t top, bottom, left, right;
+};
+
+// collect(range, scratch) for the pieces of some channels, finish(channel) once they are collected,
+// then apply with the arguments of collect. A few channels at a time, side by side in memory, stay
+// in the cache, where there are enough such groups for all threads. A piece has `capacity` numbers
+// of scratch.
+template <class C, class A, class F, class B>
+void pass_over(
+    const Pieces& plan, int64_t capacity, const A& collect, const F& finish, const B& apply) {
+  const int64_t channels = plan.view.channels, groups = plan.groups(), down = plan.down();
+  const int64_t threads = torch::stable::get_num_threads();
+  if (groups % threads == 0 || groups >= 4 * threads)
+    return parallel(groups, plan.view.numel() / groups, [&](int64_t begin, int64_t end) {
+      const std::unique_ptr<C[]> scratch(new C[down * plan.together * plan.segments * capacity]);
+      for (int64_t group = begin; group < end; ++group) {
+        const int64_t left = group * plan.together,
+                      right = std::min(channels, left + plan.together);
+        const PieceRange range{&plan, 0, down, left, right};
+        collect(range, scratch.get());
+        for (int64_t channel = left; channel < right; ++channel) finish(channel);
+        apply(range, scratch.get());
       }
     });
-  plan.each(collect);
+  const std::unique_ptr<C[]> scratch(new C[down * plan.across() * capacity]);
+  const auto every = [&](const auto& body) {
+    parallel(down * channels, plan.segments * plan.largest(), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end;) {
+        const int64_t row = i / channels, left = i % channels;
+        const int64_t right = std::min(channels, left + end - i);
+        body(
+            PieceRange{&plan, row, row + 1, left, right},
+            scratch.get() + i * plan.segments * capacity);
+        i += right - left;
+      }
+    });
+  };
+  every(collect);
   for (int64_t channel = 0; channel < channels; ++channel) finish(channel);
-  plan.each(apply);
+  every(apply);
 }
 
 // The same for tiles of columns: collect(tile, left, columns, top, bottom).
@@ -76,11 +183,10 @@ struct ChannelValues {
   int64_t channels;
 };
 
-// The norm of element i of a piece: one for all of a run, or one for each column.
+// The norm of element i: one for all of a piece, or one for each channel or column.
 template <class C>
 struct OneNorm {
   DAQAKD_INLINE const Norm<C>& operator()(int64_t) const { return norm; }
-  OneNorm from(int64_t) const { return *this; }
   Norm<C> norm;
 };
 template <class C>
@@ -100,9 +206,7 @@ struct Norms : ChannelValues<C> {
     (*this)[0][channel] = norm.mean, (*this)[1][channel] = norm.factor;
     (*this)[2][channel] = norm.shift;
   }
-  OneNorm<C> at(int64_t channel) const {
-    return {EachNorm<C>{(*this)[0], (*this)[1], (*this)[2]}(channel)};
-  }
+  EachNorm<C> each() const { return {(*this)[0], (*this)[1], (*this)[2]}; }
 };
 
 // Kinds of channel values, one for each column of a tile.
@@ -123,22 +227,28 @@ template <class T>
 struct MomentsBody {
   using C = Compute<T>;
 
-  DAQAKD_INLINE static Moments run(const T* x, int64_t n) {
+  DAQAKD_INLINE static void run(const T* x, PieceRange range, Moments* partials) {
+    range.each([&](int64_t index, int64_t, const Piece& piece, int64_t)
+                   __attribute__((always_inline)) { partials[index] = of(x, piece); });
+  }
+
+  DAQAKD_INLINE static Moments of(const T* x, const Piece& piece) {
     C wide[kBlock], squares[kBlock];
     double sum = 0, total = 0;
-    for (int64_t first = 0; first < n; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, n - first);
-      sum += lane_sum(widen(x + first, count, wide), count);
+    const double n = double(piece.count);
+    for (int64_t first = 0; first < piece.count; first += kBlock) {
+      const int64_t count = std::min<int64_t>(kBlock, piece.count - first);
+      sum += lane_sum(gather(x, piece, first, count, wide), count);
     }
-    const C mean = C(sum / double(n));
-    for (int64_t first = 0; first < n; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, n - first);
-      const C* __restrict__ v = widen(x + first, count, wide);
+    const C mean = C(sum / n);
+    for (int64_t first = 0; first < piece.count; first += kBlock) {
+      const int64_t count = std::min<int64_t>(kBlock, piece.count - first);
+      const C* __restrict__ v = gather(x, piece, first, count, wide);
       for (int64_t i = 0; i < count; ++i) squares[i] = (v[i] - mean) * (v[i] - mean);
       total += lane_sum(squares, count);
     }
-    const double rounded = sum / double(n) - double(mean);
-    return {double(n), sum / double(n), total - double(n) * rounded * rounded};
+    const double rounded = sum / n - double(mean);
+    return {n, sum / n, total - n * rounded * rounded};
   }
 };
 
