@@ -115,36 +115,45 @@ class QuantLayer(nn.Module):
             return quantizer(x)
         return quantizer(x) if recording_hooks() else cache.quantize(quantizer, x)
 
-    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Apply the layer's operation with the given weights, bias included."""
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply the layer's operation with the given weights and bias."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Quantize input and weights, apply the layer, scale the output."""
-        out = self.linear_map(self.quantized_input(x), self.quantized_weight())
-        if self.calibrating and self.output_scale is not None:
-            self._start_scale(x, out)
-        return out if self.output_scale is None else out * self.output_scale.abs().to(out.dtype)
+        """Quantize input and weights, apply the layer."""
+        q, weight, bias = self.quantized_input(x), self.quantized_weight(), self.bias
+        if self.output_scale is not None:
+            if self.calibrating:
+                self._start_scale(x, self.linear_map(q, weight, bias))
+            weight, bias = self._scaled(weight, bias)
+        return self.linear_map(q, weight, bias)
+
+    def _scaled(self, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
+        """Return weight and bias times the output scale: they are small, the output is not."""
+        assert self.output_scale is not None
+        scale = self.output_scale.abs().to(weight.dtype)
+        return weight * scale, None if bias is None else bias * scale
 
     def _start_scale(self, x: Tensor, out: Tensor) -> None:
         """Start the EWGS output scale; from the weights alone if the output is all zero."""
         assert self.output_scale is not None
-        ratio = self.linear_map(x, self.weight).abs().mean() / out.abs().mean()
+        ratio = self.linear_map(x, self.weight, self.bias).abs().mean() / out.abs().mean()
         usable = ratio.isfinite() & (ratio > 0)
         self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
 
     def to_plain(self) -> None:
         """Turn into the full-precision layer type holding the quantized weights, in place."""
-        scale = 1.0 if self.output_scale is None else self.output_scale.detach().abs()
-        weight = self.quantized_weight().detach() * scale
+        weight, bias = self.quantized_weight(), self.bias
+        if self.output_scale is not None:
+            weight, bias = self._scaled(weight, bias)
         for store in (self._parameters, self._buffers, self._modules, self.__dict__):
             for name in OWN & store.keys():
                 del store[name]
         layer: Any = self
         layer.__class__ = self.plain
-        layer.weight = nn.Parameter(weight)
-        if layer.bias is not None:
-            layer.bias = nn.Parameter(layer.bias.detach() * scale)
+        layer.weight = nn.Parameter(weight.detach().clone())
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone())
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
@@ -152,9 +161,9 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     plain = nn.Conv2d
 
-    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve."""
-        y: Tensor = self._conv_forward(x, weight, self.bias)
+        y: Tensor = self._conv_forward(x, weight, bias)
         return y
 
 
@@ -163,6 +172,6 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     plain = nn.Linear
 
-    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply."""
-        return torch_functional.linear(x, weight, self.bias)
+        return torch_functional.linear(x, weight, bias)

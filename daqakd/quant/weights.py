@@ -206,7 +206,7 @@ class EWGSWeight(WeightQuantizer):
 
     def finish(self, y: Tensor) -> Tensor:
         """Map to [-1, 1]."""
-        return 2 * (y - 0.5)
+        return torch.rsub(y, -1, alpha=-2)  # 2y - 1 in one pass
 
     def common_settings(self) -> object:
         """Return delta."""
