@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick
+from ._apply import first_order, implementation
 from ._many import Tensors, check_alike, one_each, scatter, used_outputs
 
 
@@ -71,6 +72,6 @@ def dorefa_weight_many(
     _checks.flag("detach_max", detach_max)
     if not w:
         return ()
-    chosen = pick("dorefa_weight_many", w[0], backend)
+    chosen = choose("dorefa_weight_many", w[0], backend)
     y: tuple[Tensor, ...] = DoReFaWeightManyFunction.apply(widths, detach_max, chosen, *w)
     return y

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick, split_scalar
+from ._apply import first_order, implementation, split_scalar
 from ._many import Tensors, check_alike, one_each, parameters, scatter, used_outputs
 
 
@@ -86,7 +87,7 @@ def ewgs_many(
     number, tensor = split_scalar(delta, "delta")
     if not count:
         return ()
-    chosen = pick("ewgs_many", x[0], backend)
+    chosen = choose("ewgs_many", x[0], backend)
     arguments = (count, widths, number, tensor, chosen)
     y: tuple[Tensor, ...] = EWGSManyFunction.apply(*arguments, *x, *lower, *upper)
     return y

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick
+from ._apply import first_order, implementation
 from ._many import Tensors, check_alike, one_each, parameters, scatter, used_outputs
 
 
@@ -87,7 +88,7 @@ def lsq_many(
     scale = [_checks.real("grad_scale", one) for one in scales]
     if not count:
         return ()
-    chosen = pick("lsq_many", x[0], backend)
+    chosen = choose("lsq_many", x[0], backend)
     low, high = [low for low, _ in ranges], [high for _, high in ranges]
     arguments = (count, low, high, _checks.ste_code(ste), scale, chosen)
     y: tuple[Tensor, ...] = LSQManyFunction.apply(*arguments, *x, *step)
