@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn import functional as torch_functional
 from torch.nn.utils import fusion
 
@@ -91,29 +92,23 @@ class QuantLayer(nn.Module):
         """Whether ``calibrate`` is running."""
         return self.act_quantizer is not None and self.act_quantizer.phase == "start"
 
-    def weight_sources(self) -> tuple[Tensor, ...]:
-        """Return what the quantized weights are made of."""
-        assert self.weight_quantizer is not None
-        return self.weight, *self.weight_quantizer.op_parameters()
-
     def quantized_weight(self) -> Tensor:
         """Return the weights the layer computes with."""
-        if self.weight_quantizer is None:
-            return self.weight
-        if not torch.compiler.is_compiling() and self.cached_weight is not None:
-            value = self.cached_weight.get(self.weight_sources())
+        if not is_compiling() and self.cached_weight is not None:
+            value = self.cached_weight.get()
             if value is not None:
-                return self.weight_quantizer.finish(value)
-        return self.weight_quantizer(self.weight)
+                return value
+        quantizer, weight = self.weight_quantizer, self.weight
+        return weight if quantizer is None else quantizer(weight)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Return the activations the layer computes with."""
         quantizer, cache = self.act_quantizer, self.activation_cache
         if quantizer is None:
             return x
-        if torch.compiler.is_compiling() or cache is None or quantizer.phase is not None:
+        if is_compiling() or cache is None or quantizer.phase is not None or recording_hooks():
             return quantizer(x)
-        return quantizer(x) if recording_hooks() else cache.quantize(quantizer, x)
+        return cache.quantize(quantizer, x)
 
     def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply the layer's operation with the given weights and bias."""
