@@ -34,6 +34,7 @@ Tensors = Sequence[Tensor]
 LIBRARY = torch.library.Library("daqakd", "DEF")
 SCHEMAS: dict[str, str] = {}  # by name of the op
 SHAPES: dict[str, Callable[..., Any]] = {}  # likewise
+OVERLOADS: dict[tuple[str, str], Callable[..., Any]] = {}  # by name of the op, and backend
 STEMS: dict[str, list[str]] = {}  # what backends are chosen for -> its ops: lsq -> lsq_forward, ...
 
 
@@ -91,12 +92,18 @@ def add_backend(name: str) -> None:
     for op in SCHEMAS:
         _define_overload(op, name)
     BACKENDS.append(name)
+    _look_up(name)
+
+
+def _look_up(backend: str) -> None:
+    """Keep the overloads of ``backend``: torch would search for them at every call."""
+    for op in SCHEMAS:
+        OVERLOADS[op, backend] = getattr(getattr(torch.ops.daqakd, op), backend)
 
 
 def overload(name: str, backend: str) -> Callable[..., Any]:
     """Return the implementation of op ``name`` by ``backend``."""
-    op: Callable[..., Any] = getattr(getattr(torch.ops.daqakd, name), backend)
-    return op
+    return OVERLOADS[name, backend]
 
 
 def implemented(backend: str, device: str) -> frozenset[str]:
@@ -325,3 +332,7 @@ def _(pixels: Tensor, index: Tensor, *rest: Any) -> Tensor:
     order = torch.channels_last if channels_last else torch.contiguous_format
     shape = (rows, *pixels.shape[1:])
     return torch.empty(shape, dtype=dtype, device=pixels.device, memory_format=order)
+
+
+for _backend in BACKENDS:
+    _look_up(_backend)

@@ -9,19 +9,21 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from .._errors import InputError, unknown
 from .._ops import BACKENDS, STEMS
 from . import native, triton
-from .table import order_for
+from .table import CHOICES, Rules, order_for, size_decides
+
+FORMULA = "formula"  # what a graph may have in place of a backend: the reference's, as plain ATen
 
 _forced: str | None = None
 
 # by backend: why it cannot run an op on a device and dtype, or None
-RUNNERS: dict[str, Callable[[str, str, torch.dtype], str | None]] = {
-    "native": native.can_run,
-    "triton": triton.can_run,
-}
+RUNNERS: Rules[Callable[[str, str, torch.dtype], str | None]] = Rules(
+    native=native.can_run, triton=triton.can_run
+)
 
 
 def check_backend(name: str | None, source: str) -> str | None:
@@ -55,9 +57,25 @@ def forced_backend() -> str | None:
 def choose(op: str, x: Tensor, backend: str | None = None) -> str:
     """Return the backend for ``op`` on ``x``: the forced one, else the first that can run.
 
+    An exported program gets the formula: it needs no daqakd.
+
     Raises:
         InputError: the name is unknown, or the forced backend cannot run the op.
     """
+    if is_compiling():  # the graph keeps the choice
+        return FORMULA if torch.compiler.is_exporting() else _decide(op, x, backend)
+    if backend is not None:
+        return _decide(op, x, backend)
+    key = op, x.device, x.dtype, _forced
+    found = CHOICES.get(key)
+    if found is None:
+        found = _decide(op, x, None)
+        if not size_decides(op, x):
+            CHOICES[key] = found
+    return found
+
+
+def _decide(op: str, x: Tensor, backend: str | None) -> str:
     wanted = check_backend(backend, "backend=") or _forced
     if wanted is not None:
         reason = can_run(op, wanted, x.device.type, x.dtype)

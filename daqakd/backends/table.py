@@ -4,11 +4,28 @@ The first preference that covers a call decides; a backend that cannot run is pa
 """
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 NOT_MEASURED = "not measured"
+T = TypeVar("T")
+
+# The backends chosen so far, by op, device, dtype and forced backend, where no size decides.
+CHOICES: dict[Any, str] = {}
+
+
+class Rules(dict[str, T]):
+    """What choices follow from: a change makes them anew."""
+
+    def __setitem__(self, key: str, value: T) -> None:
+        CHOICES.clear()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        CHOICES.clear()
+        super().__delitem__(key)
 
 
 @dataclass(frozen=True)
@@ -23,16 +40,18 @@ class Preference:
 
     def covers(self, op: str, x: Tensor) -> bool:
         """Return whether the preference is for this op and tensor."""
-        if self.op not in (None, op) or self.dtype not in (None, x.dtype):
-            return False
-        return self.below is None or x.numel() < self.below
+        return self.concerns(op, x) and (self.below is None or x.numel() < self.below)
+
+    def concerns(self, op: str, x: Tensor) -> bool:
+        """Return whether the preference is for this op and some tensors of this dtype."""
+        return self.op in (None, op) and self.dtype in (None, x.dtype)
 
 
 # No measured size or dtype makes PyTorch's own ops the better choice: one preference per device.
-PREFERENCES: dict[str, tuple[Preference, ...]] = {
-    "cpu": (Preference(("native", "reference"), "benchmarks/results/quantizers-cpu.md"),),
-    "cuda": (Preference(("native", "triton", "reference"), NOT_MEASURED),),
-}
+PREFERENCES: Rules[tuple[Preference, ...]] = Rules(
+    cpu=(Preference(("native", "reference"), "benchmarks/results/quantizers-cpu.md"),),
+    cuda=(Preference(("native", "triton", "reference"), NOT_MEASURED),),
+)
 
 # Weights of fewer elements are quantized together: one launch saves a call each. Larger ones gain
 # nothing, and one autograd node for all would delay their gradients in DDP until the end.
@@ -48,6 +67,12 @@ def order_for(op: str, x: Tensor) -> tuple[str, ...]:
         if preference.covers(op, x):
             return preference.order
     return ("reference",)
+
+
+def size_decides(op: str, x: Tensor) -> bool:
+    """Return whether another number of elements might have another order."""
+    rows = PREFERENCES.get(x.device.type, ())
+    return any(row.below is not None and row.concerns(op, x) for row in rows)
 
 
 def together_below(weight: Tensor) -> int:

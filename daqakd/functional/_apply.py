@@ -1,27 +1,20 @@
-"""How a public function reaches an op: choose the backend, or trace the reference for export."""
+"""How a public function reaches an op and its gradient; autograd casts gradients to their dtype."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
 
 from .._errors import InputError
-from .._ops import overload
-from ..backends import choose, reference
+from .._ops import OVERLOADS
+from ..backends import FORMULA, reference
 from . import _checks
 
 
 def implementation(name: str, backend: str) -> Callable[..., Any]:
-    """Return what runs op ``name``; an exported program gets plain ATen instead of the op."""
-    if torch.compiler.is_exporting():
-        return reference.IMPLEMENTATIONS[name]
-    return overload(name, backend)
-
-
-def pick(stem: str, x: Tensor, backend: str | None) -> str:
-    """Return the backend for the op ``stem`` on ``x``."""
-    return "reference" if torch.compiler.is_exporting() else choose(stem, x, backend)
+    """Return what runs op ``name``: a backend's overload, or the formula as plain ATen."""
+    return reference.IMPLEMENTATIONS[name] if backend == FORMULA else OVERLOADS[name, backend]
 
 
 class _SecondDerivative(torch.autograd.Function):
@@ -48,7 +41,7 @@ def first_order(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[
     """
 
     def wrapper(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if not torch.is_grad_enabled():
+        if not is_grad_enabled():
             return backward(ctx, *grads)
         with torch.no_grad():
             results = backward(ctx, *grads)

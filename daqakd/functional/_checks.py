@@ -7,9 +7,14 @@ from torch import Tensor
 
 from .._errors import InputError, seen, unknown
 from .._ops import STE_CODES
-from ..backends.contract import FLOATS, number
+from ..backends.contract import FLOATS, LARGEST_NUMBER, number
 
 Semantics = Literal["pil", "torchvision"]  # whose pixels an image operation reproduces
+# by whether it is signed, and bits: the lowest and the highest code
+RANGES = (
+    {bits: (0, 2**bits - 1) for bits in range(1, 9)},
+    {bits: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in range(2, 9)},
+)
 SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
 
 
@@ -33,6 +38,8 @@ def integer(name: str, value: Any, lowest: int) -> None:
 
 def real(name: str, value: Any) -> float:
     """Return a finite Python number as a float."""
+    if type(value) is float and abs(value) <= LARGEST_NUMBER:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(
             f"{name}: expected a number, got {value!r} of type {type(value).__name__}; pass a float"
@@ -49,7 +56,8 @@ def same_device(name: str, value: Tensor, x: Tensor, what: str = "the input") ->
 
 def floating(name: str, x: Any) -> None:
     """Require a floating-point tensor."""
-    tensor(name, x)
+    if not isinstance(x, Tensor):
+        tensor(name, x)
     if x.dtype not in FLOATS:
         raise InputError(
             f"{name}: expected float16, bfloat16, float32 or float64, got {x.dtype}; cast it first"
@@ -64,15 +72,18 @@ def bit_width(bits: int, lowest: int = 1, why: str = "", name: str = "bits") -> 
 
 def integer_range(bits: int, signed: bool) -> tuple[int, int]:
     """Return the lowest and highest code: [0, 2^b - 1], or [-2^(b-1), 2^(b-1) - 1] if signed."""
-    flag("signed", signed)
-    bit_width(bits, 2 if signed else 1, " for a signed range" if signed else "")
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if type(bits) is not int or type(signed) is not bool or not 2 <= bits <= 8:
+        flag("signed", signed)
+        bit_width(bits, 2 if signed else 1, " for a signed range" if signed else "")
+    return RANGES[signed][bits]
 
 
 def parameter(name: str, value: Tensor, x: Tensor, axis: int | None) -> None:
     """Require one value, or with ``axis`` one per index of that axis, on the device of ``x``."""
-    floating(name, value)
-    same_device(name, value, x)
+    if not isinstance(value, Tensor) or value.dtype not in FLOATS:
+        floating(name, value)
+    if value.device != x.device:
+        same_device(name, value, x)
     if axis is None:
         if value.numel() != 1:
             raise InputError(

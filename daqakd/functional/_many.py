@@ -7,28 +7,58 @@ ranges agree to rounding. DoReFa's sums are taken in fp64 there, so that what fo
 the same unless a sum lies just between two float32 numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from .._errors import InputError
+from ..backends import choose
 from . import _checks
 
 Tensors = Sequence[Tensor]
 
 
-def used_outputs(grads: Sequence[Tensor | None]) -> list[int]:
-    """Return the indices of the outputs that have a gradient."""
-    return [i for i, grad in enumerate(grads) if grad is not None]
+class Together:
+    """One call of a ``*_many`` function, ready to run again while all it was made of stays."""
+
+    __slots__ = ("arguments", "first", "function", "stem", "tensors")
+
+    def __init__(
+        self,
+        stem: str,
+        function: Any,
+        arguments: tuple[Any, ...],
+        *tensors: Tensor | None,
+        first: Tensor,
+    ) -> None:
+        self.stem, self.function, self.arguments = stem, function, arguments
+        self.tensors, self.first = tensors, first
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Return the quantized weights."""
+        arguments = (choose(self.stem, self.first), *self.arguments)
+        values: tuple[Tensor, ...] = self.function.apply(arguments, *self.tensors)
+        return values
 
 
-def scatter(indices: list[int], found: Tensors, parameters: Tensors) -> list[Tensor | None]:
-    """Return a gradient per parameter, in its dtype: ``found`` at ``indices``, else None."""
-    gradients: list[Tensor | None] = [None] * len(parameters)
+def used(
+    grads: Sequence[Tensor | None], lists: Iterable[Sequence[Any]]
+) -> tuple[list[int] | None, Iterable[Sequence[Any]]]:
+    """Return the indices of the outputs that have a gradient, None for all, and ``lists`` there."""
+    if all(grad is not None for grad in grads):
+        return None, lists
+    indices = [i for i, grad in enumerate(grads) if grad is not None]
+    return indices, [[values[i] for i in indices] for values in lists]
+
+
+def scatter(indices: list[int] | None, found: Tensors, count: int) -> Sequence[Tensor | None]:
+    """Return ``count`` gradients: ``found`` at ``indices``, else None."""
+    if indices is None:
+        return found
+    gradients: list[Tensor | None] = [None] * count
     for i, grad in zip(indices, found, strict=True):
-        dtype = parameters[i].dtype
-        gradients[i] = grad if grad.dtype == dtype else grad.to(dtype)
+        gradients[i] = grad
     return gradients
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from .._errors import InputError
 from .._ops import AUGMENT_KINDS
+from ..backends import choose
 from . import _checks
-from ._apply import implementation, pick
+from ._apply import implementation
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def augment(
     _checks.flag("channels_last", channels_last)
     _check_shapes(plan)
     _check_choices(plan, dtype)
-    run = implementation("augment", pick("augment", pixels, backend))
+    run = implementation("augment", choose("augment", pixels, backend))
     settings = [getattr(plan.settings, f.name) for f in fields(Settings)]
     tensors = [getattr(plan, f.name) for f in fields(Plan)[1:]]  # in the order of the schema
     images: Tensor = run(pixels, *tensors[:4], *settings, *tensors[4:], dtype, channels_last)

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .._cmi import EXTRA_COLUMNS, from_limbs
 from .._errors import InputError
+from ..backends import choose
 from ..backends.contract import FLOATS
 from . import _checks
-from ._apply import first_order, implementation, pick
+from ._apply import first_order, implementation
 
 
 class CMIDivergenceFunction(torch.autograd.Function):
@@ -110,7 +111,7 @@ def cmi_update(
         InputError: shapes or dtypes do not fit.
     """
     _check_update(state, logits, labels, weight, group)
-    implementation("cmi_update", pick("cmi", logits, backend))(
+    implementation("cmi_update", choose("cmi", logits, backend))(
         state, logits.detach(), labels, weight, group
     )
 
@@ -178,7 +179,7 @@ def cmi(
     0.022069
     """
     check_rows(logits, labels)
-    chosen = pick("cmi", logits, backend)
+    chosen = choose("cmi", logits, backend)
     if centroids is None:
         centroids = _batch_centroids(logits, labels, chosen)
     else:

@@ -5,36 +5,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, in_strides_of, pick
+from ._apply import first_order, implementation, in_strides_of
+
+Arguments = tuple[str, int, bool]  # backend, bits, then detach_max or signed
 
 
 class DoReFaWeightFunction(torch.autograd.Function):
     """Straight-through rounding; the maximum is a constant or part of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, bits: int, detach_max: bool, backend: str) -> Tensor:
+    def forward(ctx: Any, w: Tensor, arguments: Arguments) -> Tensor:
         """Quantize, keeping ``w`` and the maximum."""
+        backend, bits, _ = ctx.arguments = arguments
         y: Tensor
         y, maximum = implementation("dorefa_weight_forward", backend)(w, bits)
         ctx.save_for_backward(w, maximum)
-        ctx.arguments, ctx.backend = (bits, detach_max), backend
         return y
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dw."""
-        run = implementation("dorefa_weight_backward", ctx.backend)
-        return run(grad, *ctx.saved_tensors, *ctx.arguments), None, None, None
+        w, maximum = ctx.saved_tensors
+        backend, bits, detach_max = ctx.arguments
+        run = implementation("dorefa_weight_backward", backend)
+        return run(grad, w, maximum, bits, detach_max), None
 
 
 class DoReFaActivationFunction(torch.autograd.Function):
     """Straight-through inside the clipping range, ends included."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bits: int, signed: bool, backend: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, arguments: Arguments) -> Tensor:
         """Quantize, keeping 1 bit per element."""
+        backend, bits, signed = arguments
         y: Tensor
         y, mask = implementation("dorefa_activation_forward", backend)(x, bits, signed)
         ctx.save_for_backward(mask)
@@ -45,9 +51,9 @@ class DoReFaActivationFunction(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx."""
-        grad = in_strides_of(grad, grad.shape, ctx.strides)
+        (mask,) = ctx.saved_tensors
         run = implementation("dorefa_activation_backward", ctx.backend)
-        return run(grad, *ctx.saved_tensors), None, None, None
+        return run(in_strides_of(grad, grad.shape, ctx.strides), mask), None
 
 
 def dorefa_weight(
@@ -78,8 +84,8 @@ def dorefa_weight(
     _checks.floating("w", w)
     _checks.bit_width(bits)
     _checks.flag("detach_max", detach_max)
-    chosen = pick("dorefa_weight", w, backend)
-    y: Tensor = DoReFaWeightFunction.apply(w, bits, detach_max, chosen)
+    arguments = (choose("dorefa_weight", w, backend), bits, detach_max)
+    y: Tensor = DoReFaWeightFunction.apply(w, arguments)
     return y
 
 
@@ -108,6 +114,6 @@ def dorefa_activation(
     """
     _checks.floating("x", x)
     _checks.integer_range(bits, signed)
-    chosen = pick("dorefa_activation", x, backend)
-    y: Tensor = DoReFaActivationFunction.apply(x, bits, signed, chosen)
+    arguments = (choose("dorefa_activation", x, backend), bits, signed)
+    y: Tensor = DoReFaActivationFunction.apply(x, arguments)
     return y

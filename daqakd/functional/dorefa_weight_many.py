@@ -6,23 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick
-from ._many import Tensors, check_alike, one_each, scatter, used_outputs
+from ._apply import first_order, implementation
+from ._many import Tensors, check_alike, one_each, scatter, used
+
+Arguments = tuple[str, list[int], bool]  # backend, bits of each, detach_max
 
 
 class DoReFaWeightManyFunction(torch.autograd.Function):
     """:class:`DoReFaWeightFunction` of every tensor."""
 
     @staticmethod
-    def forward(
-        ctx: Any, bits: list[int], detach_max: bool, backend: str, *w: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, arguments: Arguments, *w: Tensor) -> tuple[Tensor, ...]:
         """Quantize, keeping the weights and their maxima."""
+        backend, bits, _ = ctx.arguments = arguments
         y, maximum = implementation("dorefa_weight_many_forward", backend)(w, bits)
         ctx.save_for_backward(maximum, *w)
         ctx.set_materialize_grads(False)
-        ctx.arguments, ctx.backend = (bits, detach_max), backend
         return tuple(y)
 
     @staticmethod
@@ -30,13 +31,12 @@ class DoReFaWeightManyFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return dw of the tensors that were used."""
         maximum, *w = ctx.saved_tensors
-        bits, detach_max = ctx.arguments
-        indices = used_outputs(grads)
-        if len(indices) < len(grads):
+        backend, bits, detach_max = ctx.arguments
+        indices, (g, some, widths) = used(grads, (grads, w, bits))
+        if indices is not None:
             maximum = torch.stack([maximum[i] for i in indices])
-        g, some, widths = ([values[i] for i in indices] for values in (grads, w, bits))
-        run = implementation("dorefa_weight_many_backward", ctx.backend)
-        return None, None, None, *scatter(indices, run(g, some, maximum, widths, detach_max), w)
+        run = implementation("dorefa_weight_many_backward", backend)
+        return None, *scatter(indices, run(g, some, maximum, widths, detach_max), len(grads))
 
 
 def dorefa_weight_many(
@@ -71,6 +71,6 @@ def dorefa_weight_many(
     _checks.flag("detach_max", detach_max)
     if not w:
         return ()
-    chosen = pick("dorefa_weight_many", w[0], backend)
-    y: tuple[Tensor, ...] = DoReFaWeightManyFunction.apply(widths, detach_max, chosen, *w)
+    arguments = (choose("dorefa_weight_many", w[0], backend), widths, detach_max)
+    y: tuple[Tensor, ...] = DoReFaWeightManyFunction.apply(arguments, *w)
     return y

@@ -5,8 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick, split_scalar
+from ._apply import first_order, implementation, split_scalar
+
+Arguments = tuple[str, int, float]  # backend, bits, delta
 
 
 class EWGSFunction(torch.autograd.Function):
@@ -18,14 +21,12 @@ class EWGSFunction(torch.autograd.Function):
         x: Tensor,
         lower: Tensor,
         upper: Tensor,
-        bits: int,
-        delta: float,
         delta_tensor: Tensor | None,
-        backend: str,
+        arguments: Arguments,
     ) -> Tensor:
         """Quantize, keeping ``x`` and the range."""
         ctx.save_for_backward(x, lower, upper, delta_tensor)
-        ctx.arguments, ctx.backend = (bits, delta), backend
+        backend, bits, _ = ctx.arguments = arguments
         y: Tensor = implementation("ewgs_forward", backend)(x, lower, upper, bits)
         return y
 
@@ -34,9 +35,10 @@ class EWGSFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx, dlower and dupper."""
         x, lower, upper, delta_tensor = ctx.saved_tensors
-        run = implementation("ewgs_backward", ctx.backend)
-        dx, dlower, dupper = run(grad, x, lower, upper, *ctx.arguments, delta_tensor)
-        return dx, dlower.to(lower.dtype), dupper.to(upper.dtype), None, None, None, None
+        backend, bits, delta = ctx.arguments
+        run = implementation("ewgs_backward", backend)
+        dx, dlower, dupper = run(grad, x, lower, upper, bits, delta, delta_tensor)
+        return dx, dlower, dupper, None, None
 
 
 def ewgs(
@@ -76,6 +78,6 @@ def ewgs(
     _checks.parameter("lower", lower, x, None)
     _checks.parameter("upper", upper, x, None)
     number, tensor = split_scalar(delta, "delta")
-    chosen = pick("ewgs", x, backend)
-    y: Tensor = EWGSFunction.apply(x, lower, upper, bits, number, tensor, chosen)
+    arguments = (choose("ewgs", x, backend), bits, number)
+    y: Tensor = EWGSFunction.apply(x, lower, upper, tensor, arguments)
     return y

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick, split_scalar
-from ._many import Tensors, check_alike, one_each, parameters, scatter, used_outputs
+from ._apply import first_order, implementation, split_scalar
+from ._many import Tensors, check_alike, one_each, parameters, scatter, used
+
+Arguments = tuple[str, list[int], float]  # backend, bits of each, delta
 
 
 class EWGSManyFunction(torch.autograd.Function):
@@ -16,18 +19,13 @@ class EWGSManyFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        count: int,
-        bits: list[int],
-        delta: float,
-        delta_tensor: Tensor | None,
-        backend: str,
-        *tensors: Tensor,
+        ctx: Any, arguments: Arguments, delta_tensor: Tensor | None, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        """Quantize ``count`` tensors, followed by their lower and upper bounds."""
+        """Quantize tensors, followed by their lower and upper bounds."""
         ctx.save_for_backward(delta_tensor, *tensors)
         ctx.set_materialize_grads(False)
-        ctx.arguments, ctx.backend = (bits, delta), backend
+        backend, bits, _ = ctx.arguments = arguments
+        count = len(bits)
         x, lower, upper = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
         return tuple(implementation("ewgs_many_forward", backend)(x, lower, upper, bits))
 
@@ -36,14 +34,13 @@ class EWGSManyFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return dx, dlower and dupper of the tensors that were used."""
         delta_tensor, *tensors = ctx.saved_tensors
-        bits, delta = ctx.arguments
-        count, indices = len(grads), used_outputs(grads)
-        lists = [tensors[k * count : (k + 1) * count] for k in range(3)]
-        g, x, lower, upper, widths = ([v[i] for i in indices] for v in (grads, *lists, bits))
-        run = implementation("ewgs_many_backward", ctx.backend)
+        backend, bits, delta = ctx.arguments
+        count = len(grads)
+        lists = grads, *(tensors[k * count : (k + 1) * count] for k in range(3)), bits
+        indices, (g, x, lower, upper, widths) = used(grads, lists)
+        run = implementation("ewgs_many_backward", backend)
         found = run(g, x, lower, upper, widths, delta, delta_tensor)
-        gradients = [scatter(indices, some, all_) for some, all_ in zip(found, lists, strict=True)]
-        return *[None] * 5, *gradients[0], *gradients[1], *gradients[2]
+        return None, None, *(grad for some in found for grad in scatter(indices, some, count))
 
 
 def ewgs_many(
@@ -86,7 +83,7 @@ def ewgs_many(
     number, tensor = split_scalar(delta, "delta")
     if not count:
         return ()
-    chosen = pick("ewgs_many", x[0], backend)
-    arguments = (count, widths, number, tensor, chosen)
-    y: tuple[Tensor, ...] = EWGSManyFunction.apply(*arguments, *x, *lower, *upper)
+    chosen = choose("ewgs_many", x[0], backend)
+    arguments = (chosen, widths, number)
+    y: tuple[Tensor, ...] = EWGSManyFunction.apply(arguments, tensor, *x, *lower, *upper)
     return y

@@ -8,9 +8,10 @@ from torch import Tensor
 from .._errors import InputError
 from .._kd import KDSettings
 from .._ops import REDUCTION_CODES
+from ..backends import choose
 from ..backends.contract.rows import TEMPERATURES
 from . import _checks
-from ._apply import first_order, implementation, pick, split_scalar
+from ._apply import first_order, implementation, split_scalar
 
 NO_GRADIENTS = (None,) * (3 + len(KDSettings._fields))  # of teacher, labels, backend, settings
 
@@ -180,7 +181,7 @@ def kd_loss(
         reduction=REDUCTION_CODES[reduction],
     )
     function = RecomputedKDLossFunction if recompute else KDLossFunction
-    chosen = pick("kd_loss", x, backend)
+    chosen = choose("kd_loss", x, backend)
     loss, reduced, ce, kl = function.apply(x, teacher_logits, labels, chosen, *settings)
     if not return_parts:
         return loss

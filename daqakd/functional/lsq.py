@@ -5,29 +5,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick
+from ._apply import first_order, implementation
+
+# backend, qmin, qmax, axis, ste, grad_scale: one argument, since autograd looks at each of many
+Arguments = tuple[str, int, int, int | None, int, float]
 
 
 class LSQFunction(torch.autograd.Function):
     """Straight-through gradient for x, the step gradient of [LSQ] equation 3 for the step."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        step: Tensor,
-        qmin: int,
-        qmax: int,
-        axis: int | None,
-        ste: int,
-        grad_scale: float,
-        backend: str,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Tensor, arguments: Arguments) -> Tensor:
         """Quantize, keeping ``x`` and ``step``."""
         ctx.save_for_backward(x, step)
-        ctx.arguments = (qmin, qmax, axis, ste, grad_scale)
-        ctx.backend = backend
+        ctx.arguments = arguments
+        backend, qmin, qmax, axis, *_ = arguments
         y: Tensor = implementation("lsq_forward", backend)(x, step, qmin, qmax, axis)
         return y
 
@@ -36,10 +30,10 @@ class LSQFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx and dstep."""
         x, step = ctx.saved_tensors
-        run = implementation("lsq_backward", ctx.backend)
-        dx, dstep = run(grad, x, step, *ctx.arguments)
-        dstep = dstep if dstep.dtype == step.dtype else dstep.to(step.dtype)
-        return dx, dstep, None, None, None, None, None, None
+        arguments = ctx.arguments
+        run = implementation("lsq_backward", arguments[0])
+        dx, dstep = run(grad, x, step, *arguments[1:])
+        return dx, dstep, None
 
 
 def lsq(
@@ -82,6 +76,6 @@ def lsq(
     qmin, qmax = _checks.integer_range(bits, signed)
     _checks.parameter("step", step, x, axis)
     scale = 1.0 if grad_scale is None else _checks.real("grad_scale", grad_scale)
-    chosen = pick("lsq", x, backend)
-    y: Tensor = LSQFunction.apply(x, step, qmin, qmax, axis, _checks.ste_code(ste), scale, chosen)
+    arguments = (choose("lsq", x, backend), qmin, qmax, axis, _checks.ste_code(ste), scale)
+    y: Tensor = LSQFunction.apply(x, step, arguments)
     return y

@@ -6,29 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick
-from ._many import Tensors, check_alike, one_each, parameters, scatter, used_outputs
+from ._apply import first_order, implementation
+from ._many import Tensors, check_alike, one_each, parameters, scatter, used
+
+# backend, qmin and qmax of each, ste, grad_scale of each
+Arguments = tuple[str, list[int], list[int], int, list[float]]
 
 
 class LSQManyFunction(torch.autograd.Function):
     """:class:`LSQFunction` of every tensor."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        count: int,
-        qmin: list[int],
-        qmax: list[int],
-        ste: int,
-        grad_scale: list[float],
-        backend: str,
-        *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Quantize ``count`` tensors, followed by their steps."""
+    def forward(ctx: Any, arguments: Arguments, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Quantize tensors, followed by their steps."""
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        ctx.arguments, ctx.backend = (qmin, qmax, ste, grad_scale), backend
+        backend, qmin, qmax, _, _ = ctx.arguments = arguments
+        count = len(qmin)
         run = implementation("lsq_many_forward", backend)
         return tuple(run(tensors[:count], tensors[count:], qmin, qmax))
 
@@ -36,14 +32,13 @@ class LSQManyFunction(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return dx and dstep of the tensors that were used."""
-        count, indices = len(grads), used_outputs(grads)
-        x, step = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        qmin, qmax, ste, scale = ctx.arguments
-        used = ([values[i] for i in indices] for values in (grads, x, step, qmin, qmax, scale))
-        g, some, steps, low, high, scales = used
-        run = implementation("lsq_many_backward", ctx.backend)
-        dx, dstep = run(g, some, steps, low, high, ste, scales)
-        return *[None] * 6, *scatter(indices, dx, x), *scatter(indices, dstep, step)
+        tensors, count = ctx.saved_tensors, len(grads)
+        backend, qmin, qmax, ste, scale = ctx.arguments
+        lists = grads, tensors[:count], tensors[count:], qmin, qmax, scale
+        indices, (g, x, step, low, high, scales) = used(grads, lists)
+        run = implementation("lsq_many_backward", backend)
+        dx, dstep = run(g, x, step, low, high, ste, scales)
+        return None, *scatter(indices, dx, count), *scatter(indices, dstep, count)
 
 
 def lsq_many(
@@ -87,8 +82,8 @@ def lsq_many(
     scale = [_checks.real("grad_scale", one) for one in scales]
     if not count:
         return ()
-    chosen = pick("lsq_many", x[0], backend)
+    chosen = choose("lsq_many", x[0], backend)
     low, high = [low for low, _ in ranges], [high for _, high in ranges]
-    arguments = (count, low, high, _checks.ste_code(ste), scale, chosen)
-    y: tuple[Tensor, ...] = LSQManyFunction.apply(*arguments, *x, *step)
+    arguments = (chosen, low, high, _checks.ste_code(ste), scale)
+    y: tuple[Tensor, ...] = LSQManyFunction.apply(arguments, *x, *step)
     return y

@@ -5,22 +5,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, in_strides_of, pick
+from ._apply import first_order, implementation, in_strides_of
+
+Arguments = tuple[str, int, bool, int | None]  # backend, bits, signed, axis
 
 
 class PACTFunction(torch.autograd.Function):
     """Straight-through inside the clipping range; dalpha where x is at or above alpha."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, alpha: Tensor, bits: int, signed: bool, axis: int | None, backend: str
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, arguments: Arguments) -> Tensor:
         """Quantize, keeping 2 bits per element."""
+        backend, bits, signed, axis = arguments
         y: Tensor
         y, mask = implementation("pact_forward", backend)(x, alpha, bits, signed, axis)
         ctx.save_for_backward(mask, alpha)
-        ctx.arguments, ctx.backend, ctx.strides = (signed, axis), backend, y.stride()
+        ctx.arguments, ctx.strides = arguments, y.stride()
         return y
 
     @staticmethod
@@ -28,9 +30,10 @@ class PACTFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx and dalpha."""
         mask, alpha = ctx.saved_tensors
+        backend, _, signed, axis = ctx.arguments
         grad = in_strides_of(grad, grad.shape, ctx.strides)
-        dx, dalpha = implementation("pact_backward", ctx.backend)(grad, mask, alpha, *ctx.arguments)
-        return dx, dalpha.to(alpha.dtype), None, None, None, None
+        dx, dalpha = implementation("pact_backward", backend)(grad, mask, alpha, signed, axis)
+        return dx, dalpha, None
 
 
 def pact(
@@ -68,5 +71,6 @@ def pact(
     _checks.floating("x", x)
     _checks.integer_range(bits, signed)
     _checks.parameter("alpha", alpha, x, axis)
-    y: Tensor = PACTFunction.apply(x, alpha, bits, signed, axis, pick("pact", x, backend))
+    arguments = (choose("pact", x, backend), bits, signed, axis)
+    y: Tensor = PACTFunction.apply(x, alpha, arguments)
     return y

@@ -1,6 +1,8 @@
 """Activations with several consumers are quantized once, where their quantizers are the same."""
 
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 from weakref import ref
 
 import torch
@@ -15,6 +17,18 @@ class _Entry(NamedTuple):
     version: int | None  # of x
     with_grad: bool
     y: "ref[Tensor]"
+
+
+def layers_that_share(layers: Iterable[Any]) -> list[Any]:
+    """Return the layers whose quantizer gives the same values as another's on the same input."""
+    found = [(layer, layer._modules.get("act_quantizer")) for layer in layers]
+    keys = [id(q) if q is None or q.has_parameters else type(q) for _, q in found]
+    counts = Counter(keys)
+    return [
+        layer
+        for (layer, q), key in zip(found, keys, strict=True)
+        if q is not None and counts[key] > 1
+    ]
 
 
 class ActivationCache:

@@ -5,7 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .. import functional as F
+from .._ops import STE_CODES
+from ..backends import choose
+from ..functional import _checks
+from ..functional._apply import split_scalar
+from ..functional.dorefa import DoReFaActivationFunction
+from ..functional.ewgs import EWGSFunction
+from ..functional.lsq import LSQFunction
+from ..functional.pact import PACTFunction
 from .base import ActivationQuantizer, Statistics
 
 
@@ -35,14 +42,12 @@ class LSQActivation(ActivationQuantizer):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [LSQ]; the gradient scale counts the features of one sample."""
-        features = max(math.prod(x.shape[1:]), 1)
-        return F.lsq(
-            x,
-            self.step,
-            bits=self.bits,
-            signed=self.known_signed,
-            grad_scale=1 / math.sqrt(features * self.qmax),
-        )
+        _checks.floating("x", x)
+        qmin, qmax = _checks.integer_range(self.bits, self.known_signed)
+        scale = 1 / math.sqrt(max(math.prod(x.shape[1:]), 1) * qmax)
+        arguments = (choose("lsq", x), qmin, qmax, None, STE_CODES["closed"], scale)
+        y: Tensor = LSQFunction.apply(x, self.step, arguments)
+        return y
 
 
 class PACTActivation(ActivationQuantizer):
@@ -68,13 +73,17 @@ class PACTActivation(ActivationQuantizer):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [PACT]."""
-        return F.pact(x, self.alpha, bits=self.bits, signed=self.known_signed)
+        _checks.floating("x", x)
+        arguments = (choose("pact", x), self.bits, self.known_signed, None)
+        y: Tensor = PACTFunction.apply(x, self.alpha, arguments)
+        return y
 
 
 class DoReFaActivation(ActivationQuantizer):
     """[DoReFa] on activations: a fixed grid on [0, 1] or [-1, 1]."""
 
     method = "dorefa"
+    has_parameters = False
 
     def step_size(self) -> float | None:
         """Return the distance of two levels."""
@@ -87,7 +96,10 @@ class DoReFaActivation(ActivationQuantizer):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [DoReFa]."""
-        return F.dorefa_activation(x, bits=self.bits, signed=self.known_signed)
+        _checks.floating("x", x)
+        arguments = (choose("dorefa_activation", x), self.bits, self.known_signed)
+        y: Tensor = DoReFaActivationFunction.apply(x, arguments)
+        return y
 
 
 class EWGSActivation(ActivationQuantizer):
@@ -115,4 +127,8 @@ class EWGSActivation(ActivationQuantizer):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [EWGS]."""
-        return F.ewgs(x, self.lower, self.upper, bits=self.bits, delta=self.delta)
+        _checks.floating("x", x)
+        delta, delta_tensor = split_scalar(self.delta, "delta")
+        arguments = (choose("ewgs", x), self.bits, delta)
+        y: Tensor = EWGSFunction.apply(x, self.lower, self.upper, delta_tensor, arguments)
+        return y

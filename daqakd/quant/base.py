@@ -120,6 +120,7 @@ class ActivationQuantizer(Flagged, Quantizer):
     """
 
     measures: tuple[str, ...] = ()
+    has_parameters = True  # else all quantizers of the same bits and signedness are one
 
     def __init__(self, bits: int) -> None:
         super().__init__(bits)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 
 def version_of(x: Tensor) -> int | None:
@@ -28,19 +29,21 @@ def same_state(now: Tensor, before: Tensor | None, version: int | None) -> bool:
 class _Read:
     """A buffer as it was when Python's copy was made. Not copied with a module: versions differ."""
 
+    __slots__ = ("address", "buffer", "read", "value", "version")
+
     def __init__(self, buffer: Tensor) -> None:
         self.buffer, self.version, self.address = buffer, version_of(buffer), buffer.data_ptr()
         on_cpu = buffer.device.type == "cpu" and buffer.dtype != torch.bfloat16
-        self.view: Any = np.asarray(buffer.detach()) if on_cpu else None
-        self.value = None if self.view is None else self.view.item()
+        self.read: Any = np.asarray(buffer.detach()).item if on_cpu else None
+        self.value = None if self.read is None else self.read()
 
     def is_current(self, buffer: Tensor) -> bool:
         """Return whether it holds the same value still, as far as can be told without waiting."""
         if buffer is not self.buffer or buffer.data_ptr() != self.address:
             return False
-        if self.view is None:
+        if self.read is None:
             return same_state(buffer, self.buffer, self.version)
-        return bool(self.view.item() == self.value)
+        return bool(self.read() == self.value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be None in copies and pickles."""
@@ -61,7 +64,7 @@ class Flagged(nn.Module):
         self.calibrated: Tensor
         self.signed: Tensor
         self.known_calibrated, self.known_signed = False, False
-        self.last_read: list[_Read | None] = [None, None]
+        self.last_read: list[Any] = [None, None]  # of _Read
 
     @property
     def is_calibrated(self) -> bool:
@@ -82,15 +85,11 @@ class Flagged(nn.Module):
 
     def flags_changed(self) -> bool:
         """Return whether the buffers may hold other values than Python's copies."""
-        if torch.compiler.is_compiling() or "_is_replica" in self.__dict__:
+        if is_compiling() or "_is_replica" in self.__dict__:
             return False  # a graph has no values; replicas are made of what was just read
-        buffers, (a, b) = self.flag_buffers(), self.last_read
-        if (
-            a is not None
-            and b is not None
-            and a.is_current(buffers[0])
-            and b.is_current(buffers[1])
-        ):
+        (a, b), buffers = self.last_read, self.flag_buffers()
+        read = a is not None and b is not None
+        if read and a.is_current(buffers[0]) and b.is_current(buffers[1]):
             return False
         return all(type(flag) is Tensor and not flag.is_meta for flag in buffers)
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn import functional as torch_functional
 from torch.nn.utils import fusion
 
@@ -91,60 +92,63 @@ class QuantLayer(nn.Module):
         """Whether ``calibrate`` is running."""
         return self.act_quantizer is not None and self.act_quantizer.phase == "start"
 
-    def weight_sources(self) -> tuple[Tensor, ...]:
-        """Return what the quantized weights are made of."""
-        assert self.weight_quantizer is not None
-        return self.weight, *self.weight_quantizer.op_parameters()
-
     def quantized_weight(self) -> Tensor:
         """Return the weights the layer computes with."""
-        if self.weight_quantizer is None:
-            return self.weight
-        if not torch.compiler.is_compiling() and self.cached_weight is not None:
-            value = self.cached_weight.get(self.weight_sources())
+        if not is_compiling() and self.cached_weight is not None:
+            value = self.cached_weight.get()
             if value is not None:
-                return self.weight_quantizer.finish(value)
-        return self.weight_quantizer(self.weight)
+                return value
+        quantizer, weight = self.weight_quantizer, self.weight
+        return weight if quantizer is None else quantizer(weight)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Return the activations the layer computes with."""
         quantizer, cache = self.act_quantizer, self.activation_cache
         if quantizer is None:
             return x
-        if torch.compiler.is_compiling() or cache is None or quantizer.phase is not None:
+        if is_compiling() or cache is None or quantizer.phase is not None or recording_hooks():
             return quantizer(x)
-        return quantizer(x) if recording_hooks() else cache.quantize(quantizer, x)
+        return cache.quantize(quantizer, x)
 
-    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Apply the layer's operation with the given weights, bias included."""
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply the layer's operation with the given weights and bias."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Quantize input and weights, apply the layer, scale the output."""
-        out = self.linear_map(self.quantized_input(x), self.quantized_weight())
-        if self.calibrating and self.output_scale is not None:
-            self._start_scale(x, out)
-        return out if self.output_scale is None else out * self.output_scale.abs().to(out.dtype)
+        """Quantize input and weights, apply the layer."""
+        q, weight, bias = self.quantized_input(x), self.quantized_weight(), self.bias
+        if self.output_scale is not None:
+            if self.calibrating:
+                self._start_scale(x, self.linear_map(q, weight, bias))
+            weight, bias = self._scaled(weight, bias)
+        return self.linear_map(q, weight, bias)
+
+    def _scaled(self, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
+        """Return weight and bias times the output scale: they are small, the output is not."""
+        assert self.output_scale is not None
+        scale = self.output_scale.abs().to(weight.dtype)
+        return weight * scale, None if bias is None else bias * scale
 
     def _start_scale(self, x: Tensor, out: Tensor) -> None:
         """Start the EWGS output scale; from the weights alone if the output is all zero."""
         assert self.output_scale is not None
-        ratio = self.linear_map(x, self.weight).abs().mean() / out.abs().mean()
+        ratio = self.linear_map(x, self.weight, self.bias).abs().mean() / out.abs().mean()
         usable = ratio.isfinite() & (ratio > 0)
         self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
 
     def to_plain(self) -> None:
         """Turn into the full-precision layer type holding the quantized weights, in place."""
-        scale = 1.0 if self.output_scale is None else self.output_scale.detach().abs()
-        weight = self.quantized_weight().detach() * scale
+        weight, bias = self.quantized_weight(), self.bias
+        if self.output_scale is not None:
+            weight, bias = self._scaled(weight, bias)
         for store in (self._parameters, self._buffers, self._modules, self.__dict__):
             for name in OWN & store.keys():
                 del store[name]
         layer: Any = self
         layer.__class__ = self.plain
-        layer.weight = nn.Parameter(weight)
-        if layer.bias is not None:
-            layer.bias = nn.Parameter(layer.bias.detach() * scale)
+        layer.weight = nn.Parameter(weight.detach().clone())
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone())
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
@@ -152,9 +156,9 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     plain = nn.Conv2d
 
-    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve."""
-        y: Tensor = self._conv_forward(x, weight, self.bias)
+        y: Tensor = self._conv_forward(x, weight, bias)
         return y
 
 
@@ -163,6 +167,6 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     plain = nn.Linear
 
-    def linear_map(self, x: Tensor, weight: Tensor) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply."""
-        return torch_functional.linear(x, weight, self.bias)
+        return torch_functional.linear(x, weight, bias)

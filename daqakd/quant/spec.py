@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from .._errors import InputError, seen, unknown
-from ..backends.contract._arguments import LARGEST_NUMBER
+from ..backends.contract import LARGEST_NUMBER
 from ..functional import _checks
 
 # method: that of the weights, that of the activations

@@ -8,23 +8,26 @@ surrounds the whole model, nothing is cached in either pass. Layers with
 forward pre-hooks of their own take no part, because these may change the weight after it was read.
 """
 
-import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from threading import get_ident
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
+from torch._C._autograd import _top_saved_tensors_default_hooks
+from torch.compiler import is_compiling
 
 from ..backends import together_below
-from .activation_cache import ActivationCache
-from .flags import read_flags, same_state, version_of
+from ..functional._many import Together
+from .activation_cache import ActivationCache, layers_that_share
+from .base import ActivationQuantizer
+from .flags import read_flags
 from .weights import WeightQuantizer
 
 
 def recording_hooks() -> bool:
     """Return whether saved tensors go through hooks, as in checkpointing and offloading."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+    return _top_saved_tensors_default_hooks(False) is not None
 
 
 def _is_trackable(source: Tensor) -> bool:
@@ -32,24 +35,78 @@ def _is_trackable(source: Tensor) -> bool:
     return type(source) in (Tensor, nn.Parameter) and not source.is_inference()
 
 
+Place = tuple[dict[str, Any], str, Any]  # a module's parameters or children, a name, what is there
+
+
+class _Member:
+    """What a layer's group was chosen by: while nothing of it changed, the choice stays."""
+
+    __slots__ = (
+        *("device", "dtype", "hooked", "layer", "places", "quantizer", "settings", "sources"),
+        *("tensors", "weight"),
+    )
+
+    def __init__(self, layer: Any) -> None:
+        self.layer, self.hooked = layer, bool(layer._forward_pre_hooks)
+        self.weight = weight = layer._parameters.get("weight")  # None: computed by somebody
+        self.dtype, self.device = getattr(weight, "dtype", None), getattr(weight, "device", None)
+        self.quantizer = quantizer = layer._modules.get("weight_quantizer")
+        self.sources: list[Place] = []
+        self.settings: object = None
+        if weight is not None and isinstance(quantizer, WeightQuantizer):
+            own = quantizer._parameters
+            self.sources = [(own, name, own.get(name)) for name in quantizer.op_parameters]
+            self.sources = [(layer._parameters, "weight", weight), *self.sources]
+            self.settings = quantizer.settings()
+        self.tensors: list[Any] = [source for _, _, source in self.sources]
+        children = ("weight_quantizer", "act_quantizer")
+        self.places = [(layer._modules, name, layer._modules.get(name)) for name in children]
+        self.places += self.sources or [(layer._parameters, "weight", weight)]
+
+    def is_current(self) -> bool:
+        """Return whether the layer has the same weight, quantizers, settings and hooks still."""
+        for store, name, before in self.places:
+            if store.get(name) is not before:
+                return False
+        weight = self.weight
+        if weight is not None and (weight.dtype is not self.dtype or weight.device != self.device):
+            return False
+        hooked = bool(self.layer._forward_pre_hooks)
+        return hooked is self.hooked and (
+            self.settings is None or self.quantizer.settings() == self.settings
+        )
+
+    def group(self) -> object:
+        """Return a key that the layers of one call share, or None."""
+        if self.hooked or not self.sources or not all(map(_is_trackable, self.tensors)):
+            return None
+        if self.weight.numel() >= together_below(self.weight):
+            return None
+        return type(self.quantizer), self.quantizer.common_settings(), self.dtype, self.device
+
+
 class CachedWeight:
     """One layer's quantized weight, valid in this forward pass, thread and state of its sources."""
 
-    def __init__(self, value: Tensor, sources: Sequence[Tensor]) -> None:
-        self.value, self.sources = value, sources
-        self.versions = [version_of(source) for source in sources]
-        self.thread = threading.get_ident()
-        self.refused = False
+    __slots__ = ("member", "refused", "thread", "value", "versions")
 
-    def get(self, sources: Sequence[Tensor]) -> Tensor | None:
-        """Return the value, or None where the layer must quantize its weight itself."""
-        if recording_hooks() or (self.value.requires_grad and not torch.is_grad_enabled()):
+    def __init__(self, value: Tensor, member: _Member, thread: int) -> None:
+        self.value, self.member, self.thread, self.refused = value, member, thread, False
+        self.versions = [source._version for source in member.tensors]
+
+    def get(self) -> Tensor | None:
+        """Return the weight to compute with, or None where the layer must quantize it itself."""
+        if recording_hooks() or (self.value.requires_grad and not is_grad_enabled()):
             self.refused = True
             return None
-        if self.thread != threading.get_ident():
+        member = self.member
+        if member.layer._modules.get("weight_quantizer") is not member.quantizer:
             return None
-        same = all(map(same_state, sources, self.sources, self.versions))
-        return self.value if same else None
+        for (store, name, before), version in zip(member.sources, self.versions, strict=True):
+            if before._version != version or store.get(name) is not before:
+                return None
+        same_thread = self.thread == get_ident()
+        return member.quantizer.finish(self.value) if same_thread else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """Return None: a copied layer takes no part in this forward pass."""
@@ -64,6 +121,14 @@ class WeightCache:
 
     def __init__(self, layers: Iterable[Any]) -> None:
         self.layers = list(layers)
+        self.members: list[_Member] = []
+        self.calls: list[tuple[Together, list[_Member]]] = []
+        self.sharing: list[Any] = []  # layers
+        self.flagged: list[ActivationQuantizer] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be copied and pickled without what was made of the layers."""
+        return WeightCache, (self.layers,)
 
     def attach(self, model: nn.Module) -> None:
         """Register the hooks on ``model``."""
@@ -81,46 +146,51 @@ class WeightCache:
                         module._forward_hooks_always_called.pop(key, None)
 
     def _before(self, model: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or getattr(model, "_is_replica", False):
+        if is_compiling() or getattr(model, "_is_replica", False):
             return
-        read_flags(x.act_quantizer for x in self.layers if x.act_quantizer is not None)
+        if not (self.members and all(member.is_current() for member in self.members)):
+            self._make_calls()
+        read_flags(self.flagged)
         if recording_hooks():
             return
-        cache = ActivationCache()
-        for layer in self.layers:
+        cache, thread = ActivationCache(), get_ident()
+        for layer in self.sharing:
             layer.__dict__["activation_cache"] = cache
-        for group in self._groups():
-            self._fill(group)
+        for call, members in self.calls:
+            for member, value in zip(members, call(), strict=True):
+                member.layer.__dict__["cached_weight"] = CachedWeight(value, member, thread)
 
     def _after(self, model: nn.Module, args: Any, output: Any) -> None:
-        if torch.compiler.is_compiling() or getattr(model, "_is_replica", False):
+        if is_compiling() or getattr(model, "_is_replica", False):
             return
+        refused = []
         for layer in self.layers:
-            layer.__dict__["activation_cache"] = None
-        weights = [layer.cached_weight for layer in self.layers]
-        for layer in self.layers:
-            layer.__dict__["cached_weight"] = None
-        pairs = zip(self.layers, weights, strict=True)
-        self.layers = [layer for layer, weight in pairs if weight is None or not weight.refused]
+            own = layer.__dict__
+            weight = own.get("cached_weight")
+            if weight is not None and weight.refused:
+                refused.append(layer)
+            own["cached_weight"] = own["activation_cache"] = None
+        if refused:
+            self.layers = [layer for layer in self.layers if layer not in refused]
+            self.members = []
 
-    def _groups(self) -> list[list[Any]]:
-        """Return the layers whose small weights one call can quantize."""
-        groups: dict[Any, list[Any]] = defaultdict(list)
-        for layer in self.layers:
-            weight, quantizer = layer.weight, layer.weight_quantizer
-            if quantizer is None or layer._forward_pre_hooks:
-                continue
-            if not all(map(_is_trackable, layer.weight_sources())):
-                continue
-            if weight.numel() < together_below(weight):
-                key = type(quantizer), quantizer.common_settings(), weight.dtype, weight.device
-                groups[key].append(layer)
-        return [group for group in groups.values() if len(group) > 1]
+    def _make_calls(self) -> None:
+        """Group the layers whose small weights one call can quantize."""
+        members = [_Member(layer) for layer in self.layers]
+        self.sharing = layers_that_share(self.layers)
+        quantizers = [layer._modules.get("act_quantizer") for layer in self.layers]
+        self.flagged = [quantizer for quantizer in quantizers if quantizer is not None]
+        groups: dict[Any, list[_Member]] = defaultdict(list)
+        for member in members:
+            key = member.group()
+            if key is not None:
+                groups[key].append(member)
+        self.calls = [(_call(found), found) for found in groups.values() if len(found) > 1]
+        self.members = members  # last: another thread may ask whether they are current
 
-    @staticmethod
-    def _fill(group: list[Any]) -> None:
-        quantizers: list[WeightQuantizer] = [layer.weight_quantizer for layer in group]
-        weights = [layer.weight for layer in group]
-        values = quantizers[0].quantize_many(quantizers, weights)
-        for layer, value in zip(group, values, strict=True):
-            layer.__dict__["cached_weight"] = CachedWeight(value, layer.weight_sources())
+
+def _call(members: list[_Member]) -> Together:
+    """Return the call that quantizes the weights of one group."""
+    quantizers = [member.quantizer for member in members]
+    call: Together = quantizers[0].together(quantizers, [member.weight for member in members])
+    return call

@@ -11,24 +11,34 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
-from .._ops import SMALLEST
+from .._ops import SMALLEST, STE_CODES
+from ..backends import choose
+from ..functional import _checks
+from ..functional._apply import split_scalar
+from ..functional._many import Together
+from ..functional.dorefa_weight_many import DoReFaWeightManyFunction
+from ..functional.ewgs_many import EWGSManyFunction
+from ..functional.lsq import LSQFunction
+from ..functional.lsq_many import LSQManyFunction
 from .base import Quantizer
 
 
 class WeightQuantizer(Quantizer):
     """Base of weight quantizers: fake quantization, and values to codes of ``bits`` bits and back.
 
-    ``forward`` is :meth:`apply_op`, then :meth:`finish`. ``quantize_many`` is ``apply_op`` on the
+    ``forward`` is :meth:`apply_op`, then :meth:`finish`. ``together`` is ``apply_op`` on the
     weights of several layers at once.
     """
+
+    op_parameters: tuple[str, ...] = ()  # names of those that the op reads
 
     def apply_op(self, w: Tensor) -> Tensor:
         """Return the result of the method's op on ``w``."""
         raise NotImplementedError
 
     @staticmethod
-    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return ``apply_op`` of every quantizer on its weights, by one call."""
+    def together(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Together:
+        """Return ``apply_op`` of every quantizer on its weights, as one call."""
         raise NotImplementedError
 
     def finish(self, y: Tensor) -> Tensor:
@@ -40,12 +50,12 @@ class WeightQuantizer(Quantizer):
         return self.finish(self.apply_op(w))
 
     def common_settings(self) -> object:
-        """Return what the quantizers of one ``quantize_many`` call must have in common."""
+        """Return what the quantizers of one call must have in common."""
         return None
 
-    def op_parameters(self) -> tuple[Tensor, ...]:
-        """Return the parameters that the op reads."""
-        return ()
+    def settings(self) -> object:
+        """Return what else than weights and parameters a call is made of."""
+        return self.bits
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the codes of the float32 weights, ``uint8`` in [0, 2^bits), shape of ``w``."""
@@ -67,6 +77,7 @@ class LSQWeight(WeightQuantizer):
     """
 
     method = "lsq"
+    op_parameters = ("step",)
 
     def __init__(self, weight: Tensor, bits: int, per_channel: bool) -> None:
         super().__init__(bits)
@@ -90,24 +101,24 @@ class LSQWeight(WeightQuantizer):
 
     def apply_op(self, w: Tensor) -> Tensor:
         """Fake-quantize."""
-        return F.lsq(
-            w, self.step, bits=self.bits, signed=True, axis=self.axis, grad_scale=self.grad_scale
-        )
+        _checks.floating("w", w)
+        code_range = _checks.integer_range(self.bits, True)
+        arguments = (choose("lsq", w), *code_range, self.axis, STE_CODES["closed"], self.grad_scale)
+        y: Tensor = LSQFunction.apply(w, self.step, arguments)
+        return y
 
     @staticmethod
-    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    def together(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Together:
         """Fake-quantize the weights of several layers."""
-        return F.lsq_many(
-            weights,
-            [q.step for q in quantizers],
-            bits=[q.bits for q in quantizers],
-            signed=True,
-            grad_scale=[q.grad_scale for q in quantizers],
-        )
+        ranges = [_checks.integer_range(q.bits, True) for q in quantizers]
+        low, high = [low for low, _ in ranges], [high for _, high in ranges]
+        arguments = low, high, STE_CODES["closed"], [q.grad_scale for q in quantizers]
+        steps = [q.step for q in quantizers]
+        return Together("lsq_many", LSQManyFunction, arguments, *weights, *steps, first=weights[0])
 
-    def op_parameters(self) -> tuple[Tensor, ...]:
-        """Return the step."""
-        return (self.step,)
+    def settings(self) -> object:
+        """Return bits and gradient scale."""
+        return self.bits, self.grad_scale
 
     def _steps(self, dim: int) -> Tensor:
         """Return the steps as they are used, shaped to broadcast against the weights."""
@@ -148,9 +159,11 @@ class DoReFaWeight(WeightQuantizer):
         return F.dorefa_weight(w, bits=self.bits)
 
     @staticmethod
-    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Quantize the weights of several layers."""
-        return F.dorefa_weight_many(weights, bits=[q.bits for q in quantizers])
+    def together(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Together:
+        """Quantize the weights of several layers, the maxima detached."""
+        arguments = [q.bits for q in quantizers], True
+        function = DoReFaWeightManyFunction
+        return Together("dorefa_weight_many", function, arguments, *weights, first=weights[0])
 
     def finish(self, y: Tensor) -> Tensor:
         """Give the magnitude back, if it is kept."""
@@ -176,6 +189,7 @@ class EWGSWeight(WeightQuantizer):
     """[EWGS] on weights: learned range from +-3 standard deviations, values in [-1, 1]."""
 
     method = "ewgs"
+    op_parameters = ("lower", "upper")
 
     def __init__(self, weight: Tensor, bits: int, delta: float) -> None:
         super().__init__(bits)
@@ -198,23 +212,26 @@ class EWGSWeight(WeightQuantizer):
         return F.ewgs(w, self.lower, self.upper, bits=self.bits, delta=self.delta)
 
     @staticmethod
-    def quantize_many(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    def together(quantizers: Sequence[Any], weights: Sequence[Tensor]) -> Together:
         """Quantize the weights of several layers."""
-        lower, upper = [q.lower for q in quantizers], [q.upper for q in quantizers]
-        bits = [q.bits for q in quantizers]
-        return F.ewgs_many(weights, lower, upper, bits=bits, delta=quantizers[0].delta)
+        delta, delta_tensor = split_scalar(quantizers[0].delta, "delta")
+        arguments = [q.bits for q in quantizers], delta
+        tensors = delta_tensor, *weights, *(q.lower for q in quantizers)
+        uppers = [q.upper for q in quantizers]
+        function = EWGSManyFunction
+        return Together("ewgs_many", function, arguments, *tensors, *uppers, first=weights[0])
+
+    def settings(self) -> object:
+        """Return bits and delta."""
+        return self.bits, self.delta
 
     def finish(self, y: Tensor) -> Tensor:
         """Map to [-1, 1]."""
-        return 2 * (y - 0.5)
+        return torch.rsub(y, -1, alpha=-2)  # 2y - 1 in one pass
 
     def common_settings(self) -> object:
         """Return delta."""
         return self.delta
-
-    def op_parameters(self) -> tuple[Tensor, ...]:
-        """Return the ends of the range."""
-        return self.lower, self.upper
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the levels counted from the lower end."""

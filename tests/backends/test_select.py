@@ -103,6 +103,21 @@ def test_the_first_row_that_covers_a_call_decides(monkeypatch):
     assert choose("pact", torch.ones(9)) == "native"
 
 
+def test_a_choice_is_made_once(monkeypatch):
+    asked = []
+    monkeypatch.setitem(select.RUNNERS, "native", lambda *what: asked.append(what))
+    for x in (X, X.bfloat16(), X, torch.zeros(5)):
+        assert choose("lsq", x) == "native"
+    assert asked == [("lsq", "cpu", torch.float32), ("lsq", "cpu", torch.bfloat16)]
+    with use_backend("reference"):
+        assert choose("lsq", X) == "reference"
+    monkeypatch.setitem(select.RUNNERS, "native", lambda *_: "it was taken away")
+    assert choose("lsq", X) == "reference"
+    monkeypatch.setitem(table.PREFERENCES, "cpu", (table.Preference(("triton",), ""),))
+    monkeypatch.setitem(select.RUNNERS, "triton", lambda *_: None)
+    assert choose("lsq", X) == "triton"
+
+
 @pytest.mark.usefixtures("_no_other_backend")
 @pytest.mark.parametrize("backend", ["triton", "native"])
 def test_forced_and_impossible_says_why(backend):

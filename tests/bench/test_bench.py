@@ -15,7 +15,7 @@ from daqakd.bench.registry import BENCHMARKS, find
 from daqakd.bench.step import Step, Workload, with_formulas
 from daqakd.cli import bench as command
 from daqakd.cli.main import main
-from daqakd.quant.weights import LSQWeight
+from daqakd.functional._many import Together
 
 ALL = {name: find(name) for name in BENCHMARKS}
 QUANTIZERS = {name: op for name, op in ALL.items() if isinstance(op, QuantizerBenchmark)}
@@ -184,10 +184,8 @@ def test_the_formulas_have_the_students_gradients():
 
 def test_a_step_without_the_cache_quantizes_weight_by_weight(monkeypatch):
     calls = []
-    many = LSQWeight.quantize_many
-    monkeypatch.setattr(
-        LSQWeight, "quantize_many", staticmethod(lambda *lists: calls.append(1) or many(*lists))
-    )
+    many = Together.__call__
+    monkeypatch.setattr(Together, "__call__", lambda call: calls.append(1) or many(call))
     work = Workload(2, bits=2, method="lsq", distilled=False, device="cpu")
     calls.clear()
     Step("single", "native")(work)

@@ -131,6 +131,14 @@ def test_compiles_in_one_graph(name):
         torch.testing.assert_close(result, wanted)
 
 
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if not name.startswith(("cmi", "kd"))])
+@pytest.mark.parametrize("dtypes", [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_gradients_have_the_dtypes_of_what_they_belong_to(name, dtypes):
+    x, p = torch.randn(3, 5).to(dtypes[0]), scalar(0.8).to(dtypes[1])
+    _, dx, dp = value_and_gradients(FUNCTIONS[name], x, p)
+    assert (dx.dtype, dp.dtype) == dtypes
+
+
 def test_update_compiles_in_one_graph():
     compiled = torch.compile(functional.cmi_update, fullgraph=True, backend="aot_eager")
     x, states = torch.randn(3, 5), (new_state(5), new_state(5))

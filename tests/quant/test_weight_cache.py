@@ -92,8 +92,8 @@ def test_one_call_and_the_same_bits(method, per_channel):
 
 
 def test_large_weights_stay_alone(monkeypatch):
-    model = student()
     monkeypatch.setitem(table.TOGETHER_BELOW, "cpu", (8 * 8 * 9, "this test"))
+    model = student()
     with Calls() as calls:
         step(model)
     assert calls.of["lsq_many_forward"] == calls.of["lsq_forward"] == 1  # conv2 is just too large
@@ -206,6 +206,102 @@ def test_a_copy_made_within_a_forward_pass():
     assert copies[0].cached_weight is None
 
 
+def test_groups_are_made_once(monkeypatch):
+    model, made = student(act_bits=3), []
+    make = WeightCache._make_calls
+    monkeypatch.setattr(WeightCache, "_make_calls", lambda cache: made.append(1) or make(cache))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        step(model)
+        optimizer.step()
+    assert made == []
+    model.conv2.weight_quantizer.bits = 2
+    step(model)
+    step(model)
+    assert made == [1]
+
+
+def replaced(module: nn.Module, name: str) -> None:
+    setattr(module, name, nn.Parameter(getattr(module, name).detach() * 1.3))
+
+
+CHANGES = {
+    "bits": lambda layer: setattr(layer.weight_quantizer, "bits", 2),
+    "grad_scale": lambda layer: setattr(layer.weight_quantizer, "grad_scale", 0.7),
+    "delta": lambda layer: setattr(layer.weight_quantizer, "delta", 0.9),
+    "weight": lambda layer: replaced(layer, "weight"),
+    "step": lambda layer: replaced(layer.weight_quantizer, "step"),
+    "lower": lambda layer: replaced(layer.weight_quantizer, "lower"),
+    "weight in place": lambda layer: layer.weight.data.mul_(1.3),
+    "step in place": lambda layer: layer.weight_quantizer.step.data.mul_(1.3),
+    "frozen weight": lambda layer: layer.weight.requires_grad_(False),
+    "frozen layer": lambda layer: layer.requires_grad_(False),
+    "quantizer": lambda layer: setattr(
+        layer, "weight_quantizer", copy.deepcopy(layer.weight_quantizer)
+    ),
+    "no quantizer": lambda layer: setattr(layer, "weight_quantizer", None),
+    "activations": lambda layer: setattr(layer, "act_quantizer", None),
+    "hook": lambda layer: layer.register_forward_pre_hook(
+        lambda layer, args: layer.weight.data.mul_(0.5)
+    ),
+    "computed weight": lambda layer: nn.utils.parametrize.register_parametrization(
+        layer, "weight", nn.Tanh()
+    ),
+}
+APART = ("hook", "computed weight", "delta")
+ONLY = {"delta": ("ewgs",), "lower": ("ewgs",), "grad_scale": ("lsq",), "step": ("lsq",)}
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [(m, c) for c in CHANGES for m in ONLY.get(c.removesuffix(" in place"), METHODS)],
+)
+def test_what_changes_between_two_passes(method, change):
+    model = student(method, act_bits=3, act_method="pact")
+    step(model)
+    before = step(model)
+    alone = without_cache(model)
+    for one in (model, alone):
+        CHANGES[change](one.conv2)
+    assert_same_step(model, alone)
+    with Calls() as calls:
+        (y, grads), (y2, grads2) = before, step(model)
+    assert calls.of[f"{MANY[method]}_forward"] == 1
+    assert calls.of[f"{MANY[method].removesuffix('_many')}_forward"] == (change in APART)
+    same = torch.equal(y, y2) and all(
+        name in grads2
+        and (grads[name] is None) == (grads2[name] is None)
+        and (grads[name] is None or torch.equal(grads[name], grads2[name]))
+        for name in grads
+    )
+    assert same == (change == "quantizer"), "what changes nothing proves nothing"
+
+
+def test_a_layer_that_is_moved():
+    model = student(act_bits=3)
+    step(model)
+    alone = without_cache(model)
+    for one in (model, alone):
+        one.bn1.register_forward_hook(lambda module, args, y: y.double())
+        one.conv2.double().register_forward_hook(lambda module, args, y: y.float())
+    assert_same_step(model, alone)
+
+
+def test_a_model_that_is_moved():
+    model = student(act_bits=3)
+    step(model)
+    alone = without_cache(model)
+    for one in (model, alone):
+        one.double()
+    (y, grads), (y2, grads2) = (step(one, images().double()) for one in (model, alone))
+    assert y.dtype == torch.float64
+    assert torch.equal(y, y2)
+    assert all(torch.equal(grads[name], grads2[name]) for name in grads)
+    with Calls() as calls:
+        step(model, images().double())
+    assert calls.of["lsq_many_forward"] == 1
+
+
 class Twice(nn.Module):
     """One layer used twice, one never."""
 
@@ -309,11 +405,10 @@ def test_another_thread_does_not_take_this_ones_weights():
     model, taken = student(), []
 
     def look(*_):
-        sources = model.conv1.weight_sources()
-        other = Thread(target=lambda: taken.append(model.conv1.cached_weight.get(sources)))
+        other = Thread(target=lambda: taken.append(model.conv1.cached_weight.get()))
         other.start()
         other.join()
-        taken.append(model.conv1.cached_weight.get(sources))
+        taken.append(model.conv1.cached_weight.get())
 
     model.bn1.register_forward_pre_hook(look)
     model(images())

@@ -66,7 +66,7 @@ def test_codes_give_back_what_one_call_for_all_weights_gives(name, bits):
     generator = torch.Generator().manual_seed(2)
     weights = [torch.randn(n, 3, 3, generator=generator) for n in (*range(1, 40), 911)]
     quantizers = [QUANTIZERS[name](w, bits) for w in weights]
-    together = type(quantizers[0]).quantize_many(quantizers, weights)
+    together = type(quantizers[0]).together(quantizers, weights)()
     for quantizer, w, y in zip(quantizers, weights, together, strict=True):
         again = quantizer.from_codes(quantizer.codes(w), quantizer.magnitude(w))
         assert torch.equal(as_bits(again), as_bits(quantizer.finish(y)))

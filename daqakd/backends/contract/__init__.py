@@ -5,12 +5,13 @@ where that waits for no device: on a CPU, by the reference.
 """
 
 from . import bn_act_quant, plan, quantizers, rows
-from ._arguments import FLOATS, number
+from ._arguments import FLOATS, LARGEST_NUMBER, number
 from ._registry import CHECKS, checked
 
 __all__ = [
     "CHECKS",
     "FLOATS",
+    "LARGEST_NUMBER",
     "bn_act_quant",
     "checked",
     "number",

@@ -105,7 +105,8 @@ def known_code(name: str, given: int, codes: Mapping[Any, int]) -> None:
 
 def number(name: str, value: float) -> None:
     """Require a number that float32 holds."""
-    require(abs(value) <= LARGEST_NUMBER, f"{name}: expected a finite number, got {value}")
+    if not abs(value) <= LARGEST_NUMBER:
+        raise InputError(f"{name}: expected a finite number, got {value}")
 
 
 def alike(name: str, tensors: Tensors) -> None:
