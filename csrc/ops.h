@@ -49,6 +49,13 @@ tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
     Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
     optional<Tensor> delta_tensor);
 
+Tensor codes_pack(
+    const Tensor& y, const optional<Tensor>& parameter, int64_t method, int64_t bits,
+    bool is_signed);
+Tensor codes_unpack(
+    const Tensor& codes, const optional<Tensor>& parameter, int64_t method, int64_t bits,
+    bool is_signed, int64_t count, ScalarType dtype);
+
 tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
     const KDArguments& given, bool with_grad);
 Tensor kd_loss_backward(const Tensor& grad, const KDArguments& given);

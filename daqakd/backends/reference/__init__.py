@@ -4,7 +4,18 @@ The other backends are tested against it. Gradients are written with explicit ma
 gradient of ``clamp`` at its bounds differs between releases of PyTorch.
 """
 
-from . import augment, cmi, dorefa, ewgs, kd_loss, lsq, many, pact
+from . import augment, cmi, codes, dorefa, ewgs, kd_loss, lsq, many, pact
 from ._common import IMPLEMENTATIONS
 
-__all__ = ["IMPLEMENTATIONS", "augment", "cmi", "dorefa", "ewgs", "kd_loss", "lsq", "many", "pact"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "augment",
+    "cmi",
+    "codes",
+    "dorefa",
+    "ewgs",
+    "kd_loss",
+    "lsq",
+    "many",
+    "pact",
+]
