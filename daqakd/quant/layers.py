@@ -11,6 +11,8 @@ from torch.nn.utils import fusion
 from .._errors import InputError
 from .activation_cache import ActivationCache
 from .base import ActivationQuantizer, accept_zero_dim
+from .saved_codes import can_save_codes, with_saved_codes
+from .spec import Save
 from .weight_cache import CachedWeight, recording_hooks
 from .weights import WeightQuantizer
 
@@ -21,6 +23,7 @@ OWN = {  # attributes that the layer it replaces does not have
     "macs",
     "cached_weight",
     "activation_cache",
+    "save",
     "first_or_last",
     "place_in_pass",
 }
@@ -51,6 +54,7 @@ class QuantLayer(nn.Module):
     weight_quantizer: WeightQuantizer | None
     output_scale: Tensor | None
     macs: Tensor
+    save: Save = "values"
     cached_weight: CachedWeight | None = None  # both set during a forward pass of the model only
     activation_cache: ActivationCache | None = None
 
@@ -119,9 +123,18 @@ class QuantLayer(nn.Module):
         """Apply the layer's operation with the given weights, bias included."""
         raise NotImplementedError
 
+    def saving_linear_map(self, y: Tensor, weight: Tensor) -> Tensor:
+        """Apply the operation to the quantized input, and keep that as ``save`` says."""
+        quantizer = self.act_quantizer
+        if self.save == "values" or quantizer is None or torch.compiler.is_compiling():
+            return self.linear_map(y, weight)
+        if not can_save_codes(y, quantizer):
+            return self.linear_map(y, weight)
+        return with_saved_codes(self.linear_map, y, weight, quantizer)
+
     def forward(self, x: Tensor) -> Tensor:
         """Quantize input and weights, apply the layer, scale the output."""
-        out = self.linear_map(self.quantized_input(x), self.quantized_weight())
+        out = self.saving_linear_map(self.quantized_input(x), self.quantized_weight())
         if self.calibrating and self.output_scale is not None:
             self._start_scale(x, out)
         return out if self.output_scale is None else out * self.output_scale.abs().to(out.dtype)
@@ -132,6 +145,11 @@ class QuantLayer(nn.Module):
         ratio = self.linear_map(x, self.weight).abs().mean() / out.abs().mean()
         usable = ratio.isfinite() & (ratio > 0)
         self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
+
+    def extra_repr(self) -> str:
+        """Show what is kept for backward, where that is not the values."""
+        text: str = super().extra_repr()
+        return text if self.save == "values" else f"{text}, save={self.save}"
 
     def to_plain(self) -> None:
         """Turn into the full-precision layer type holding the quantized weights, in place."""
