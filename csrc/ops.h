@@ -57,6 +57,13 @@ tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_act_quant_backward(
     const optional<Tensor>& grad, const optional<Tensor>& grad_activation, const Tensor& statistics,
     const BNArguments& given, bool with_residual);
 
+Tensor codes_pack(
+    const Tensor& y, const optional<Tensor>& parameter, int64_t method, int64_t bits,
+    bool is_signed);
+Tensor codes_unpack(
+    const Tensor& codes, const optional<Tensor>& parameter, int64_t method, int64_t bits,
+    bool is_signed, int64_t count, ScalarType dtype);
+
 tuple<Tensor, Tensor, Tensor, Tensor, Tensor> kd_loss_forward(
     const KDArguments& given, bool with_grad);
 Tensor kd_loss_backward(const Tensor& grad, const KDArguments& given);

@@ -40,5 +40,7 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   add("dorefa_weight_many_backward", TORCH_BOX(&device::dorefa_weight_many_backward));
   add("ewgs_many_forward", TORCH_BOX(&device::ewgs_many_forward));
   add("ewgs_many_backward", TORCH_BOX(&device::ewgs_many_backward));
+  add("codes_pack", TORCH_BOX(&device::codes_pack));
+  add("codes_unpack", TORCH_BOX(&device::codes_unpack));
   add("augment", TORCH_BOX(&device::augment));
 }

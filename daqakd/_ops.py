@@ -3,8 +3,10 @@
 An op is called through its overload, ``torch.ops.daqakd.<op>.<backend>``, never through the packet.
 ``axis=None`` means one parameter for the whole tensor. Sums and quantizer parameters' gradients are
 float32, or float64 where the input is. Masks are packed in memory order of ``empty_like(x)``, low
-bits first. ``kd_loss_forward`` returns the loss; the reduced CE and KL ``[2]``, without a
-reduction ``[0]``; each row's CE and KL ``[B]``; and the gradient, for a mean the mean's times B.
+bits first, and so are codes, each in ``slot_bits`` bits: ``codes_pack`` keeps quantized values as
+codes minus the lowest one, NaN as 0; ``codes_unpack`` gives the same bits back, in memory order.
+``kd_loss_forward`` returns the loss; the reduced CE and KL ``[2]``, without a reduction ``[0]``;
+each row's CE and KL ``[B]``; and the gradient, for a mean the mean's times B.
 """
 
 import functools
@@ -24,7 +26,7 @@ SMALLEST = 2.0**-30  # steps, clipping levels and ranges are used as at least th
 STE_CODES = {"closed": 0, "open": 1, "rounded": 2}
 REDUCTION_CODES = {"none": 0, "mean": 1, "sum": 2}
 ACTIVATION_CODES = {"none": 0, "relu": 1, "relu6": 2}
-METHOD_CODES = {None: 0, "lsq": 1, "pact": 2, "dorefa": 3, "ewgs": 4}  # of activation quantizers
+METHOD_CODES = {"lsq": 1, "pact": 2, "dorefa": 3, "ewgs": 4}  # of activation quantizers; 0: none
 KINDS = "identity lut equalize fixed nearest bilinear autocontrast_pil contrast_pil color_pil"
 KINDS += " sharpness_pil autocontrast contrast color sharpness"
 AUGMENT_KINDS = {kind: code for code, kind in enumerate(KINDS.split())}
@@ -45,7 +47,7 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def stem_of(name: str) -> str:
     """Return the stem of the op ``name``: ``"cmi"`` for ``"cmi_divergence_backward"``."""
-    return re.sub("_(forward|backward|update|divergence)", "", name)
+    return re.sub("_(forward|backward|update|divergence|pack|unpack)", "", name)
 
 
 def _without_memory(shapes: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,6 +128,12 @@ def _parameter_gradients(parameters: Tensors, x: Tensors) -> list[Tensor]:
 
 def _like_each(tensors: Tensors) -> list[Tensor]:
     return [torch.empty_like(one) for one in tensors]
+
+
+def slot_bits(bits: int) -> int:
+    """Return the bits that a packed code takes: 1, 2, 4 or 8, the least that hold it."""
+    slot: int = 1 << (bits - 1).bit_length()
+    return min(slot, 8)
 
 
 def _packed(x: Tensor, per_byte: int) -> Tensor:
@@ -271,6 +279,20 @@ def _(
     dparameter = none if parameter is None else _parameter_gradient(parameter, x)
     dupper = torch.empty_like(none) if upper is None else _parameter_gradient(upper, x)
     return torch.empty_like(x), dresidual, norm, dparameter, dupper
+
+
+CODE_ARGUMENTS = "Tensor? parameter, int method, int bits, bool signed"
+
+
+@_define(f"codes_pack(Tensor y, {CODE_ARGUMENTS}) -> Tensor")
+def _(y: Tensor, parameter: Tensor | None, method: int, bits: int, signed: bool) -> Tensor:
+    return _packed(y, 8 // slot_bits(bits))
+
+
+@_define(f"codes_unpack(Tensor codes, {CODE_ARGUMENTS}, int count, ScalarType dtype) -> Tensor")
+def _(codes: Tensor, *rest: Any) -> Tensor:
+    count, dtype = rest[-2:]
+    return codes.new_empty((count,), dtype=dtype)
 
 
 KD_ARGUMENTS = (  # from the temperature on: KDSettings

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "../formulas/codes.h"
 #include "check.h"
 
 // What each quantizer's op demands of its arguments, on every device.
@@ -136,6 +137,44 @@ inline void check_ewgs_many_backward(
   check_number("delta", delta);
   check_parameter("delta_tensor", delta_tensor, x[0]);
   for (size_t i = 0; i < x.size(); ++i) check_same("grad", grad[i], x[i]);
+}
+
+inline void check_code_grid(
+    const Tensor& x, const optional<Tensor>& parameter, int64_t method, int64_t bits,
+    bool is_signed) {
+  const Method known = Method(method);
+  require(
+      Method::lsq <= known && known <= Method::ewgs, "method: expected a code of 1 to 4, got ",
+      method);
+  check_bits(bits, is_signed);
+  require(!is_signed || known != Method::ewgs, "signed: ewgs has no signed codes; give False");
+  require(
+      parameter.has_value() == (known <= Method::pact),
+      "parameter: expected a step for lsq, an alpha for pact, and None for dorefa and ewgs");
+  check_parameter("parameter", parameter, x);
+}
+
+inline void check_codes_pack(
+    const Tensor& y, const optional<Tensor>& parameter, int64_t method, int64_t bits,
+    bool is_signed) {
+  check_input("y", y);
+  check_code_grid(y, parameter, method, bits, is_signed);
+}
+
+inline void check_codes_unpack(
+    const Tensor& codes, const optional<Tensor>& parameter, int64_t method, int64_t bits,
+    bool is_signed, int64_t count, ScalarType type) {
+  check_tensor("codes", codes);
+  check_code_grid(codes, parameter, method, bits, is_signed);
+  require(
+      is_floating(type), "dtype: expected a floating-point type of 16 to 64 bits, got ",
+      name_of(type));
+  const int64_t per_byte = 8 / slot_bits(bits), bytes = codes.numel();
+  require(
+      codes.scalar_type() == ScalarType::Byte && codes.dim() == 1 && codes.is_contiguous() &&
+          count >= 0 && bytes == count / per_byte + (count % per_byte != 0),
+      "codes: expected the contiguous bytes of ", count, " codes of ", bits, " bits, got ", bytes,
+      " of ", name_of(codes.scalar_type()));
 }
 
 }  // namespace daqakd

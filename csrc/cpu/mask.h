@@ -7,14 +7,18 @@
 
 namespace daqakd::cpu {
 
-// Masks of 1 or 2 bits per element, the first in the lowest bits; codes take a byte each.
+// Masks of 1, 2, 4 or 8 bits per element, the first in the lowest bits; codes take a byte each.
 template <int kBits>
 struct PackMask {
   static constexpr int kPerByte = 8 / kBits;
 
   // Codes of 4 or 8 neighbours are one little-endian number; shifts bring them side by side.
   DAQAKD_INLINE static uint8_t byte(const uint8_t* codes) {
-    if constexpr (kBits == 2) {
+    if constexpr (kBits == 8) {
+      return *codes;
+    } else if constexpr (kBits == 4) {
+      return uint8_t(codes[0] | codes[1] << 4);
+    } else if constexpr (kBits == 2) {
       uint32_t v;
       std::memcpy(&v, codes, sizeof v);
       return uint8_t(v | v >> 6 | v >> 12 | v >> 18);
@@ -41,7 +45,12 @@ struct PackMask {
 // The codes of one byte of a mask, as kPerByte bytes.
 template <int kBits>
 DAQAKD_INLINE void unpack_byte(uint8_t byte, uint8_t* codes) {  // [8 / kBits]
-  if constexpr (kBits == 2) {
+  if constexpr (kBits == 8) {
+    *codes = byte;
+  } else if constexpr (kBits == 4) {
+    codes[0] = byte & 0xfu;
+    codes[1] = byte >> 4;
+  } else if constexpr (kBits == 2) {
     const uint32_t b = byte, v = (b | b << 6 | b << 12 | b << 18) & 0x03030303u;
     std::memcpy(codes, &v, sizeof v);
   } else {

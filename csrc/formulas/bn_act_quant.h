@@ -7,6 +7,7 @@
 #include "dorefa.h"
 #include "ewgs.h"
 #include "lsq.h"
+#include "method.h"
 #include "pact.h"
 
 namespace daqakd {
@@ -51,8 +52,6 @@ struct NormGradient {
 
   T mean, slope;
 };
-
-enum class Method : int64_t { none = 0, lsq = 1, pact = 2, dorefa = 3, ewgs = 4 };
 
 // The quantizers by the value they quantize: no mask, for it can be made again.
 template <class T>

@@ -12,6 +12,7 @@ BENCHMARKS = {  # module:attribute
     "dorefa_activation": "dorefa:DOREFA_ACTIVATION",
     "dorefa_weight": "dorefa:DOREFA_WEIGHT",
     "ewgs": "ewgs:EWGS",
+    "codes": "codes:CODES",
     "kd_loss": "kd_loss:KD_LOSS",
     "many": "many:MANY",
     "resnet20": "many:RESNET20",

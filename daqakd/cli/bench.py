@@ -22,9 +22,10 @@ class Options:
     op: tuple[Op, ...] = ("lsq", "pact", "dorefa_activation", "dorefa_weight", "ewgs")
     """Ops to measure, forward and backward.
 
-    many is eight weights in one call, resnet20 that model's weights, step a training step of it at
-    W2A2, kd_step one at W4A4 with a teacher, compiled_step the same under torch.compile, augment a
-    batch of 32 x 32 pixels, against torchvision image by image.
+    codes packs quantized values and unpacks them; many is eight weights in one call, resnet20 that
+    model's weights, step a training step of it at W2A2, kd_step one at W4A4 with a teacher,
+    compiled_step the same under torch.compile, augment a batch of 32 x 32 pixels, against
+    torchvision image by image.
     """
     size: tuple[int, ...] = SIZES
     """Elements of the input."""

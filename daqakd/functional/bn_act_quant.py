@@ -1,15 +1,16 @@
 """Batch norm, residual, activation and fake quantization in two passes over the input."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._errors import InputError, unknown
 from .._ops import ACTIVATION_CODES, METHOD_CODES, accumulation_dtype
+from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, pick, split_scalar
+from ._apply import first_order, implementation, split_scalar
 from .dorefa import dorefa_activation
 from .ewgs import ewgs
 from .lsq import lsq
@@ -25,6 +26,21 @@ PARAMETERS = {
 }
 
 
+class Settings(NamedTuple):
+    """What the op takes besides the tensors that have gradients."""
+
+    backend: str
+    running: tuple[Tensor | None, Tensor | None]
+    training: bool
+    momentum: tuple[float, Tensor | None]
+    eps: float
+    activation: int
+    method: int
+    widths: tuple[int, bool]  # bits, signed
+    gradient: tuple[int, float, float, Tensor | None]  # ste, grad_scale, delta as number or tensor
+    with_activation: bool
+
+
 class BNActQuantFunction(torch.autograd.Function):
     """Gradients through the quantizer, the activation, the sum and the norm, recomputed from x."""
 
@@ -37,45 +53,36 @@ class BNActQuantFunction(torch.autograd.Function):
         bias: Tensor | None,
         parameter: Tensor | None,
         upper: Tensor | None,
-        delta_tensor: Tensor | None,
-        running: tuple[Tensor | None, Tensor | None],
-        training: bool,
-        momentum: tuple[float, Tensor | None],
-        eps: float,
-        activation: int,
-        method: int,
-        widths: tuple[int, bool],
-        gradient: tuple[int, float, float],
-        with_activation: bool,
-        backend: str,
+        given: Settings,
     ) -> tuple[Tensor, Tensor]:
         """Normalize, add, activate and quantize, keeping ``x``, the residual and the statistics."""
-        quantizer = method, parameter, upper, *widths
-        norm = x, residual, weight, bias, *running, training, *momentum, eps, activation
-        run = implementation("bn_act_quant_forward", backend)
-        y, t, statistics = run(*norm, *quantizer, with_activation)
-        ctx.save_for_backward(x, residual, statistics, weight, bias, parameter, upper, delta_tensor)
+        y, t, statistics = implementation("bn_act_quant_forward", given.backend)(
+            *(x, residual, weight, bias, *given.running, given.training, *given.momentum),
+            *(given.eps, given.activation, given.method, parameter, upper, *given.widths),
+            given.with_activation,
+        )
+        ctx.save_for_backward(x, residual, statistics, weight, bias, parameter, upper)
         ctx.set_materialize_grads(False)
-        ctx.arguments = training, activation, method, widths, gradient
-        ctx.backend = backend
+        ctx.given = given
         return y, t
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor | None, grad_t: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, the residual, weight, bias and the quantizer's parameters."""
-        x, residual, statistics, weight, bias, parameter, upper, delta_tensor = ctx.saved_tensors
-        training, activation, method, widths, gradient = ctx.arguments
-        run = implementation("bn_act_quant_backward", ctx.backend)
-        dx, dresidual, (dweight, dbias), dparameter, dupper = run(
-            *(grad, grad_t, x, residual, statistics, weight, bias, training, activation),
-            *(method, parameter, upper, *widths, *gradient, delta_tensor),
+        x, residual, statistics, weight, bias, parameter, upper = ctx.saved_tensors
+        given = ctx.given
+        dx, dresidual, dnorm, dparameter, dupper = implementation(
+            "bn_act_quant_backward", given.backend
+        )(
+            *(grad, grad_t, x, residual, statistics, weight, bias, given.training),
+            *(given.activation, given.method, parameter, upper, *given.widths, *given.gradient),
             ctx.needs_input_grad[1],
         )
-        found = dx, dresidual, dweight, dbias, dparameter, dupper
-        given = x, residual, weight, bias, parameter, upper
-        pairs = zip(found, given, strict=True)
-        return *(None if p is None else g.to(p.dtype) for g, p in pairs), *[None] * 11
+        found = dx, dresidual, *dnorm.unbind(), dparameter, dupper
+        tensors = x, residual, weight, bias, parameter, upper
+        pairs = zip(found, tensors, strict=True)
+        return *(None if one is None else gradient for gradient, one in pairs), None
 
 
 def _check_norm(x: Tensor, given: dict[str, Tensor | None], training: bool) -> None:
@@ -259,17 +266,23 @@ def bn_act_quant(
     if _checks.real("eps", eps) < 0:
         raise InputError(f"eps: expected a finite number from 0 on, got {eps}")
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-        given = running_mean, running_var, weight, bias, residual, training, momentum, eps
-        t = _activated(x, *given, activation)
+        norm_of = running_mean, running_var, weight, bias, residual, training, momentum, eps
+        t = _activated(x, *norm_of, activation)
         y = _quantized(t, method, parameters, bits, signed, ste, grad_scale, delta)
         return (y, t) if with_activation else y
-    y, t = BNActQuantFunction.apply(
-        *(x, residual, weight, bias, parameter, upper, tensor),
-        *((running_mean, running_var), training, split_scalar(momentum, "momentum")),
-        *(float(eps), ACTIVATION_CODES[activation], METHOD_CODES[method]),
-        *((bits, signed), (_checks.ste_code(ste), scale, number)),
-        *(with_activation and method is not None, pick("bn_act_quant", x, backend)),
+    given = Settings(
+        choose("bn_act_quant", x, backend),
+        (running_mean, running_var),
+        training,
+        split_scalar(momentum, "momentum"),
+        float(eps),
+        ACTIVATION_CODES[activation],
+        METHOD_CODES.get(str(method), 0),
+        (bits, signed),
+        (_checks.ste_code(ste), scale, number, tensor),
+        with_activation and method is not None,
     )
+    y, t = BNActQuantFunction.apply(x, residual, weight, bias, parameter, upper, given)
     if not with_activation:
         return y
     return y, y if method is None else t

@@ -14,7 +14,7 @@ from .admission import check_any, check_model, check_weights, copy_of
 from .base import ActivationQuantizer
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, specs_of
-from .spec import FirstLast, LayerSpec, Rescale
+from .spec import FirstLast, LayerSpec, Rescale, Save
 from .weight_cache import WeightCache
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
@@ -50,7 +50,9 @@ def _quantized_layer(name: str, layer: nn.Module, spec: LayerSpec, normed: bool)
         if quantizer is not None:
             quantizer.name = f"{name}.{part}" if name else part
     kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-    return kind.adopt(layer, weight, activation)
+    made = kind.adopt(layer, weight, activation)
+    made.save = spec.save
+    return made
 
 
 def _convert(
@@ -93,6 +95,7 @@ def quantize(
     rescale: Rescale = "auto",
     pact_alpha: float | None = None,
     delta: float = 0.0,
+    save: Save = "values",
 ) -> nn.Module:
     """Return a copy whose Conv2d and Linear layers are QuantConv2d and QuantLinear.
 
@@ -121,6 +124,8 @@ def quantize(
             of the same width is registered next; ``"off"`` never does.
         pact_alpha: PACT's starting alpha; None takes the 99.9th percentile at calibration.
         delta: EWGS's gradient scaling factor.
+        save: what layers keep of their quantized inputs for backward: ``"values"``, or ``"codes"``
+            at 1, 2, 4 or 8 bits, which give the same gradients, bit for bit.
 
     Returns:
         A deep copy, on the same device.
@@ -141,6 +146,7 @@ def quantize(
         rescale=rescale,
         pact_alpha=pact_alpha,
         delta=delta,
+        save=save,
     )
     spec.check()
     check_model(model)

@@ -12,6 +12,8 @@ from torch.nn.utils import fusion
 from .._errors import InputError
 from .activation_cache import ActivationCache
 from .base import ActivationQuantizer, accept_zero_dim
+from .saved_codes import can_save_codes, with_saved_codes
+from .spec import Save
 from .weight_cache import CachedWeight, recording_hooks
 from .weights import WeightQuantizer
 
@@ -22,6 +24,7 @@ OWN = {  # attributes that the layer it replaces does not have
     "macs",
     "cached_weight",
     "activation_cache",
+    "save",
     "first_or_last",
     "place_in_pass",
 }
@@ -52,6 +55,7 @@ class QuantLayer(nn.Module):
     weight_quantizer: WeightQuantizer | None
     output_scale: Tensor | None
     macs: Tensor
+    save: Save = "values"
     cached_weight: CachedWeight | None = None  # both set during a forward pass of the model only
     activation_cache: ActivationCache | None = None
 
@@ -114,6 +118,15 @@ class QuantLayer(nn.Module):
         """Apply the layer's operation with the given weights and bias."""
         raise NotImplementedError
 
+    def saving_linear_map(self, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply the operation to the quantized input, and keep that as ``save`` says."""
+        quantizer = self.act_quantizer
+        if self.save == "values" or quantizer is None or is_compiling():
+            return self.linear_map(y, weight, bias)
+        if not can_save_codes(y, quantizer):
+            return self.linear_map(y, weight, bias)
+        return with_saved_codes(self.linear_map, y, weight, bias, quantizer)
+
     def forward(self, x: Tensor) -> Tensor:
         """Quantize input and weights, apply the layer."""
         q, weight, bias = self.quantized_input(x), self.quantized_weight(), self.bias
@@ -121,7 +134,7 @@ class QuantLayer(nn.Module):
             if self.calibrating:
                 self._start_scale(x, self.linear_map(q, weight, bias))
             weight, bias = self._scaled(weight, bias)
-        return self.linear_map(q, weight, bias)
+        return self.saving_linear_map(q, weight, bias)
 
     def _scaled(self, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
         """Return weight and bias times the output scale: they are small, the output is not."""
@@ -135,6 +148,11 @@ class QuantLayer(nn.Module):
         ratio = self.linear_map(x, self.weight, self.bias).abs().mean() / out.abs().mean()
         usable = ratio.isfinite() & (ratio > 0)
         self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
+
+    def extra_repr(self) -> str:
+        """Show what is kept for backward, where that is not the values."""
+        text: str = super().extra_repr()
+        return text if self.save == "values" else f"{text}, save={self.save}"
 
     def to_plain(self) -> None:
         """Turn into the full-precision layer type holding the quantized weights, in place."""

@@ -16,6 +16,7 @@ STEMS = {
     "dorefa": 234,
     "ewgs": 87,
     "many": 35,
+    "codes": 166,
     "cmi": 68,
     "kd_loss": 147,
     "augment": 33,

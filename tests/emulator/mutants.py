@@ -26,6 +26,7 @@ TESTS = {
     "lsq_many": ("many", OWN, "tests/ops/test_many.py"),
     "dorefa_weight_many": ("many", OWN, "tests/ops/test_many.py"),
     "ewgs_many": ("many", OWN, "tests/ops/test_many.py"),
+    "codes": ("codes", OWN, "tests/ops/test_codes.py"),
     "cmi_update": ("cmi", OWN, "tests/ops/test_cmi_state.py", "tests/ops/test_cmi_exact.py"),
     "cmi_divergence": ("cmi", OWN, "tests/ops/test_cmi.py"),
     "kd_loss": (

@@ -178,8 +178,25 @@ BOUNDS = [
         "const Pack",
         "kd_loss",
     ),
+    Mutation("codes.cu", "if (kAligned && left >= kFragment) {", "if (kAligned) {", "codes"),
+    Mutation(
+        "codes.cu", "if (kAligned && left >= kFragment) {", "if (left >= kFragment) {", "codes"
+    ),
+    Mutation("codes.cu", "i < slot && i * 8 < left * slot", "i < slot", "codes"),
+    Mutation("codes.cu", "if (left < kFragment) {", "if (false) {", "codes"),
+    Mutation("codes.cu", "found |= i < left ?", "found |= true ?", "codes"),
+    Mutation("codes.cu", "aligned({from, to}) ?", "aligned({to}) ?", "codes"),
+    Mutation("codes.cu", "|| !is_dense) return", "|| true) return", "codes"),
 ]
 INDICES = [
+    Mutation("codes.cu", "codes + at / 8 * all.slot, found", "codes + at / 8, found", "codes"),
+    Mutation(
+        "codes.cu",
+        "int64_t(blockIdx.x) * (kFragments * kBlockElements)",
+        "int(blockIdx.x) * (kFragments * kBlockElements)",
+        "codes",
+        beyond="codes",
+    ),
     Mutation(
         "elementwise.cuh",
         "int64_t(blockIdx.x) * (kFragments * kBlockElements)",

@@ -83,6 +83,18 @@ def test_masks(long):
     assert torch.equal(both_ends(dx, TILE // 2), both_ends(long, TILE // 2))
 
 
+def test_codes(long):
+    with emulator().sampled(2):
+        codes = overload("codes_pack", "emulated")(long, P, 1, 4, True)
+    wanted = overload("codes_pack", "native")(both_ends(long, 2 * TILE), P, 1, 4, True)
+    assert torch.equal(both_ends(codes, TILE // 16), both_ends(wanted, TILE // 16))
+    codes[: TILE // 2], codes[-TILE // 2 :] = wanted[: TILE // 2], wanted[-TILE // 2 :]
+    with emulator().sampled(2):
+        y = overload("codes_unpack", "emulated")(codes, P, 1, 4, True, LARGE, HALF)
+    wanted = overload("codes_unpack", "native")(wanted, P, 1, 4, True, 4 * TILE, HALF)
+    assert torch.equal(both_ends(y, TILE // 8), both_ends(wanted, TILE // 8))
+
+
 def test_largest_weight_reads_within(long):
     """Unsampled blocks leave their maxima undefined, so only the accesses are checked."""
     with emulator().sampled(2):

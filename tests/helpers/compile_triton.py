@@ -39,6 +39,7 @@ FLOATS: tuple[str, ...] = ("step", "partials", "out", "ds", "alpha", "lower", "u
 FLOATS += ("delta_tensor", "lower_partials", "upper_partials", "maximum", "sums", "counts")
 FLOATS += ("soft_labels", "temperature", "ce_weight", "kd_weight", "upstream")
 FLOATS += ("loss", "reduced", "ce", "kl")
+FLOATS += ("parameter",)
 FLOATS += ("outs", "real", "share", "values", "kept", "total")
 DOUBLES = ("soft", "weight", "centroids", "divergence", "row_grad", "wide_partials")
 OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
@@ -59,11 +60,14 @@ OPTIONAL: dict[str, tuple[ArgumentKey, ...]] = {
     "dorefa_weight_many_backward_kernel": ("wide_partials",),
     "ewgs_backward_flat_kernel": ("delta_tensor",),
     "ewgs_many_backward_kernel": ("delta_tensor",),
+    "codes_pack_flat_kernel": ("parameter",),
+    "codes_unpack_flat_kernel": ("parameter",),
 }
 ALONE = ("partials", "wide_partials", "delta", "delta_tensor", "programs")
 EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
 TILES: dict[str, list[Tile]] = {  # by what a name contains, the first that fits
     "augment": [{"BLOCK": 1024}],
+    "codes": [{"SLOT": slot, "BLOCK": 4096} for slot in (1, 2, 4, 8)],
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
     "columns": [{"ROWS": 32, "COLUMNS": 128}],

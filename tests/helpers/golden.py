@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from math import prod
 
 import torch
 from torch import Tensor
 
 from daqakd import ResizedCrop
-from daqakd._ops import overload
+from daqakd._ops import overload, slot_bits
 from daqakd._packing import pack_codes, unpack_codes
 from daqakd.augment import draws
 from daqakd.augment.plan import Planner, normalised_values
@@ -96,6 +97,20 @@ def ewgs(dtype: torch.dtype, backend: str) -> Results:
         elements += [forward(x, *ends(dtype), bits), dx]
         sums += rest
     return elements, sums
+
+
+def codes(dtype: torch.dtype, backend: str) -> Results:
+    """Pack the values of all methods, in slots of every width."""
+    step, results = parameters(None, dtype), []
+    for method, parameter in enumerate((step, step, None, None), 1):
+        for bits in (1, 2, 3, 8):
+            signed = bits > 1 and method < 4
+            count, slot = prod(SHAPE), slot_bits(bits)
+            packed = (words(-(-count * slot // 8), bits) & 255).to(torch.uint8)
+            grid = parameter, method, bits, signed
+            y = overload("codes_unpack", backend)(packed, *grid, count, dtype)
+            results += [y, overload("codes_pack", backend)(y, *grid)]
+    return results, []
 
 
 def many(dtype: torch.dtype, backend: str) -> Results:
@@ -208,7 +223,7 @@ def for_each_dtype(*ops: Callable) -> dict[str, Callable[[str], Results]]:
     }
 
 
-EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, many) | {
+EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, codes, many) | {
     f"{name}-{semantics}": partial(pixels, name, semantics)
     for name, semantics in product(POLICIES, SEMANTICS)
 }

@@ -84,6 +84,20 @@ def run_ewgs(
     return [y, *overload("ewgs_backward", backend)(x.flip(0), x, *ends, 4, 0.1, None)]
 
 
+def run_codes(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    """Pack and unpack: in slots of 4 bits, and where 256 levels crowd in 16 bits."""
+    x, results = inputs(name, dtype, device)[0], []
+    for bits, step in ((4, 0.3), (8, 0.02)):
+        own = torch.tensor(step, dtype=cases.parameter_dtype(dtype), device=device)
+        y = overload("lsq_forward", backend)(x, own, 0, 2**bits - 1, None)
+        codes = overload("codes_pack", backend)(y, own, 1, bits, False)
+        arguments = codes, own, 1, bits, False, y.numel(), dtype
+        results += [codes, overload("codes_unpack", backend)(*arguments)]
+    return results
+
+
 def run_cmi(
     name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
 ) -> list[Tensor]:
@@ -125,6 +139,7 @@ RUNS = {
     "dorefa_activation": run_activation,
     "dorefa_weight": run_weight,
     "ewgs": run_ewgs,
+    "codes": run_codes,
     "cmi": run_cmi,
     "kd_loss": run_kd_loss,
 }

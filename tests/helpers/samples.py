@@ -33,6 +33,11 @@ def mask(bits: int) -> Tensor:
     return pack(torch.randint(0, bits + 1, images().shape), images(), bits)
 
 
+def codes(count: int, slot: int) -> Tensor:
+    """Return packed codes of ``slot`` bits, none the highest."""
+    return pack(torch.randint(0, 2**slot - 1, (count,)), torch.empty(count), slot)
+
+
 def centroids() -> Tensor:
     return torch.rand(5, 5, dtype=torch.float64).softmax(1)
 
@@ -139,6 +144,18 @@ SAMPLES: dict = {
         (None, *[images()] * 3, STATISTICS, *NORM[:2], False, 2, *BY_EWGS, *WITH_RESIDUAL),
         (images(), None, images(), None, STATISTICS, *NORM[:2], True, 1, *UNQUANTIZED, *ALONE),
     ],
+    "codes_pack": lambda: [
+        (images(), scalar(0.3), 1, 4, True),
+        (columns(HALF), scalar(1.0), 2, 3, False),
+        (torch.randn(()), None, 3, 8, True),
+        (torch.zeros(0, 3), None, 4, 1, False),
+    ],
+    "codes_unpack": lambda: [
+        (codes(120, 4), scalar(0.3), 1, 3, True, 120, torch.float32),
+        (codes(15, 8), scalar(1.0), 2, 8, False, 15, HALF),
+        (codes(7, 2), None, 3, 2, True, 7, torch.float32),
+        (codes(0, 1), None, 4, 1, False, 0, torch.float32),
+    ],
     "kd_loss_forward": lambda: [
         (columns(), columns(), HARD, *NUMBERS, *NO_TENSORS, 0.1, -100, 1, True),
         (columns(HALF), columns(), SOFT, *NUMBERS, *TENSORS, 0.0, -100, 0, True),
@@ -179,13 +196,20 @@ def runnable(name: str, backend: str):
     return _ops.overload(name, backend)
 
 
+def dtype_of(name: str, arguments: tuple) -> torch.dtype:
+    """Return the dtype that a backend must take to run an op with these arguments."""
+    if name == "codes_unpack":
+        return arguments[-1]
+    place = 1 if name in ("cmi_update", "cmi_divergence_backward") else 0  # of the logits
+    return tensors(arguments)[place].dtype
+
+
 def samples(name: str, backend: str) -> list:
     """Return the samples in dtypes that ``backend`` takes; one at least."""
-    place = 1 if name in ("cmi_update", "cmi_divergence_backward") else 0  # of the logits
     found = [
         arguments
         for arguments in SAMPLES[name]()
-        if can_run(stem(name), backend, "cpu", tensors(arguments)[place].dtype) is None
+        if can_run(stem(name), backend, "cpu", dtype_of(name, arguments)) is None
     ]
     assert found
     return found

@@ -34,7 +34,7 @@ LONG = {
     "groups": Case("groups", (70, 4, 6, 6)),
 }
 ACTIVATIONS = tuple(_ops.ACTIVATION_CODES)
-METHODS = tuple(_ops.METHOD_CODES)
+METHODS = (None, *_ops.METHOD_CODES)
 PARAMETERS: dict[str | None, tuple] = {"lsq": (0.31,), "pact": (1.3,), "ewgs": (-0.45, 1.7)}
 WIDE = 16.0  # units of rounding that x, the norm and the residual together may be off
 

@@ -53,6 +53,8 @@ def test_a_method_names_a_pair_of_quantizers(method, weights, activations):
         ({"first_last": 8}, "^first_last: expected one of 8bit, fp, same, got 8"),
         ({"rescale": "on"}, "^unknown rescale 'on'"),
         ({"rescale": False}, "^rescale: expected one of auto, off, got False"),
+        ({"save": "code"}, "^unknown save 'code'.*Did you mean 'codes'"),
+        ({"save": True}, "^save: expected one of values, codes, got True"),
         ({"pact_alpha": 0.0}, r"^pact_alpha: expected a number above 0.*got 0\.0"),
         ({"pact_alpha": float("inf")}, "^pact_alpha: expected"),
         ({"pact_alpha": "6"}, "^pact_alpha: expected"),

@@ -31,7 +31,7 @@ def _running(name: str, value: Tensor | None, x: Tensor) -> None:
 def _quantizer(x: Tensor, activation: int, method: int, *rest: Any) -> None:
     *given, bits, signed = rest
     known_code("activation", activation, ACTIVATION_CODES)
-    known_code("method", method, METHOD_CODES)
+    known_code("method", method, {"none": 0, **METHOD_CODES})
     for (name, methods), value in zip(PARAMETERS.items(), given, strict=True):
         wanted = method in [METHOD_CODES[one] for one in methods]
         require(

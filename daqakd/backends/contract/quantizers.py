@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..._ops import STE_CODES
+from ..._ops import METHOD_CODES, STE_CODES, slot_bits
 from ._arguments import (
+    FLOATS,
     Tensors,
     alike,
+    beside,
     bit_width,
     each,
     floating,
@@ -21,6 +24,7 @@ from ._arguments import (
     parameter,
     require,
     same,
+    tensor,
 )
 from ._registry import check
 
@@ -156,3 +160,41 @@ def ewgs_many_backward(grad: Tensors, x: Tensors, *rest: Any) -> None:
     each(partial(same, "grad"), grad, x)
     number("delta", delta)
     parameter("delta_tensor", delta_tensor, x[0])
+
+
+def _code_grid(x: Tensor, given: Tensor | None, method: int, bits: int, signed: bool) -> None:
+    lsq, pact, _, ewgs = METHOD_CODES.values()
+    require(lsq <= method <= ewgs, f"method: expected a code of {lsq} to {ewgs}, got {method}")
+    bit_width(bits, signed)
+    require(not signed or method != ewgs, "signed: ewgs has no signed codes; give False")
+    require(
+        (given is None) == (method not in (lsq, pact)),
+        "parameter: expected a step for lsq, an alpha for pact, and None for dorefa and ewgs",
+    )
+    if given is not None:
+        require(given.numel() == 1, f"parameter: expected 1 values, got {given.numel()}")
+        floating("parameter", given)
+        beside("parameter", given, x)
+
+
+@check
+def codes_pack(y: Tensor, parameter: Tensor | None, method: int, bits: int, signed: bool) -> None:
+    floating_tensor("y", y)
+    _code_grid(y, parameter, method, bits, signed)
+
+
+@check
+def codes_unpack(codes: Tensor, *rest: Any) -> None:
+    *grid, count, dtype = rest
+    _code_grid(codes, *grid)
+    require(dtype in FLOATS, f"dtype: expected a floating-point type of 16 to 64 bits, got {dtype}")
+    wanted = (count * slot_bits(grid[2]) + 7) // 8
+    require(
+        count >= 0
+        and codes.dtype == torch.uint8
+        and codes.shape == (wanted,)
+        and codes.is_contiguous(),
+        f"codes: expected {wanted} contiguous bytes for {count} codes of {grid[2]} bits, got"
+        f" {codes.dtype} {tuple(codes.shape)}",
+    )
+    tensor("codes", codes)

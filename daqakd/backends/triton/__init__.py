@@ -3,7 +3,7 @@
 import torch
 
 from ..._ops import INPUT_DTYPES, implemented
-from . import augment, cmi, dorefa, ewgs, kd_loss, lsq, many, pact
+from . import augment, cmi, codes, dorefa, ewgs, kd_loss, lsq, many, pact
 from ._launch import DEVICES, INSTALLED, INTERPRETED
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "augment",
     "can_run",
     "cmi",
+    "codes",
     "dorefa",
     "ewgs",
     "kd_loss",
