@@ -45,7 +45,11 @@ def centroids() -> Tensor:
 HARD = torch.tensor([0, 4, 2])
 
 
-NORM = tuple(torch.linspace(0.5, 1.5, 3) + place for place in range(4))  # of three channels
+def norm() -> tuple[Tensor, ...]:
+    """Return weight, bias and running statistics, which ops write, of three channels."""
+    return tuple(torch.linspace(0.5, 1.5, 3) + place for place in range(4))
+
+
 BY_LSQ, BY_PACT = (1, scalar(0.3), None, 4, False), (2, scalar(1.2), None, 3, True)
 BY_DOREFA, BY_EWGS = (3, None, None, 4, False), (4, scalar(-0.1), scalar(1.2), 3, False)
 ALONE, WITH_RESIDUAL = (0, 0.5, 0.0, None, False), (0, 1.0, 0.0, scalar(0.2), True)
@@ -132,17 +136,18 @@ SAMPLES: dict = {
         ([columns(HALF)],) * 2 + ([scalar(-1.0)], [scalar(1.0)], [4], 0.0, scalar(0.1)),
     ],
     "bn_act_quant_forward": lambda: [
-        (images(), None, *NORM, True, 0.1, None, 1e-5, 1, *BY_LSQ, True),
+        (images(), None, *norm(), True, 0.1, None, 1e-5, 1, *BY_LSQ, True),
         (columns(HALF),) * 2 + (*[None] * 4, True, 0.1, None, 1e-5, 0, *BY_PACT, False),
-        (images(),) * 2 + (None, None, *NORM[2:], False, 0.1, scalar(0.5), 0.0, 2, *BY_EWGS, True),
+        (images(),) * 2
+        + (None, None, *norm()[2:], False, 0.1, scalar(0.5), 0.0, 2, *BY_EWGS, True),
         (columns(), None, *[None] * 4, True, 0.1, None, 1e-5, 1, *UNQUANTIZED, False),
-        (torch.zeros(0, 3), None, *NORM, True, 0.1, None, 1e-5, 1, *BY_DOREFA, True),
+        (torch.zeros(0, 3), None, *norm(), True, 0.1, None, 1e-5, 1, *BY_DOREFA, True),
     ],
     "bn_act_quant_backward": lambda: [
-        (images(), None, images(), None, STATISTICS, *NORM[:2], True, 1, *BY_LSQ, *ALONE),
+        (images(), None, images(), None, STATISTICS, *norm()[:2], True, 1, *BY_LSQ, *ALONE),
         (*[images(HALF)] * 4, STATISTICS, None, None, True, 0, *BY_PACT, *WITH_RESIDUAL),
-        (None, *[images()] * 3, STATISTICS, *NORM[:2], False, 2, *BY_EWGS, *WITH_RESIDUAL),
-        (images(), None, images(), None, STATISTICS, *NORM[:2], True, 1, *UNQUANTIZED, *ALONE),
+        (None, *[images()] * 3, STATISTICS, *norm()[:2], False, 2, *BY_EWGS, *WITH_RESIDUAL),
+        (images(), None, images(), None, STATISTICS, *norm()[:2], True, 1, *UNQUANTIZED, *ALONE),
     ],
     "codes_pack": lambda: [
         (images(), scalar(0.3), 1, 4, True),
