@@ -1,9 +1,15 @@
-"""The formulas of DoReFa's weights, for one tensor and for many; float32."""
+"""The formulas of DoReFa, for one tensor and for many; float32."""
 
 import triton
 import triton.language as tl
 
-from ._maths import half_even, tanh
+from ._maths import clip, half_even, tanh
+
+
+@triton.jit
+def dorefa_activation_value(x, low, levels):
+    """Return the activation x quantized to [low, 1]."""
+    return tl.div_rn(half_even(clip(x, low, 1.0) * levels), levels)
 
 
 @triton.jit

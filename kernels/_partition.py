@@ -1,10 +1,10 @@
 """How a dense tensor ``[outer, channels, inner]`` is cut into programs, by shape alone."""
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from math import gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 import triton
 import triton.language as tl
 
@@ -12,6 +12,8 @@ TILE = 4096  # elements of one channel that make one partial sum
 NARROW = 32  # runs of a channel shorter than this are walked as columns
 ROWS, COLUMNS = 32, 128  # a tile of columns
 ACROSS = 512  # narrower matrices are widened to about this
+ENOUGH = 1024  # programs that keep any GPU busy
+SUMMED_ROWS, MOST_STEPS = 16, 16  # of a program that only sums: its tile, and how many
 WARPS = 8
 OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}
 
@@ -40,35 +42,65 @@ class Runs:
 
     view: View
 
-    @property
+    @cached_property
     def block(self) -> int:
         """Elements of a run that a program takes."""
         return min(TILE, triton.next_power_of_2(self.view.inner))
 
-    @property
+    @cached_property
     def runs(self) -> int:
         """Runs that a program takes."""
         return min(TILE // self.block, triton.next_power_of_2(self.view.outer))
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         """Programs of one run."""
         return triton.cdiv(self.view.inner, self.block)
 
-    @property
+    @cached_property
     def down(self) -> int:
         """Rows of the matrix of partial sums."""
         return triton.cdiv(self.view.outer, self.runs)
 
-    @property
+    @cached_property
     def across(self) -> int:
         """Columns of the matrix of partial sums."""
         return self.view.channels * self.blocks
 
+    @cached_property
+    def programs(self) -> int:
+        """Number of programs, each with one partial sum."""
+        return self.down * self.across
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Sizes, as :func:`run_tile` takes them."""
+        return *self.view, self.blocks
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The tile, as :func:`run_tile` takes it, and how it is launched."""
+        return {"RUNS": self.runs, "BLOCK": self.block, **OPTIONS}
+
     @property
+    def summing(self) -> "Runs":
+        """The plan of a kernel that only sums: the same."""
+        return self
+
+    @property
+    def summing_options(self) -> dict[str, Any]:
+        """The same for a kernel that only sums."""
+        return self.options
+
+    @cached_property
     def partials(self) -> tuple[int, int, int, int, int]:
         """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
         return self.down, self.across, 1, self.view.channels, self.blocks
+
+    @cached_property
+    def num_partials(self) -> int:
+        """Number of partial sums."""
+        return self.programs
 
 
 @dataclass(frozen=True)
@@ -77,12 +109,12 @@ class Flat:
 
     view: View
 
-    @property
+    @cached_property
     def down(self) -> int:
         """Number of programs."""
         return triton.cdiv(self.view.numel, TILE)
 
-    @property
+    @cached_property
     def partials(self) -> tuple[int, int, int, int, int]:
         """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
         return self.down, 1, 1, 1, 1
@@ -90,55 +122,102 @@ class Flat:
 
 @dataclass(frozen=True)
 class Columns:
-    """Memory as a matrix whose columns have one channel each; one program: a tile of it."""
+    """Memory as a matrix whose columns have one channel each; one program: tiles of it.
+
+    The tiles of a program, ``steps`` of them with ``rows`` each, lie below each other.
+    """
 
     view: View
+    rows: int = ROWS
+    steps: int = 1
 
-    @property
+    @cached_property
     def repeats(self) -> int:
         """How often the channels repeat along a row; makes rows start on 16-byte addresses."""
         period = self.view.channels * self.view.inner
         step = 16 // gcd(period, 16)
         return triton.cdiv(max(1, ACROSS // period), step) * step
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Columns of the matrix."""
         return self.view.channels * self.view.inner * self.repeats
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         """Programs side by side."""
         return triton.cdiv(self.width, COLUMNS)
 
-    @property
+    @cached_property
     def down(self) -> int:
         """Programs below each other."""
-        return triton.cdiv(triton.cdiv(self.view.numel, self.width), ROWS)
+        return triton.cdiv(triton.cdiv(self.view.numel, self.width), self.rows * self.steps)
 
-    @property
+    @cached_property
+    def programs(self) -> int:
+        """Number of programs."""
+        return self.down * self.tiles
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Sizes: of all elements, and as :func:`column_tile` takes them."""
+        return self.view.numel, self.width, self.tiles, self.view.channels, self.view.inner
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The tile, as :func:`column_tile` takes it, and how it is launched."""
+        return {"ROWS": self.rows, "COLUMNS": COLUMNS, **OPTIONS}
+
+    @cached_property
     def partials(self) -> tuple[int, int, int, int, int]:
         """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
         return self.down, self.width, self.repeats, self.view.channels, self.view.inner
+
+    @cached_property
+    def num_partials(self) -> int:
+        """Number of partial sums: one for each column of a program."""
+        return self.down * self.width
+
+    @cached_property
+    def summing(self) -> "Columns":
+        """The plan of a kernel that only sums: small tiles, for it holds a sum of each element.
+
+        A program takes several, where enough programs are left.
+        """
+        steps = Columns(self.view, SUMMED_ROWS).programs // ENOUGH
+        return Columns(self.view, SUMMED_ROWS, max(1, min(MOST_STEPS, steps)))
+
+    @cached_property
+    def summing_options(self) -> dict[str, Any]:
+        """The same for a kernel that only sums."""
+        return {"steps": self.steps, **self.options}
+
+
+@lru_cache(maxsize=4096)
+def plan_of(outer: int, channels: int, inner: int) -> Runs | Columns:
+    """Return how a tensor with a parameter for each channel is cut: the same plan every time."""
+    view = View(outer, channels, inner)
+    return Columns(view) if view.is_narrow else Runs(view)
 
 
 @triton.jit
 def run_tile(outer, channels, inner, blocks, RUNS: tl.constexpr, BLOCK: tl.constexpr):
     """Return the channel of this program, and the offsets and mask of its elements."""
-    program = tl.program_id(0).to(tl.int64)
-    row, column = program // (channels * blocks), program % (channels * blocks)
-    channel = column // blocks
+    program = tl.program_id(0)  # a grid has less than 2^31; 64-bit division is slow
+    row = (program // (channels * blocks)).to(tl.int64)
+    column = program % (channels * blocks)
+    channel = (column // blocks).to(tl.int64)
     run = row * RUNS + tl.arange(0, RUNS)[:, None]
-    i = column % blocks * BLOCK + tl.arange(0, BLOCK)[None, :]
+    i = (column % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)[None, :]
     return channel, (run * channels + channel) * inner + i, (run < outer) & (i < inner)
 
 
 @triton.jit
 def column_tile(width, tiles, channels, inner, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Return this program's columns, their channels, its row of tiles, its elements' offsets."""
-    program = tl.program_id(0).to(tl.int64)
-    tile = program // tiles
-    column = program % tiles * COLUMNS + tl.arange(0, COLUMNS)
+    program = tl.program_id(0)
+    tile = (program // tiles).to(tl.int64)
+    column = (program % tiles).to(width.dtype) * COLUMNS + tl.arange(0, COLUMNS)
     row = tile * ROWS + tl.arange(0, ROWS)
     return column, column // inner % channels, tile, row[:, None] * width + column[None, :]
 
@@ -165,38 +244,3 @@ def load_codes(mask, at, inside, BITS: tl.constexpr):
     PER: tl.constexpr = 8 // BITS
     packed = tl.load(mask + at // PER, mask=inside, other=0).to(tl.int32)
     return (packed >> ((at % PER).to(tl.int32) * BITS)) & (2**BITS - 1)
-
-
-@triton.jit
-def reduce_kernel(
-    partials,  # [down, repeats, channels, group]
-    out,  # [channels]
-    down,
-    across,
-    repeats,
-    channels,
-    group,
-    scale,
-    BLOCK: tl.constexpr,
-):
-    """Sum the partial sums of one channel, in fp64: it costs nothing at this size."""
-    channel = tl.program_id(0).to(tl.int64)
-    total = tl.zeros([BLOCK], tl.float64)
-    for first in range(0, down * repeats * group, BLOCK):
-        i = first + tl.arange(0, BLOCK).to(tl.int64)
-        row, rest = i // (repeats * group), i % (repeats * group)
-        column = (rest // group * channels + channel) * group + rest % group
-        found = tl.load(partials + row * across + column, mask=row < down, other=0.0)
-        total += found.to(tl.float64)
-    tl.store(out + channel, (tl.sum(total, 0) * scale).to(tl.float32))
-
-
-def reduce(
-    plan: Runs | Columns | Flat, partials: torch.Tensor, scale: float, out: torch.Tensor
-) -> torch.Tensor:
-    """Reduce ``partials`` to one sum per channel, times ``scale``, into ``out``."""
-    block = min(1024, triton.next_power_of_2(partials.numel() // plan.view.channels))
-    reduce_kernel[(plan.view.channels,)](
-        partials, out, *plan.partials, scale, BLOCK=block, num_warps=4, enable_fp_fusion=False
-    )
-    return out

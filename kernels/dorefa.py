@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._dorefa import (
+    dorefa_activation_value,
     dorefa_gradient,
     dorefa_maximum_gradient,
     dorefa_sign,
@@ -13,8 +14,9 @@ from ._dorefa import (
     mean,
     wide_sum,
 )
-from ._maths import clip, half_even, tanh
-from ._partition import OPTIONS, TILE, Flat, View, flat_tile, load_codes, reduce, store_mask
+from ._maths import tanh
+from ._partition import OPTIONS, TILE, Flat, View, flat_tile, load_codes, store_mask
+from ._reduce import reduce
 
 
 @triton.jit
@@ -31,7 +33,7 @@ def dorefa_activation_forward_flat_kernel(
     at = flat_tile(BLOCK)
     inside = at < numel
     v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    value = tl.div_rn(half_even(clip(v, low, 1.0) * levels), levels)
+    value = dorefa_activation_value(v, low, levels)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
     store_mask(mask, inside & (v >= low) & (v <= 1.0), numel, 1, BLOCK)
 

@@ -5,7 +5,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ._maths import at_least_smallest, clip, half_even
-from ._partition import OPTIONS, TILE, Flat, View, flat_tile, reduce
+from ._partition import OPTIONS, TILE, Flat, View, flat_tile
+from ._reduce import reduce
 
 
 @triton.jit

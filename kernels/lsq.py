@@ -8,7 +8,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ._maths import at_least_smallest, clip, half_even
-from ._partition import COLUMNS, OPTIONS, ROWS, Columns, Runs, View, column_tile, reduce, run_tile
+from ._partition import Columns, Runs, column_tile, plan_of, run_tile
+from ._reduce import reduce
 
 
 @triton.jit
@@ -154,18 +155,10 @@ def lsq_forward(
 
     ``shape`` is [outer, channels, inner], in memory order.
     """
-    clip, view = (float(qmin), float(qmax)), View(*shape)
-    if view.is_narrow:
-        plan = Columns(view)
-        sizes = view.numel, plan.width, plan.tiles, view.channels, view.inner
-        lsq_forward_columns_kernel[(plan.down * plan.tiles,)](
-            x, step, y, *sizes, *clip, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
-        )
-    else:
-        runs = Runs(view)
-        lsq_forward_runs_kernel[(runs.down * runs.across,)](
-            x, step, y, *view, runs.blocks, *clip, RUNS=runs.runs, BLOCK=runs.block, **OPTIONS
-        )
+    plan = plan_of(*shape)
+    narrow = isinstance(plan, Columns)
+    kernel = lsq_forward_columns_kernel if narrow else lsq_forward_runs_kernel
+    kernel[(plan.programs,)](x, step, y, *plan.sizes, float(qmin), float(qmax), **plan.options)
 
 
 def lsq_backward(
@@ -181,23 +174,15 @@ def lsq_backward(
     grad_scale: float,
 ) -> None:
     """Write ``dx`` and ``ds``; ``grad``, ``x`` and ``dx`` are dense with the same strides."""
-    view = View(*shape)
+    plan = plan_of(*shape)
     clip = float(qmin), float(qmax), *pass_interval(qmin, qmax, ste)
-    if view.is_narrow:
-        plan = Columns(view)
-        partials = ds.new_empty(plan.down * plan.width)
-        sizes = view.numel, plan.width, plan.tiles, view.channels, view.inner
-        lsq_backward_columns_kernel[(plan.down * plan.tiles,)](
-            grad, x, step, dx, partials, *sizes, *clip, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
-        )
-        reduce(plan, partials, grad_scale, ds)
-        return
-    runs = Runs(view)
-    alone = runs.down * runs.blocks == 1
-    partials = ds if alone else ds.new_empty(runs.down * runs.across)
-    lsq_backward_runs_kernel[(runs.down * runs.across,)](
-        grad, x, step, dx, partials, *view, runs.blocks, *clip, grad_scale if alone else 1.0,
-        RUNS=runs.runs, BLOCK=runs.block, **OPTIONS,
-    )  # fmt: skip
+    alone = isinstance(plan, Runs) and plan.num_partials == plan.view.channels
+    partials = ds if alone else ds.new_empty(plan.num_partials)
+    arguments = grad, x, step, dx, partials, *plan.sizes, *clip
+    if isinstance(plan, Columns):
+        lsq_backward_columns_kernel[(plan.programs,)](*arguments, **plan.options)
+    else:
+        scale = grad_scale if alone else 1.0
+        lsq_backward_runs_kernel[(plan.programs,)](*arguments, scale, **plan.options)
     if not alone:
-        reduce(runs, partials, grad_scale, ds)
+        reduce(plan, partials, grad_scale, ds)

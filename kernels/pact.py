@@ -6,24 +6,37 @@ from torch import Tensor
 
 from ._maths import at_least_smallest, clip, half_even
 from ._partition import (
-    COLUMNS,
     OPTIONS,
-    ROWS,
     TILE,
     Columns,
     Flat,
-    Runs,
     View,
     column_tile,
     flat_tile,
     load_codes,
-    reduce,
+    plan_of,
     run_tile,
     store_mask,
 )
+from ._reduce import reduce
 
 BELOW, INSIDE, ABOVE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # codes of the mask
 NOT_A_NUMBER = tl.constexpr(3)
+
+
+@triton.jit
+def pact_value(x, level, lowest, highest):
+    """Return x quantized up to the clipping level."""
+    step = tl.div_rn(level, highest)
+    return half_even(clip(tl.div_rn(x, step), lowest, highest)) * step
+
+
+@triton.jit
+def pact_codes(x, level, lowest):
+    """Return what backward needs to know of x."""
+    low = tl.where(lowest < 0.0, -level, 0.0)
+    codes = (x > low).to(tl.int32) + (x >= level).to(tl.int32)
+    return tl.where(x == x, codes, NOT_A_NUMBER)  # NaN alone differs from itself
 
 
 @triton.jit
@@ -48,17 +61,14 @@ def pact_forward_flat_kernel(
     else:
         level = at_least_smallest(tl.load(alpha))
     v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    step = tl.div_rn(level, highest)
-    value = half_even(clip(tl.div_rn(v, step), lowest, highest)) * step
+    value = pact_value(v, level, lowest, highest)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
-    low = tl.where(lowest < 0.0, -level, 0.0)
-    codes = (v > low).to(tl.int32) + (v >= level).to(tl.int32)
-    codes = tl.where(v == v, codes, NOT_A_NUMBER)  # NaN alone differs from itself
-    store_mask(mask, tl.where(inside, codes, 0), numel, 2, BLOCK)
+    store_mask(mask, tl.where(inside, pact_codes(v, level, lowest), 0), numel, 2, BLOCK)
 
 
 @triton.jit
-def _gradient(g, codes, SIGNED: tl.constexpr):
+def pact_gradient(g, codes, SIGNED: tl.constexpr):
+    """Return dx and each element's term of dalpha."""
     terms = tl.where(codes == ABOVE, g, 0.0)
     if SIGNED:
         terms = tl.where(codes == BELOW, -g, terms)
@@ -83,7 +93,7 @@ def pact_backward_runs_kernel(
     """One program: dx of RUNS x BLOCK elements of one channel, and their partial sum of dalpha."""
     _, at, inside = run_tile(outer, channels, inner, blocks, RUNS, BLOCK)
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
-    gradient, terms = _gradient(g, load_codes(mask, at, inside, 2), SIGNED)
+    gradient, terms = pact_gradient(g, load_codes(mask, at, inside, 2), SIGNED)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
     tl.store(partials + tl.program_id(0), tl.sum(tl.sum(terms, 1), 0))
 
@@ -107,7 +117,7 @@ def pact_backward_columns_kernel(
     column, _, tile, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     inside = (column[None, :] < width) & (at < numel)
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
-    gradient, terms = _gradient(g, load_codes(mask, at, inside, 2), SIGNED)
+    gradient, terms = pact_gradient(g, load_codes(mask, at, inside, 2), SIGNED)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
     tl.store(partials + tile * width + column, tl.sum(terms, 0), mask=column < width)
 
@@ -142,20 +152,9 @@ def pact_backward(
     signed: bool,
 ) -> None:
     """Write ``dx`` and ``dalpha``; ``grad`` and ``dx`` are dense with the same strides."""
-    view = View(*shape)
-    if view.is_narrow:
-        plan = Columns(view)
-        partials = dalpha.new_empty(plan.down * plan.width)
-        sizes = view.numel, plan.width, plan.tiles, view.channels, view.inner
-        pact_backward_columns_kernel[(plan.down * plan.tiles,)](
-            grad, mask, dx, partials, *sizes, SIGNED=signed, ROWS=ROWS, COLUMNS=COLUMNS, **OPTIONS
-        )
-        reduce(plan, partials, 1.0, dalpha)
-        return
-    runs = Runs(view)
-    partials = dalpha.new_empty(runs.down * runs.across)
-    pact_backward_runs_kernel[(runs.down * runs.across,)](
-        grad, mask, dx, partials, *view, runs.blocks,
-        SIGNED=signed, RUNS=runs.runs, BLOCK=runs.block, **OPTIONS,
-    )  # fmt: skip
-    reduce(runs, partials, 1.0, dalpha)
+    plan = plan_of(*shape)
+    narrow = isinstance(plan, Columns)
+    kernel = pact_backward_columns_kernel if narrow else pact_backward_runs_kernel
+    partials = dalpha.new_empty(plan.num_partials)
+    kernel[(plan.programs,)](grad, mask, dx, partials, *plan.sizes, SIGNED=signed, **plan.options)
+    reduce(plan, partials, 1.0, dalpha)

@@ -106,6 +106,10 @@ TRITON_KERNELS = {
     "dorefa_weight_many_backward_kernel",
     "ewgs_many_forward_kernel",
     "ewgs_many_backward_kernel",
+    "bn_forward_runs_kernel",
+    "bn_forward_columns_kernel",
+    "bn_backward_runs_kernel",
+    "bn_backward_columns_kernel",
 }
 TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_largest_flat_kernel",
@@ -113,11 +117,16 @@ TRITON_READING_KERNELS = {  # they write a sum per program
     "dorefa_maximum_backward_flat_kernel",
     "dorefa_weight_many_magnitude_kernel",
     "dorefa_weight_many_maximum_backward_kernel",
+    "bn_moments_runs_kernel",
+    "bn_moments_columns_kernel",
+    "bn_backward_sums_runs_kernel",
+    "bn_backward_sums_columns_kernel",
 }
 TRITON_READING_KERNELS |= {"codes_pack_flat_kernel"}
 TRITON_WRITING_KERNELS = {"codes_unpack_flat_kernel"}  # they read a few bits an element
 TRITON_SCALAR_KERNELS = {"reduce_kernel", "reduce_many_kernel"}
 TRITON_SCALAR_KERNELS |= {"dorefa_maximum_reduce_kernel", "dorefa_mean_reduce_kernel"}
+TRITON_SCALAR_KERNELS |= {"bn_statistics_reduce_kernel", "bn_gradient_reduce_kernel"}
 TRITON_SCALAR_KERNELS |= {"augment_rows_kernel", "augment_mix_kernel"}
 TRITON_VECTOR_KERNELS = TRITON_KERNELS | TRITON_READING_KERNELS | TRITON_WRITING_KERNELS
 TRITON_ROW_KERNELS = {  # rows of any length start anywhere: no 16-byte accesses

@@ -62,7 +62,8 @@ class Chain:
         residual = [cases.like_in_other_strides(x)] if self.with_residual else []
         given = PARAMETERS.get(self.method, ())
         parameters = [torch.tensor(value, dtype=dtype) for value in given]
-        return [x * 2 + 3, *residual, values[0] + 0.5, values[1] - 0.3, *parameters]
+        slope = 4.0 if self.activation == "relu6" else 1.0  # so that some are above 6
+        return [x * 2 + 3, *residual, values[0] * slope + 0.5, values[1] - 0.3, *parameters]
 
     def running(self, x: Tensor) -> tuple[Tensor, ...]:
         values = torch.linspace(2.5, 3.5, x.shape[1], dtype=cases.parameter_dtype(x.dtype))
@@ -93,13 +94,13 @@ class Chain:
             **options,
         )
 
-    def activated(self, inputs: list[Tensor], running: tuple[Tensor, ...]) -> Tensor:
-        """Return what is quantized, by PyTorch, which writes ``running``."""
+    def activated(self, inputs: list[Tensor], running: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the activation and what it is applied to, by PyTorch, which writes ``running``."""
         x, residual, weight, bias, _ = self.split(inputs)
         mean, var = running
         u = F.batch_norm(x, mean, var, weight, bias, self.training)
         u = u if residual is None else u + residual
-        return {"none": lambda u: u, "relu": torch.relu, "relu6": F.relu6}[self.activation](u)
+        return {"none": lambda u: u, "relu": torch.relu, "relu6": F.relu6}[self.activation](u), u
 
     def quantized(self, t: Tensor, parameters: list[Tensor]) -> Tensor:
         if self.method == "lsq":
@@ -128,20 +129,21 @@ class Chain:
             return (t - lower) / (upper - lower) * n, 1 / n, 0, n
         return t * n, 1 / n, low, n
 
-    def near(self, t: Tensor, inputs: list[Tensor]) -> tuple[Tensor, float]:
+    def near(self, t: Tensor, u: Tensor, inputs: list[Tensor]) -> tuple[Tensor, float]:
         """Return where rounding decides what is passed on, and the size of a level."""
-        size = 1 + t.abs() + 6 * inputs[0].abs().max()
+        size = 1 + u.abs() + 6 * inputs[0].abs().max()
         band = WIDE * torch.finfo(torch.float32).eps * size
-        close = torch.zeros_like(t, dtype=torch.bool)
+        close = stopped = torch.zeros_like(t, dtype=torch.bool)
         if self.activation != "none":
-            close |= t.abs() <= band
+            close, stopped = u.abs() <= band, u < -band
         if self.activation == "relu6":
-            close |= (t - 6).abs() <= band
+            close = close | ((u - 6).abs() <= band)
         if self.method is None:
             return close, 1.0
         v, level, low, high = self.levels(t, self.split(inputs)[4])
         per_level = (v.amax() - v.amin()) / (t.amax() - t.amin()).clamp(min=1e-9)
-        return close | (tolerance.distance_to_boundary(v, low, high) <= band * per_level), level
+        at_boundary = tolerance.distance_to_boundary(v, low, high) <= band * per_level
+        return close | (at_boundary & ~stopped), level  # a zero is exact
 
 
 def gradients_of(outputs, inputs: list[Tensor], grads) -> list[Tensor]:
@@ -156,9 +158,9 @@ def check(chain: Chain, case: Case, dtype: torch.dtype, backend: str) -> None:
     running, wide = chain.running(inputs[0]), [x.detach().double() for x in inputs]
     wide = [x.requires_grad_() for x in wide]
     wide_running = tuple(r.double().clone() for r in running)
-    t = chain.activated(wide, wide_running)
+    t, u = chain.activated(wide, wide_running)
     exact = chain.quantized(t, chain.split(wide)[4])
-    near, level = chain.near(t.detach(), [x.detach() for x in wide])
+    near, level = chain.near(t.detach(), u.detach(), [x.detach() for x in wide])
     y, activation = chain.run(inputs, running, backend)
     floor = tolerance.VALUE_FLOORS[dtype]
     size = float(6 + inputs[0].detach().abs().max()) if dtype == torch.float32 else 1.0

@@ -3,13 +3,14 @@
 import torch
 
 from ..._ops import INPUT_DTYPES, implemented
-from . import augment, cmi, codes, dorefa, ewgs, kd_loss, lsq, many, pact
+from . import augment, bn_act_quant, cmi, codes, dorefa, ewgs, kd_loss, lsq, many, pact
 from ._launch import DEVICES, INSTALLED, INTERPRETED
 
 __all__ = [
     "INSTALLED",
     "INTERPRETED",
     "augment",
+    "bn_act_quant",
     "can_run",
     "cmi",
     "codes",
