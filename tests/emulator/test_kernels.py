@@ -79,6 +79,7 @@ EXACT = {
     "ewgs": (0, 1),
     "cmi": range(5),
     "kd_loss": (),
+    "bn_act_quant": (5, 6, 7, 9, 13, 14, 15, 16),
 }
 
 
