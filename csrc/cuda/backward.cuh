@@ -54,7 +54,7 @@ struct ChannelBackward {
   Op op;
 
   void operator()() const {
-    if (is_narrow(view) && view.outer > 1) return by_columns();
+    if (has_columns(view)) return by_columns();
     const Runs plan(view);
     if (has_whole_packs<T>(view.outer * view.channels, view.inner))
       by_runs<kVector<T>>(plan);

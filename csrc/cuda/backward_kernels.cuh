@@ -160,12 +160,8 @@ __global__ void __launch_bounds__(kThreads, 2) backward_columns(
 #pragma unroll
   for (int i = 0; i < W; ++i) lines[line][lane * W + i] = sums[i][0];
   __syncthreads();
-  for (int i = threadIdx.x; i < kLanes * W && left_edge + i < plan.width; i += kThreads) {
-    float total = lines[0][i];
-#pragma unroll
-    for (int row = 1; row < kRows; ++row) total += lines[row][i];
-    partials[tile * plan.width + left_edge + i] = total * scale;
-  }
+  for (int i = threadIdx.x; i < kLanes * W && left_edge + i < plan.width; i += kThreads)
+    partials[tile * plan.width + left_edge + i] = add_lines(lines, i) * scale;
 }
 
 }  // namespace daqakd::cuda

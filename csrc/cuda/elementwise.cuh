@@ -63,8 +63,21 @@ __device__ __forceinline__ void store_codes(uint8_t* mask, unsigned codes, int64
 
 // Where an element lies among the channels.
 struct ChannelCursor {
-  __device__ ChannelCursor(int64_t at, int64_t channels, int64_t inner)
-      : channel(channels > 1 ? at / inner % channels : 0), within(channels > 1 ? at % inner : 0) {}
+  __host__ __device__ ChannelCursor(int64_t at, int64_t channels, int64_t inner)
+      : channel(0), within(0) {
+    if (channels == 1) return;
+    if (at >> 32 == 0 && inner >> 32 == 0 && channels >> 32 == 0)
+      set(unsigned(at), unsigned(channels), unsigned(inner));
+    else
+      set(at, channels, inner);
+  }
+
+  template <class I>  // a division of 64 bits costs several of 32
+  __host__ __device__ __forceinline__ void set(I at, I channels, I inner) {
+    const I run = at / inner;
+    within = at - run * inner;
+    channel = run % channels;
+  }
 
   // Moves on by one element; true when the channel changes.
   __device__ __forceinline__ bool advance(int64_t channels, int64_t inner) {
@@ -72,6 +85,16 @@ struct ChannelCursor {
     within = 0;
     channel = channel + 1 == channels ? 0 : channel + 1;
     return true;
+  }
+
+  // Moves on by as many elements as lie in front of `step`.
+  __device__ __forceinline__ void advance(
+      const ChannelCursor& step, int64_t channels, int64_t inner) {
+    if (channels == 1) return;
+    within += step.within;
+    channel += step.channel;
+    if (within >= inner) within -= inner, ++channel;
+    if (channel >= channels) channel -= channels;
   }
 
   int64_t channel, within;

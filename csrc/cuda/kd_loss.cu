@@ -106,18 +106,9 @@ struct Prepared {
     if (given.labels)
       labels = given.has_hard_labels() ? as_contiguous(*given.labels)
                                        : as_parameter(*given.labels, ScalarType::Float);
-    temperature = scalar(given.temperature_tensor);
-    ce_weight = scalar(given.ce_weight_tensor);
-    kd_weight = scalar(given.kd_weight_tensor);
-  }
-
-  static optional<Tensor> scalar(const optional<Tensor>& tensor) {
-    if (!tensor) return std::nullopt;
-    return as_parameter(*tensor, ScalarType::Float);
-  }
-
-  static Scalar value(const optional<Tensor>& tensor, double number) {
-    return {tensor ? data<float>(*tensor) : nullptr, float(number)};
+    temperature = as_floats(given.temperature_tensor);
+    ce_weight = as_floats(given.ce_weight_tensor);
+    kd_weight = as_floats(given.kd_weight_tensor);
   }
 
   template <class T>
@@ -125,9 +116,9 @@ struct Prepared {
     Batch<T> batch{data<T>(student), data<T>(teacher)};
     batch.rows = student.size(0), batch.classes = student.size(1);
     batch.ignore = given.ignore_index;
-    batch.temperature = value(temperature, given.temperature);
-    batch.ce_weight = value(ce_weight, given.ce_weight);
-    batch.kd_weight = value(kd_weight, given.kd_weight);
+    batch.temperature = scalar_of(temperature, given.temperature);
+    batch.ce_weight = scalar_of(ce_weight, given.ce_weight);
+    batch.kd_weight = scalar_of(kd_weight, given.kd_weight);
     batch.smoothing = float(given.label_smoothing);
     batch.mean = given.reduction == KDReduction::mean;
     batch.unreduced = given.reduction == KDReduction::none;

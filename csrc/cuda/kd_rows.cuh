@@ -3,20 +3,14 @@
 #include <cfloat>
 
 #include "../formulas/kd_loss.h"
-#include "launch.cuh"
+#include "reduce.cuh"
+#include "scalar.cuh"
 
 // The loss of rows of logits, and its gradient. A row belongs to G neighbouring threads of a block.
 namespace daqakd::cuda {
 
 constexpr int kRowThreads = 256;
 constexpr int kLongThreads = 256, kLongFragment = 16;  // a thread holds 16 elements of a long row
-
-// A number, or a 0-dim tensor that a captured graph reads anew.
-struct Scalar {
-  __device__ float value() const { return tensor ? *tensor : number; }
-  const float* tensor;
-  float number;
-};
 
 template <class T>
 struct Batch {
@@ -74,24 +68,6 @@ __device__ __forceinline__ void combine(float (&values)[K], const F& op) {
 #pragma unroll
       for (int warp = 1; warp < G / 32; ++warp) values[k] = op(values[k], warps[k][warp]);
     }
-  }
-}
-
-// Sums of two numbers over the block, for thread 0.
-template <int Threads>
-__device__ __forceinline__ void block_sums(double (&values)[2]) {
-  __shared__ double warps[2][Threads / 32];
-#pragma unroll
-  for (int k = 0; k < 2; ++k) {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2)
-      values[k] += __shfl_down_sync(0xffffffffu, values[k], offset);
-    if (threadIdx.x % 32 == 0) warps[k][threadIdx.x / 32] = values[k];
-  }
-  __syncthreads();
-  for (int k = 0; k < 2; ++k) {
-    values[k] = warps[k][0];
-    for (int warp = 1; warp < Threads / 32; ++warp) values[k] += warps[k][warp];
   }
 }
 

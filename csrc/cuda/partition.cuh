@@ -18,6 +18,8 @@ constexpr int kMinWidth = 512;  // narrower matrices are widened to about this
 
 __host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner < kNarrow; }
+// Whether sums walk columns; a single image has runs alone.
+inline bool has_columns(const View& view) { return is_narrow(view) && view.outer > 1; }
 
 // Elements of a channel that make one partial sum. Small tiles give a layer's weights enough
 // blocks; where there would be more than 1,024, large ones keep the partial sums few.
@@ -50,26 +52,32 @@ struct Runs {
   int64_t channels, inner, outer, tile, segments, runs;
 };
 
-// The tile of a block. With kGroups its runs lie channels * inner elements apart.
+// The tile of a block. Only with kGroups it may have several runs, channels * inner elements apart.
 template <bool kGroups>
 struct Tile {
   __device__ Tile(const Runs& plan, unsigned block)
-      : inner(int(plan.inner)), run_stride(plan.channels * plan.inner) {
+      : inner(int(min(plan.inner, plan.tile))),
+        reciprocal(1.0f / float(inner)),
+        run_stride(plan.channels * plan.inner) {
     const unsigned across = unsigned(plan.across()), segments = unsigned(plan.segments);
     const unsigned row = block / across, column = block % across;
     const int64_t offset = int64_t(column % segments) * plan.tile;
     channel = column / segments;
     start = (row * plan.runs * plan.channels + channel) * plan.inner + offset;
-    count = kGroups ? int(min(plan.runs, plan.outer - row * plan.runs)) * inner
-                    : int(min(plan.tile, plan.inner - offset));
+    count = kGroups && segments == 1 ? int(min(plan.runs, plan.outer - row * plan.runs)) * inner
+                                     : int(min(plan.tile, plan.inner - offset));
   }
 
-  // Where element i of the tile lies.
+  // Where element i of the tile lies. Half an element keeps the quotient off the integers by more
+  // than it rounds, for a tile has at most 2^13 elements.
   __device__ __forceinline__ int64_t at(int i) const {
-    return kGroups ? start + i / inner * run_stride + i % inner : start + i;
+    if (!kGroups) return start + i;
+    const int run = int((float(i) + 0.5f) * reciprocal);
+    return start + run * run_stride + (i - run * inner);
   }
 
   int inner, count;
+  float reciprocal;
   int64_t run_stride, channel, start;
 };
 
@@ -86,7 +94,7 @@ struct Columns {
     tiles = ceil_div(width, kLanes * V);
   }
 
-  int64_t down() const { return ceil_div(rows, kTileRows); }
+  __host__ __device__ int64_t down() const { return ceil_div(rows, kTileRows); }
   int64_t blocks() const { return down() * tiles; }
   Reduction reduction() const { return {down(), width, copies, channels, inner}; }
 

@@ -26,6 +26,33 @@ __device__ __forceinline__ T block_sum(T value) {
   return sum;
 }
 
+// The same for K sums at a time.
+template <int Threads, class T, int K>
+__device__ __forceinline__ void block_sums(T (&values)[K]) {
+  __shared__ T warps[K][Threads / 32];
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    values[k] = warp_sum(values[k]);
+    if (threadIdx.x % 32 == 0) warps[k][threadIdx.x / 32] = values[k];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    values[k] = warps[k][0];
+#pragma unroll
+    for (int warp = 1; warp < Threads / 32; ++warp) values[k] += warps[k][warp];
+  }
+}
+
+// The sum of column i of what the lines of a block's threads have left, one after the other.
+template <int Lines, int Width>
+__device__ __forceinline__ float add_lines(const float (&lines)[Lines][Width], int i) {
+  float total = lines[0][i];
+#pragma unroll
+  for (int line = 1; line < Lines; ++line) total += lines[line][i];
+  return total;
+}
+
 // The largest over a block, for all of its threads.
 template <int Threads>
 __device__ __forceinline__ unsigned block_max(unsigned value) {
@@ -72,8 +99,9 @@ struct Reduction {
   // Where term i of a channel lies.
   __device__ __forceinline__ int64_t at(int64_t channel, int64_t i) const {
     if (down * copies == 1) return channel * group + i;
-    const int64_t per_row = copies * group, row = i / per_row, copy = i % per_row / group;
-    return row * across + (copy * channels + channel) * group + i % group;
+    const unsigned run = unsigned(i) / unsigned(group), row = run / unsigned(copies);
+    const unsigned copy = run % unsigned(copies), within = unsigned(i) % unsigned(group);
+    return row * across + (copy * channels + channel) * group + within;
   }
 };
 

@@ -46,8 +46,9 @@ struct NormGradient {
   DAQAKD_INLINE NormGradient(double dbias, double dcentred, double invstd, double n)
       : mean(T(dbias / n)), slope(T(dcentred * invstd * invstd / n)) {}
 
+  // Without a slope an infinite input pulls nothing.
   DAQAKD_INLINE T value(T du, T centred, const Norm<T>& norm) const {
-    return norm.factor * (du - mean - centred * slope);
+    return norm.factor * (du - mean - (slope == T(0) ? T(0) : centred * slope));
   }
 
   T mean, slope;

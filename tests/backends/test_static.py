@@ -20,7 +20,9 @@ from ..helpers import sass
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(daqakd.__file__).parent / "_C_cuda.so"
 ARCHITECTURES = ("sm_80", "sm_90")
+METHODS = ("LSQ", "PACT", "DoReFa", "EWGS")
 ELEMENTS = {"float": 4, "half": 8, "bfloat16": 8}  # name -> elements in 16 bytes
+QUANTIZERS = tuple(f"Device{name}" for name in ("NoQuantizer", *(f"{q}OfValue" for q in METHODS)))
 CUDA_KERNELS = {
     "lsq_forward_runs": ("false", "true"),
     "lsq_forward_columns": (),
@@ -38,6 +40,7 @@ CUDA_KERNELS = {
     ),
     "kd_rows": ("4,8", "32,8", "32,32", "256,8", "256,32"),
     "kd_long": (),
+    "bn_moments_runs": (),
 }
 CUDA_FLAT_KERNELS = {  # a tensor without channels: packs are whole, aligned or not
     "backward_runs": (
@@ -53,20 +56,26 @@ CUDA_FLAT_READING_KERNELS = {  # they write a sum per block
         "false,DoReFaSignedSum<float>",
     ),
 }
+CUDA_CHANNEL_READING_KERNELS = {"bn_backward_runs": QUANTIZERS}
 CUDA_MANY_KERNELS = {  # rows that do not start on 16 bytes take the other branch of the same kernel
     "map_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeight", "DeviceEWGS"),
     "backward_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeightBackward", "DeviceEWGS"),
     "backward_columns": ("PerChannel<LSQ<float>>", "PACTBackward"),
+    "bn_moments_columns": (),
+    "bn_forward_kernel": QUANTIZERS,
+    "bn_backward_kernel": QUANTIZERS,
 }
 CUDA_MANY_READING_KERNELS = {
     "magnitude_kernel": (),
     "magnitude_many_kernel": (),
     "backward_many_kernel": ("AnyMaximumGradient",),
+    "bn_backward_columns": QUANTIZERS,
 }
 CUDA_PACKING_KERNELS = {"codes_pack_kernel": ()}  # of two packs or four they make a few bytes
 CUDA_UNPACKING_KERNELS = {"codes_unpack_kernel": ()}
 CUDA_SCALAR_KERNELS = {"reduce_kernel", "reduce_many_kernel", "kd_count"}
 CUDA_SCALAR_KERNELS |= {"magnitude_reduce_kernel", "tie_gradient_kernel"}
+CUDA_SCALAR_KERNELS |= {"bn_merge_kernel", "bn_running_kernel", "bn_gradient_kernel"}
 CUDA_SCALAR_KERNELS |= {  # pixels are bytes, moved and looked up one by one
     f"{name}<{element}>"
     for name in ("augment_kernel", "augment_mix_kernel")
@@ -156,11 +165,12 @@ def unvectored(kernels: Mapping[str, tuple[str, ...]]) -> set[str]:
 
 CODES = CUDA_PACKING_KERNELS | CUDA_UNPACKING_KERNELS
 CUDA_READING = variants(CUDA_FLAT_READING_KERNELS, True) | unvectored(CUDA_MANY_READING_KERNELS)
-CUDA_READING |= variants(CUDA_PACKING_KERNELS, True)
+CUDA_READING |= variants(CUDA_PACKING_KERNELS, True) | variants(CUDA_CHANNEL_READING_KERNELS, True)
 CUDA_WRITING = variants(CUDA_UNPACKING_KERNELS, True)
 CUDA_VECTOR = variants(CUDA_KERNELS, True) | variants(CUDA_FLAT_KERNELS, True) | CUDA_READING
 CUDA_VECTOR |= unvectored(CUDA_MANY_KERNELS) | CUDA_WRITING
 CUDA_SCALAR = CUDA_SCALAR_KERNELS | CUDA_ROW_KERNELS | variants(CUDA_KERNELS | CODES, False)
+CUDA_SCALAR |= variants(CUDA_CHANNEL_READING_KERNELS, False)
 needs_tools = pytest.mark.skipif(sass.tool("cuobjdump") is None, reason="triton has no cuobjdump")
 needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="installed without _C_cuda.so")
 

@@ -34,6 +34,8 @@ TESTS = {
         OWN,
         *(f"tests/ops/test_kd_loss{end}.py" for end in ("", "_edges", "_hot")),
     ),
+    "bn_act_quant": ("bn_act_quant", OWN, "tests/ops/test_bn_act_quant.py"),
+    "bn_act_quant_backward": ("bn_act_quant", OWN, "tests/ops/test_bn_act_quant.py"),
     "augment": (
         "augment or images or stop",
         OWN,

@@ -37,11 +37,20 @@ SYNCHRONIZATION = [
     without("kd_rows.cuh", f"{BARRIER}\n  return total > 0", BARRIER, "kd_loss"),
     without("kd_rows.cuh", f"{BARRIER}\n  if (!last) return;", BARRIER, "kd_loss"),
     without("kd_rows.cuh", f"values[k];{INNER_BARRIER}", INNER_BARRIER, "kd_loss"),
-    without("kd_rows.cuh", f"  }}{BARRIER}\n  for (int k = 0; k < 2; ++k) {{", BARRIER, "kd_loss"),
+    without("reduce.cuh", f"  }}{BARRIER}\n#pragma unroll\n  for (int k", BARRIER, "kd_loss"),
     without("kd_rows.cuh", "    __threadfence();\n", "    __threadfence();\n", "kd_loss"),
     without("kd_rows.cuh", "return;\n  __threadfence();", "\n  __threadfence();", "kd_loss"),
     without("kd_loss.cu", f"total = 0;{BARRIER}", BARRIER, "kd_loss"),
     without("kd_loss.cu", f"found);{BARRIER}", BARRIER, "kd_loss"),
+    without("bn_statistics.cuh", f"maker.count;{BARRIER}", BARRIER, "bn_act_quant"),
+    without("bn_statistics.cuh", f"sums[i];{INNER_BARRIER}", INNER_BARRIER, "bn_act_quant"),
+    without("bn_statistics.cuh", f"/ count;{INNER_BARRIER}", INNER_BARRIER, "bn_act_quant"),
+    without(
+        "bn_statistics.cuh", f"squares[i];\n    }}{INNER_BARRIER}", INNER_BARRIER, "bn_act_quant"
+    ),
+    without("bn_statistics.cuh", f"own)}});{INNER_BARRIER}", INNER_BARRIER, "bn_act_quant"),
+    without("bn_backward.cuh", f"(partials);{BARRIER}", BARRIER, "bn_act_quant_backward"),
+    without("bn_backward.cuh", f"(others);{BARRIER}", BARRIER, "bn_act_quant_backward"),
     without("augment_pixels.cuh", f"body(i);{BARRIER}", BARRIER, "augment"),
     without("augment_pixels.cuh", f"high);\n  }}{BARRIER}", BARRIER, "augment"),
     without("augment_pixels.cuh", f"stats.sum, sum);{BARRIER}", BARRIER, "augment"),
@@ -214,8 +223,10 @@ INDICES = [
     Mutation(
         "partition.cuh", "channel = column / segments;", "channel = column % segments;", "lsq"
     ),
-    Mutation("partition.cuh", "start + i / inner * run_stride + i % inner", "start + i", "lsq"),
-    Mutation("reduce.cuh", "copy = i % per_row / group;", "copy = 0;", "lsq"),
+    Mutation("partition.cuh", "run * run_stride + (i - run * inner)", "i", "lsq"),
+    Mutation("partition.cuh", "(float(i) + 0.5f) * reciprocal", "float(i) * reciprocal", "lsq"),
+    Mutation("elementwise.cuh", "within -= inner, ++channel;", "within -= inner;", "bn_act_quant"),
+    Mutation("reduce.cuh", "copy = run % unsigned(copies),", "copy = 0,", "lsq"),
     Mutation(
         "many_kernels.cuh",
         "block = blockIdx.x - table.first[m];",
@@ -286,4 +297,48 @@ INDICES = [
         "augment",
     ),
 ]
-MUTATIONS = [*SYNCHRONIZATION, *WARPS, *BOUNDS, *INDICES]
+NORMS = [
+    Mutation(
+        "bn_statistics.cuh",
+        "double(one.squares) + double(one.count) * shift * shift",
+        "double(one.squares)",
+        "bn_act_quant",
+    ),
+    Mutation(
+        "bn_statistics.cuh",
+        "float(shift * shift * (a * b / all))",
+        "0",
+        "bn_act_quant",
+    ),
+    Mutation(
+        "bn_statistics.cuh",
+        "(1 - share) * double(running) + share * value",
+        "share * double(running) + (1 - share) * value",
+        "bn_act_quant",
+    ),
+    Mutation("bn_statistics.cuh", "count > 1 ? count - 1 : 1", "count", "bn_act_quant"),
+    Mutation("bn_statistics.cuh", "(k + 1 == packs && i < last)", "k + 1 == packs", "bn_act_quant"),
+    Mutation(
+        "bn_channels.cuh", "channels > 1 && channels % W == 0", "channels > 1", "bn_act_quant"
+    ),
+    Mutation(
+        "bn_backward.cuh",
+        "sums[1] += one.dx * inputs[k].centred(i, norm);",
+        "sums[1] += one.dx;",
+        "bn_act_quant_backward",
+    ),
+    Mutation(
+        "bn_backward.cuh",
+        "others[s] += one.sums[s];",
+        "others[s] = one.sums[s];",
+        "bn_act_quant_backward",
+    ),
+    Mutation(
+        "bn_backward.cuh",
+        "NormGradient<float>(bias, centred, invstd, count)",
+        "NormGradient<float>(bias, centred, 1, count)",
+        "bn_act_quant_backward",
+    ),
+    Mutation("bn_backward.cuh", "training\n", "!training\n", "bn_act_quant_backward"),
+]
+MUTATIONS = [*SYNCHRONIZATION, *WARPS, *BOUNDS, *INDICES, *NORMS]

@@ -80,6 +80,7 @@ EXACT = {
     "codes": range(4),
     "cmi": range(5),
     "kd_loss": (),
+    "bn_act_quant": (5, 6, 7, 9, 13, 14, 15, 16),
 }
 
 

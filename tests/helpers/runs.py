@@ -130,6 +130,30 @@ def run_kd_loss(
     ]
 
 
+def run_bn_act_quant(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    """Run the norm of a batch alone, then quantizers where the statistics are given."""
+    x, step, axis = inputs(name, dtype, device)
+    x, step = (x.reshape(-1, 1), step[None]) if axis is None else (x.movedim(axis, 1), step)
+    norm, parameters = (step - 0.2, step + 0.7), (step[0], step[0] + 3)
+    given, batch = [step.clone(), step + 1], [step.clone(), step + 1]
+    forward, backward = (
+        overload(f"bn_act_quant_{way}", backend) for way in ("forward", "backward")
+    )
+    results = forward(x, x.flip(0), *norm, *batch, True, 0.1, None, 1e-5, 1, 0, *NO_QUANTIZER, True)
+    results += tuple(batch)
+    for method, signed in ((1, True), (4, False)):
+        quantizer = method, parameters[0], parameters[1] if method == 4 else None, 3, signed
+        results += forward(x, None, *norm, *given, False, 0.1, None, 1e-5, 2, *quantizer, True)
+        tensors = x.flip(0), x if signed else None, x, None if signed else x.flip(0)
+        results += backward(
+            *tensors, torch.stack(given), *norm, signed, 1, *quantizer, 0, 0.5, 0.1, None, signed
+        )
+    return list(results)
+
+
+NO_QUANTIZER = None, None, 8, False  # two parameters, bits, signed
 # each way a row is cut; 30,000 rows of "tensor" have their labels counted by a launch of its own
 KD_CLASSES = dict(zip(SHAPES, (10, 40_000, 1500, 70, 3, 1000, 5003), strict=True))
 KD_CLASSES |= dict(zip(SMALL, (10, 9_001, 1500, 70, 3, 1000, 2030, 400), strict=True))
@@ -142,4 +166,5 @@ RUNS = {
     "codes": run_codes,
     "cmi": run_cmi,
     "kd_loss": run_kd_loss,
+    "bn_act_quant": run_bn_act_quant,
 }

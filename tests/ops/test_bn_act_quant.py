@@ -185,26 +185,25 @@ def check(chain: Chain, case: Case, dtype: torch.dtype, backend: str) -> None:
     tolerance.check_layout(found[0], inputs[0])
 
 
-@each_combination(
-    case=SHAPES,
-    chain={
-        f"{method}-{activation}": Chain(method, activation, with_residual=bool(i % 2))
-        for i, (method, activation) in enumerate(itertools.product(METHODS, ACTIVATIONS))
-    },
-)
-def test_every_layout(case, chain, dtype, backend):
-    check(chain, case, dtype, backend)
+def assorted(shapes: dict[str, Case]) -> dict[str, tuple[Case, Chain]]:
+    """Return every shape with every method; the activation and the residual take turns."""
+    found = {}
+    for (i, (name, case)), (k, method) in itertools.product(
+        enumerate(shapes.items()), enumerate(METHODS)
+    ):
+        activation, residual = ACTIVATIONS[(i + k) % 3], (i + k // 2) % 2 == 0
+        found[f"{name}-{method}-{activation}"] = case, Chain(method, activation, residual)
+    return found
 
 
-@each_combination(
-    case=LONG,
-    chain={
-        f"{method}{'-residual' if residual else ''}": Chain(method, with_residual=residual)
-        for method, residual in itertools.product(METHODS, (False, True))
-    },
-)
-def test_long_runs_and_many_tiles(case, chain, dtype, backend):
-    check(chain, case, dtype, backend)
+@each_combination(chained=assorted(SHAPES))
+def test_every_layout(chained, dtype, backend):
+    check(chained[1], chained[0], dtype, backend)
+
+
+@each_combination(chained=assorted(LONG))
+def test_long_runs_and_many_tiles(chained, dtype, backend):
+    check(chained[1], chained[0], dtype, backend)
 
 
 @each_combination(
