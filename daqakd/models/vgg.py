@@ -5,9 +5,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 WIDTHS = (64, 128, 256, 512, 512)
 POOLED_GROUPS = 3  # the first groups end in 2 x 2 max pooling
+LARGE = 64  # side of the images for which one more does, in pixels
 
 
 def _group(in_channels: int, width: int, convolutions: int) -> nn.Sequential:
@@ -19,6 +21,14 @@ def _group(in_channels: int, width: int, convolutions: int) -> nn.Sequential:
             nn.ReLU(),
         ]
     return nn.Sequential(*layers)
+
+
+class LargeImagePool(nn.Module):
+    """Max pooling for large images only; a module of its own, so that VGG's code has no branch."""
+
+    def forward(self, x: Tensor, side: int) -> Tensor:
+        """Return ``x``, pooled where the image had ``LARGE`` pixels."""
+        return functional.max_pool2d(x, 2) if side == LARGE else x
 
 
 class VGG(nn.Module):
@@ -38,6 +48,7 @@ class VGG(nn.Module):
             _group(*pair, count) for pair, count in zip(channels, convolutions, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
+        self.large_pool = LargeImagePool()
         self.classifier = nn.Linear(WIDTHS[-1], num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -50,7 +61,9 @@ class VGG(nn.Module):
         side = x.shape[-1]
         for number, group in enumerate(self.groups):
             x = group(x)
-            if number < POOLED_GROUPS or (number == POOLED_GROUPS and side == 64):
+            if number < POOLED_GROUPS:
                 x = self.pool(x)
+            elif number == POOLED_GROUPS:
+                x = self.large_pool(x, side)
         logits: Tensor = self.classifier(torch.mean(x, (2, 3)))
         return logits
