@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._errors import InputError
     from .augment import InputSpec, ResizedCrop, register_strategy, strategies
     from .backends import use_backend
-    from .quant import LayerSpec, calibrate, dequantize, param_groups, quantize, summary
+    from .quant import LayerSpec, calibrate, dequantize, fuse, param_groups, quantize, summary
     from .ranking import (
         CMIState,
         RankConfig,
@@ -31,7 +31,9 @@ _NAMES = {
     "_errors": ("InputError",),
     "augment": ("InputSpec", "ResizedCrop", "register_strategy", "strategies"),
     "backends": ("use_backend",),
-    "quant": ("LayerSpec", "calibrate", "dequantize", "param_groups", "quantize", "summary"),
+    "quant": (
+        *("LayerSpec", "calibrate", "dequantize", "fuse", "param_groups", "quantize", "summary"),
+    ),
     "ranking": ("CMIState", "RankConfig", "Ranking", "Search", "SearchConfig", "rank", "search"),
     "train": ("TrainConfig", "distill", "teach"),
 }
@@ -53,6 +55,7 @@ __all__ = [
     "dequantize",
     "distill",
     "functional",
+    "fuse",
     "models",
     "param_groups",
     "quantize",

@@ -2,6 +2,7 @@
 
 from .calibration import calibrate
 from .convert import dequantize, quantize
+from .fusion import fuse
 from .layer_summary import summary
 from .layers import QuantConv2d, QuantLinear
 from .optimizer_groups import param_groups
@@ -13,6 +14,7 @@ __all__ = [
     "QuantLinear",
     "calibrate",
     "dequantize",
+    "fuse",
     "param_groups",
     "quantize",
     "summary",

@@ -1,6 +1,7 @@
 """Activation quantizers: their parameters start from calibration data."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,16 @@ class LSQActivation(ActivationQuantizer):
         y: Tensor = LSQFunction.apply(x, self.step, arguments)
         return y
 
+    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+        """Return what ``bn_act_quant`` takes for it."""
+        return {
+            "method": "lsq",
+            "parameters": (self.step,),
+            "bits": self.bits,
+            "signed": self.known_signed,
+            "grad_scale": 1 / math.sqrt(x.numel() // len(x) * self.qmax),
+        }
+
 
 class PACTActivation(ActivationQuantizer):
     """[PACT]: alpha starts at the 99.9th percentile of the calibration data, or a given value."""
@@ -77,6 +88,10 @@ class PACTActivation(ActivationQuantizer):
         arguments = (choose("pact", x), self.bits, self.known_signed, None)
         y: Tensor = PACTFunction.apply(x, self.alpha, arguments)
         return y
+
+    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+        """Return what ``bn_act_quant`` takes for it."""
+        return {**super().fused_settings(x), "parameters": (self.alpha,)}
 
 
 class DoReFaActivation(ActivationQuantizer):
@@ -132,3 +147,8 @@ class EWGSActivation(ActivationQuantizer):
         arguments = (choose("ewgs", x), self.bits, delta)
         y: Tensor = EWGSFunction.apply(x, self.lower, self.upper, delta_tensor, arguments)
         return y
+
+    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+        """Return what ``bn_act_quant`` takes for it."""
+        own = {"parameters": (self.lower, self.upper), "signed": False, "delta": self.delta}
+        return super().fused_settings(x) | own

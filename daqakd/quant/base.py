@@ -139,6 +139,10 @@ class ActivationQuantizer(Flagged, Quantizer):
         """Fake-quantize with the current parameters."""
         raise NotImplementedError
 
+    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+        """Return what ``bn_act_quant`` takes for it, with activations of the shape of ``x``."""
+        return {"method": self.method, "bits": self.bits, "signed": self.known_signed}
+
     def cache_key(self) -> object:
         """Return a key that is equal for quantizers that give the same values."""
         return id(self)

@@ -12,6 +12,7 @@ from . import fast_path
 from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
 from .admission import check_any, check_model, check_weights, copy_of
 from .base import ActivationQuantizer
+from .fusion import unfuse
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, specs_of
 from .spec import FirstLast, LayerSpec, Rescale, Save
@@ -169,6 +170,7 @@ def dequantize(student: nn.Module) -> nn.Module:
             " quantized, so its outputs differ from the student's",
             stacklevel=2,
         )
+    unfuse(plain)
     WeightCache.detach(plain)
     for layer in layers:
         layer.to_plain()

@@ -80,7 +80,7 @@ def directly_read(model: nn.Module) -> dict[int, str]:
     found: dict[int, str] = {}
     for module in model.modules():
         kind = type(module)
-        if isinstance(module, ScriptModule) or kind.forward in SWITCHED_OFF:
+        if isinstance(module, ScriptModule) or inspect.unwrap(kind.forward) in SWITCHED_OFF:
             continue
         if kind not in chains:
             chains[kind] = {chain for chain in _looked_up(kind) if "weight" in chain[1:]}

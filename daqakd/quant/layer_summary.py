@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from .._arguments import check_module
+from .fusion.report import FusionSummary, fusion_summary
 from .layers import QuantLayer
 from .selection import candidates
 
@@ -46,6 +47,8 @@ class Summary:
     layers: list[LayerSummary]
     first_last: str = ""
     """Which layers were taken as first and last, empty where they are treated like the rest."""
+    fusion: FusionSummary | None = None
+    """What :func:`~daqakd.fuse` made one op; None of a student that is not fused."""
 
     def records(self) -> list[dict[str, Any]]:
         """Return one dictionary per layer."""
@@ -83,7 +86,8 @@ class Summary:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
             total += f"; without the operations of {', '.join(left[:3])}{more}, which were not seen"
         taken = [self.first_last] if self.first_last else []
-        return "\n".join([line.rstrip() for line in lines] + [total, *taken, *notes])
+        fusion = [] if self.fusion is None else self.fusion.lines()
+        return "\n".join([line.rstrip() for line in lines] + [total, *taken, *notes, *fusion])
 
 
 def _cells(layer: LayerSummary) -> list[str]:
@@ -210,4 +214,4 @@ def summary(student: nn.Module) -> Summary:
         elif name.partition(".parametrizations.")[0] not in reasons:  # its weight is made of these
             rows.extend(_other_weights(name, module, owners))
     listed = [(name, layer) for name, layer in student.named_modules() if name in reasons]
-    return Summary(rows, _taken(listed))
+    return Summary(rows, _taken(listed), fusion_summary(student))

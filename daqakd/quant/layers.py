@@ -12,6 +12,7 @@ from torch.nn.utils import fusion
 from .._errors import InputError
 from .activation_cache import ActivationCache
 from .base import ActivationQuantizer, accept_zero_dim
+from .quantized import Quantized
 from .saved_codes import can_save_codes, with_saved_codes
 from .spec import Save
 from .weight_cache import CachedWeight, recording_hooks
@@ -105,9 +106,11 @@ class QuantLayer(nn.Module):
         quantizer, weight = self.weight_quantizer, self.weight
         return weight if quantizer is None else quantizer(weight)
 
-    def quantized_input(self, x: Tensor) -> Tensor:
+    def quantized_input(self, x: Tensor | Quantized) -> Tensor:
         """Return the activations the layer computes with."""
         quantizer, cache = self.act_quantizer, self.activation_cache
+        if isinstance(x, Quantized):
+            return x.value if quantizer is None else x.renewed(quantizer)
         if quantizer is None:
             return x
         if is_compiling() or cache is None or quantizer.phase is not None or recording_hooks():
