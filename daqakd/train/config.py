@@ -39,6 +39,9 @@ class TrainConfig:
     """Label mass spread over all classes."""
     calibration_batches: int = 4
     """Training batches that start the activation quantizers."""
+    fuse: Literal["auto", "off"] = "auto"
+    """auto trains a student with BatchNorm, sum, ReLU and quantizer as one op where they can be;
+    off never does. The result is the same model, up to rounding."""
     seed: int = 0
     """Of the initial weights, the order and every draw."""
     workers: int | None = None

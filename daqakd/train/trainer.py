@@ -21,6 +21,7 @@ from ..functional import kd_loss
 from ..models import check_logits, logits_of
 from ..quant import calibrate, param_groups
 from ..quant.base import ActivationQuantizer
+from ..quant.fusion import fused
 from ..ranking.arguments import check_run
 from ..ranking.job import automatic_workers
 from .config import TrainConfig
@@ -217,9 +218,10 @@ def distill(
         groups = param_groups(student, config.lr, config.weight_decay, rate)
         losses = _distillation(student, frozen, dataset.num_classes, config)
         belongs = {} if folder is None else identity(dataset, strategy, config, frozen)
-        return _train(
-            student, losses, stream, groups, dataset, config, folder, "student", quiet, belongs
-        )
+        with fused(student, config.fuse == "auto"):
+            return _train(
+                student, losses, stream, groups, dataset, config, folder, "student", quiet, belongs
+            )
 
 
 def teach(
