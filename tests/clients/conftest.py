@@ -7,7 +7,10 @@ import pytest
 
 from .trial import Row
 
-HEADS = ("library", "model", "family", "method", "quantized", "not quantized, and why", "loss")
+HEADS = (
+    *("library", "model", "family", "method", "quantized", "not quantized, and why"),
+    *("fused BatchNorms", "loss"),
+)
 TESTS = ("test", "passed", "failed", "errors")
 ROWS = pytest.StashKey[list[tuple[str, ...]]]()
 
@@ -34,7 +37,8 @@ def table(request):
 def _cells(row: Row) -> tuple[str, ...]:
     whole = "; ".join(f"{count}: {why}" for why, count in row.whole.items()) or "-"
     loss = f"{row.loss:.3g}"
-    return row.library, row.name, row.family, row.method, str(row.quantized), whole, loss
+    kind = row.library, row.name, row.family, row.method
+    return *kind, str(row.quantized), whole, row.fused, loss
 
 
 def _counts(reports: dict[str, list]) -> list[tuple[str, ...]]:

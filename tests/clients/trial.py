@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 import daqakd
 
@@ -55,6 +55,7 @@ class Row:
     method: str
     quantized: int
     whole: Counter[str]
+    fused: str
     loss: float
 
 
@@ -176,6 +177,33 @@ def check_copies(subject: Subject, student: nn.Module, wanted: list[Tensor]) -> 
         assert all(map(torch.equal, found, wanted))
 
 
+def check_fused(student: nn.Module, batch: Any) -> str:
+    """Require a fused student to be the student to rounding; return how much of it is fused."""
+    told = daqakd.summary(daqakd.fuse(student)).fusion
+    assert told is not None
+    if told.fused or told.implied:
+        plain = copy.deepcopy(student).double()  # far from ties, which may fall either way
+        fused, wide = daqakd.fuse(plain), tree_map(in_float64, batch)
+        for training in (True, False):
+            outputs = [seeded(m.train(training), wide) for m in (fused, plain)]
+            for found, wanted in zip(*outputs, strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-8)
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(fused.state_dict()[name], value)
+    return f"{len(told.fused)} of {told.norms}"
+
+
+def in_float64(x: Any) -> Any:
+    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+@torch.no_grad()
+def seeded(model: nn.Module, batch: Any) -> list[Tensor]:
+    """Return the outputs with the same random numbers each time."""
+    torch.manual_seed(0)
+    return tensors(call(model, batch))
+
+
 def trial(subject: Subject) -> Row:
     """Do what a user does, and check all of it."""
     model = subject.build()
@@ -183,6 +211,7 @@ def trial(subject: Subject) -> Row:
     student = daqakd.calibrate(subject.quantize(model), subject.batch)
     loss = train(model, student, subject.batch)
     check_copies(subject, student, evaluate(model, student, subject.batch))
+    fused = check_fused(student, subject.batch)
     return Row(
         library=subject.library,
         name=subject.name,
@@ -190,5 +219,6 @@ def trial(subject: Subject) -> Row:
         method=subject.method,
         quantized=len(quantized_layers(student)),
         whole=listed_whole(model, student),
+        fused=fused,
         loss=loss,
     )
