@@ -99,6 +99,28 @@ def ewgs(dtype: torch.dtype, backend: str) -> Results:
     return elements, sums
 
 
+def bn_act_quant(dtype: torch.dtype, backend: str) -> Results:
+    """Normalize, add, activate and quantize by every method, along long runs and short ones."""
+    forward, backward = (
+        overload(f"bn_act_quant_{way}", backend) for way in ("forward", "backward")
+    )
+    own, results = cases.parameter_dtype(dtype), []
+    given = {1: (parameters(None, dtype), None), 2: (parameters(None, dtype), None), 4: ends(dtype)}
+    for method, shape in product((1, 2, 3, 4, 0), ((4, 5, 150), (150, 20))):
+        x, r, g = (numbers(shape, dtype, place) for place in range(3))
+        norm = [numbers(shape[1:2], own, place) for place in range(3, 6)]
+        quantizer = method, *given.get(method, (None, None)), 3, False
+        var = norm[2].abs() + 0.5
+        y, t, statistics = forward(
+            *(x, r, *norm[:2], norm[2], var, True, 0.1, None, 1e-5, 1, *quantizer, True)
+        )
+        gradients = backward(
+            *(g, r, x, r, statistics, *norm[:2], True, 1, *quantizer, 0, 0.5, 0.25, None, True)
+        )
+        results += [y, t, statistics, norm[2], var, *gradients]
+    return [], results
+
+
 def codes(dtype: torch.dtype, backend: str) -> Results:
     """Pack the values of all methods, in slots of every width."""
     step, results = parameters(None, dtype), []
@@ -227,7 +249,7 @@ EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, codes, many) | {
     f"{name}-{semantics}": partial(pixels, name, semantics)
     for name, semantics in product(POLICIES, SEMANTICS)
 }
-COMPILED = for_each_dtype(dorefa_weight, kd_loss, cmi)  # elsewhere by PyTorch's exp, log and tanh
+COMPILED = for_each_dtype(dorefa_weight, bn_act_quant, kd_loss, cmi)  # elsewhere by PyTorch's exp and sums
 PLAIN: dict[str, Callable[[str], Results]] = {
     **{f"resized-{semantics}": partial(resized, semantics) for semantics in SEMANTICS},
     "draws": drawn,
