@@ -282,6 +282,19 @@ def test_values_are_freed_with_the_codes_alone_kept():
     loss.backward()
 
 
+def test_codes_that_are_known_are_taken():
+    student = pair("lsq", Convolution)[1]
+    layer, x = student.conv, torch.randn(2, 3, 12, 12)
+    quantizer = layer.act_quantizer
+    y = quantizer(x.requires_grad_())
+    saved_codes.codes_of(y, quantizer, saved_codes.SavedCodes(y, quantizer).codes)
+    with Calls() as calls:
+        out = layer.saving_linear_map(y, layer.quantized_weight(), layer.bias)
+        assert torch.equal(out, student(x))
+        out.sum().backward()
+    assert [calls.of[name] for name in CODES] == [1, 1], "of the student's own pass alone"
+
+
 def test_distributed_training():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
