@@ -69,9 +69,9 @@ class SavedCodes:
         return self._run("codes_unpack", self.codes, self.count, dtype)
 
     def _run(self, name: str, x: Tensor, *rest: Any) -> Tensor:
+        """Run an op on tensors that autograd does not follow: nothing is saved within a hook."""
         parameter = None if self.parameter is None else self.parameter.unchanged().detach()
-        with torch.no_grad():
-            found: Tensor = overload(name, self.backend)(x.detach(), parameter, *self.grid, *rest)
+        found: Tensor = overload(name, self.backend)(x.detach(), parameter, *self.grid, *rest)
         return found
 
 
@@ -86,7 +86,7 @@ class _KeptCodes(NamedTuple):
 
 
 def codes_of(y: Tensor, quantizer: ActivationQuantizer, codes: Tensor | None = None) -> SavedCodes:
-    """Return the codes of ``y``, made once; ``codes`` are taken as they are."""
+    """Return the codes of ``y``, made once; what knows them before gives ``codes``."""
     own = vars(y)
     if "saved_codes" not in own:
         own["saved_codes"] = SavedCodes(y, quantizer, codes)
@@ -113,20 +113,20 @@ class _Keeper:
 
     def __init__(self, y: Tensor, read: Tensor, quantizer: ActivationQuantizer) -> None:
         self.y, self.quantizer = ref(y), quantizer
-        self.memory = _memory(read)
+        self.address, self.elements = read.data_ptr(), _elements(read)
 
     def pack(self, x: Tensor) -> _Kept | _KeptCodes:
         """Return what is kept of a saved tensor."""
         y = self.y()
-        if y is None or _memory(x) != self.memory:
+        if y is None or x.data_ptr() != self.address or _elements(x) != self.elements:
             return _Kept(x, version_of(x))
         return _KeptCodes(codes_of(y, self.quantizer), x.shape, x.stride(), x.dtype)
 
 
-def _memory(x: Tensor) -> tuple[int, int, int, torch.dtype]:
-    """Return where the elements lie, whatever the shape: a view of all of them is the same."""
+def _elements(x: Tensor) -> tuple[int, int, torch.dtype]:
+    """Return what a view of all elements has in common with their tensor."""
     last = sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
-    return x.data_ptr(), x.numel(), last, x.dtype
+    return x.numel(), last, x.dtype
 
 
 def _unpack(kept: _Kept | _KeptCodes) -> Tensor:

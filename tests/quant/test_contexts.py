@@ -105,10 +105,11 @@ def process_group():
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("save", ["values", "codes"])
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # torch's own
-def test_fully_sharded(method, process_group):
+def test_fully_sharded(save, method, process_group):
     x = torch.randn(4, 5, 6)
-    student = daqakd.quantize(Encoder(), weight_bits=4, act_bits=4, method=method)
+    student = daqakd.quantize(Encoder(), weight_bits=4, act_bits=4, method=method, save=save)
     daqakd.calibrate(student, x).eval()
     twin, mesh = copy.deepcopy(student), init_device_mesh("cpu", (1,))
     for layer in student.encoder.layers:

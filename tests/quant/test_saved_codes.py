@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import daqakd
+from daqakd.functional import bn_act_quant
 from daqakd.quant import QuantConv2d, saved_codes
 from daqakd.quant.weight_cache import WeightCache
 
@@ -157,6 +158,42 @@ def test_kept_bytes_of_an_activation(method, bits, record_property):
     assert kept["codes"] == pytest.approx(VALUES[method] - 4 + slot, abs=0.05)
 
 
+class Fused(nn.Module):
+    """The same student, its chain as one op."""
+
+    def __init__(self, student: Any) -> None:
+        super().__init__()
+        self.norm, self.conv = student.norm, student.conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm: Any = self.norm
+        conv: Any = self.conv
+        quantizer = conv.act_quantizer
+        y = bn_act_quant(
+            *(x, norm.running_mean, norm.running_var, norm.weight, norm.bias),
+            method=quantizer.method,
+            parameters=tuple(quantizer.parameters()),
+            bits=quantizer.bits,
+        )
+        return conv.saving_linear_map(y, conv.quantized_weight(), conv.bias)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_kept_bytes_of_an_activation_whose_chain_is_one_op(method, record_property):
+    torch.manual_seed(0)
+    net, batch = Chain(), torch.randn(4, 32, 24, 24)
+    options = {"weight_bits": None, "act_bits": 4, "method": method, "first_last": "same"}
+    fused, kept = [], {}
+    for save in ("values", "codes"):
+        student = daqakd.quantize(net, save=save, **options)
+        fused.append(Fused(daqakd.calibrate(student, batch).train()))
+        kept[save] = kept_per_element(copy.deepcopy(fused[-1]), batch)
+    record_property(f"bytes an element, fused, {method}", kept)
+    assert kept["values"] <= 8.3
+    assert kept["codes"] <= 4.8
+    same_steps(fused, batch)
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_within_checkpoints(method, reentrant):
@@ -280,6 +317,19 @@ def test_values_are_freed_with_the_codes_alone_kept():
     assert len(made) == 7
     assert not [y for y in made if y() is not None]
     loss.backward()
+
+
+def test_codes_that_are_known_are_taken():
+    student = pair("lsq", Convolution)[1]
+    layer, x = student.conv, torch.randn(2, 3, 12, 12)
+    quantizer = layer.act_quantizer
+    y = quantizer(x.requires_grad_())
+    saved_codes.codes_of(y, quantizer, saved_codes.SavedCodes(y, quantizer).codes)
+    with Calls() as calls:
+        out = layer.saving_linear_map(y, layer.quantized_weight(), layer.bias)
+        assert torch.equal(out, student(x))
+        out.sum().backward()
+    assert [calls.of[name] for name in CODES] == [1, 1], "of the student's own pass alone"
 
 
 def test_distributed_training():
