@@ -35,7 +35,7 @@ def memory_view(x: Tensor, axis: int | None) -> tuple[int, int, int]:
 def like(values: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Give ``values`` the strides of ``torch.empty_like(x)`` and its dtype, or ``dtype``."""
     values = values.to(dtype or x.dtype)
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_compiling():  # a graph has layouts of its own
         return values
     wanted = torch.empty_like(x, device="meta").stride()
     if values.stride() == wanted:

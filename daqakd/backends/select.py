@@ -14,7 +14,7 @@ from torch.compiler import is_compiling
 from .._errors import InputError, unknown
 from .._ops import BACKENDS, STEMS
 from . import native, triton
-from .table import CHOICES, Rules, order_for, size_decides
+from .table import CHOICES, Rules, is_inlined, order_for, size_decides
 
 FORMULA = "formula"  # what a graph may have in place of a backend: the reference's, as plain ATen
 
@@ -57,13 +57,16 @@ def forced_backend() -> str | None:
 def choose(op: str, x: Tensor, backend: str | None = None) -> str:
     """Return the backend for ``op`` on ``x``: the forced one, else the first that can run.
 
-    An exported program gets the formula: it needs no daqakd.
+    An exported program gets the formula, so it needs no daqakd; a compiled one where the table
+    says that this is faster, unless a backend is forced.
 
     Raises:
         InputError: the name is unknown, or the forced backend cannot run the op.
     """
     if is_compiling():  # the graph keeps the choice
-        return FORMULA if torch.compiler.is_exporting() else _decide(op, x, backend)
+        free = backend is None and _forced is None
+        inlined = torch.compiler.is_exporting() or (free and is_inlined(op, x))
+        return FORMULA if inlined else _decide(op, x, backend)
     if backend is not None:
         return _decide(op, x, backend)
     key = op, x.device, x.dtype, _forced

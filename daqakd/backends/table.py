@@ -61,6 +61,14 @@ TOGETHER_BELOW: dict[str, tuple[int, str]] = {
 }
 
 
+# Ops that a graph of torch.compile gets as their formula, which Inductor fuses with its neighbours.
+# PACT's and DoReFa's stay: what Inductor makes of their formulas on a CPU takes longer.
+INLINED: dict[str, dict[str, str]] = {
+    "cpu": dict.fromkeys(("lsq", "ewgs"), "benchmarks/results/compiled-cpu.md"),
+    "cuda": dict.fromkeys(("lsq", "ewgs"), NOT_MEASURED),  # 50 bytes an element instead of 64
+}
+
+
 def order_for(op: str, x: Tensor) -> tuple[str, ...]:
     """Return the backends for ``op`` on ``x``, best first."""
     for preference in PREFERENCES.get(x.device.type, ()):
@@ -73,6 +81,11 @@ def size_decides(op: str, x: Tensor) -> bool:
     """Return whether another number of elements might have another order."""
     rows = PREFERENCES.get(x.device.type, ())
     return any(row.below is not None and row.concerns(op, x) for row in rows)
+
+
+def is_inlined(op: str, x: Tensor) -> bool:
+    """Return whether a compiled graph gets the formula of ``op`` for tensors like ``x``."""
+    return op in INLINED.get(x.device.type, {})
 
 
 def together_below(weight: Tensor) -> int:
