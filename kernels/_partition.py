@@ -107,17 +107,22 @@ class Runs:
 class Flat:
     """One program: TILE elements in memory order, of any channels."""
 
-    view: View
+    numel: int
 
     @cached_property
-    def down(self) -> int:
-        """Number of programs."""
-        return triton.cdiv(self.view.numel, TILE)
+    def programs(self) -> int:
+        """Number of programs, each with one partial sum."""
+        return triton.cdiv(self.numel, TILE)
+
+    @property
+    def num_partials(self) -> int:
+        """Number of partial sums."""
+        return self.programs
 
     @cached_property
     def partials(self) -> tuple[int, int, int, int, int]:
         """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
-        return self.down, 1, 1, 1, 1
+        return self.programs, 1, 1, 1, 1
 
 
 @dataclass(frozen=True)
@@ -193,9 +198,13 @@ class Columns:
         return {"steps": self.steps, **self.options}
 
 
+# A plan costs more than a launch: there is one for each shape.
+flat_of = lru_cache(maxsize=4096)(Flat)
+
+
 @lru_cache(maxsize=4096)
 def plan_of(outer: int, channels: int, inner: int) -> Runs | Columns:
-    """Return how a tensor with a parameter for each channel is cut: the same plan every time."""
+    """Return how a tensor with a parameter for each channel is cut."""
     view = View(outer, channels, inner)
     return Columns(view) if view.is_narrow else Runs(view)
 
