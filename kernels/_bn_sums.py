@@ -82,7 +82,8 @@ def bn_backward_sums_columns_kernel(
     column, channel, tile, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     at += tile * (steps - 1) * ROWS * width
     zero = tl.zeros([ROWS, COLUMNS], tl.float32)
-    bias, products, firsts, seconds = zero, zero, zero, zero
+    bias, products = zero, zero
+    firsts, seconds = tl.sum(zero, 0), tl.sum(zero, 0)  # narrow: registers are short
     for _ in range(steps):
         inside = (column[None, :] < width) & (at < numel)
         centred, _, du, first, second = gradient_tile(
@@ -92,17 +93,17 @@ def bn_backward_sums_columns_kernel(
         bias += tl.where(inside, du, 0.0)
         products += tl.where(inside, du * centred, 0.0)
         if partials.first is not None:
-            firsts += tl.where(inside, first, 0.0)
+            firsts += tl.sum(tl.where(inside, first, 0.0), 0)
         if partials.second is not None:
-            seconds += tl.where(inside, second, 0.0)
+            seconds += tl.sum(tl.where(inside, second, 0.0), 0)
         at += width.to(tl.int64) * ROWS
     place, own = tile * width + column, column < width
     tl.store(partials.bias + place, tl.sum(bias, 0), mask=own)
     tl.store(partials.centred + place, tl.sum(products, 0), mask=own)
     if partials.first is not None:
-        tl.store(partials.first + tl.program_id(0), tl.sum(tl.sum(firsts, 1), 0))
+        tl.store(partials.first + tl.program_id(0), tl.sum(firsts, 0))
     if partials.second is not None:
-        tl.store(partials.second + tl.program_id(0), tl.sum(tl.sum(seconds, 1), 0))
+        tl.store(partials.second + tl.program_id(0), tl.sum(seconds, 0))
 
 
 @triton.jit

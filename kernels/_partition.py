@@ -226,9 +226,10 @@ def column_tile(width, tiles, channels, inner, ROWS: tl.constexpr, COLUMNS: tl.c
     """Return this program's columns, their channels, its row of tiles, its elements' offsets."""
     program = tl.program_id(0)
     tile = (program // tiles).to(tl.int64)
-    column = (program % tiles).to(width.dtype) * COLUMNS + tl.arange(0, COLUMNS)
+    column = (program % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     row = tile * ROWS + tl.arange(0, ROWS)
-    return column, column // inner % channels, tile, row[:, None] * width + column[None, :]
+    channel = column.to(width.dtype) // inner % channels
+    return column, channel, tile, row[:, None] * width + column[None, :]
 
 
 @triton.jit
