@@ -13,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from daqakd.bench.registry import find
 from daqakd.bench.run import cases
 
+from .gpu_stages import SIZES_OF
+
 AT_A_TIME = 8
 
 
 def compile_one(op: str, name: str, options: argparse.Namespace) -> None:
     """Call a provider once on each of its cases."""
     for case, providers in cases(
-        [op], options.sizes, options.dtypes, options.device, options.images
+        [op], SIZES_OF.get(op, options.sizes), options.dtypes, options.device, options.images
     ):
         try:
             case.bind(providers[name])(*case.make())

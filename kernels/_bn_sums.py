@@ -9,7 +9,7 @@ from ._bn_tile import Elements, gradient_tile, sum_inside
 from ._norm import Norm
 from ._partition import Columns, Runs, column_tile, run_tile
 from ._quantizers import Quantizer
-from ._reduce import channel_sum, reducing
+from ._reduce import channel_sum, new_partials, reducing
 
 
 class Sums(NamedTuple):
@@ -82,7 +82,8 @@ def bn_backward_sums_columns_kernel(
     column, channel, tile, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     at += tile * (steps - 1) * ROWS * width
     zero = tl.zeros([ROWS, COLUMNS], tl.float32)
-    bias, products, firsts, seconds = zero, zero, zero, zero
+    bias, products = zero, zero
+    firsts, seconds = tl.sum(zero, 0), tl.sum(zero, 0)  # narrow: registers are short
     for _ in range(steps):
         inside = (column[None, :] < width) & (at < numel)
         centred, _, du, first, second = gradient_tile(
@@ -92,17 +93,17 @@ def bn_backward_sums_columns_kernel(
         bias += tl.where(inside, du, 0.0)
         products += tl.where(inside, du * centred, 0.0)
         if partials.first is not None:
-            firsts += tl.where(inside, first, 0.0)
+            firsts += tl.sum(tl.where(inside, first, 0.0), 0)
         if partials.second is not None:
-            seconds += tl.where(inside, second, 0.0)
+            seconds += tl.sum(tl.where(inside, second, 0.0), 0)
         at += width.to(tl.int64) * ROWS
     place, own = tile * width + column, column < width
     tl.store(partials.bias + place, tl.sum(bias, 0), mask=own)
     tl.store(partials.centred + place, tl.sum(products, 0), mask=own)
     if partials.first is not None:
-        tl.store(partials.first + tl.program_id(0), tl.sum(tl.sum(firsts, 1), 0))
+        tl.store(partials.first + tl.program_id(0), tl.sum(firsts, 0))
     if partials.second is not None:
-        tl.store(partials.second + tl.program_id(0), tl.sum(tl.sum(seconds, 1), 0))
+        tl.store(partials.second + tl.program_id(0), tl.sum(seconds, 0))
 
 
 @triton.jit
@@ -158,16 +159,16 @@ def reduce_gradients(
 ) -> None:
     """Write what is summed over channels and over the whole tensor."""
     plan = plan.summing
-    new, channels = norm.statistics.new_empty, plan.view.channels
-    first, second = (None if one is None else new(plan.programs) for one in (q.parameter, q.upper))
-    sums = Sums(*new(2, plan.num_partials).unbind(), first, second)
-    narrow = isinstance(plan, Columns)
+    channels, narrow = plan.view.channels, isinstance(plan, Columns)
+    like, given = norm.statistics, (q.parameter is not None, q.upper is not None)
+    of_channels = new_partials(like, 2, plan.num_partials)
+    of_programs = (*new_partials(like, sum(given), plan.programs), None, None)
+    sums = Sums(*of_channels, *of_programs[:2])
     kernel = bn_backward_sums_columns_kernel if narrow else bn_backward_sums_runs_kernel
     codes = {"ACTIVATION": activation, "METHOD": method, "SIGNED": q.lowest < 0}
     arguments = elements, norm, q, sums, *plan.sizes
     kernel[(plan.programs,)](*arguments, **codes, **plan.summing_options)
-    programs = channels + sum(one is not None for one in (first, second))
-    bn_gradient_reduce_kernel[(programs,)](
+    bn_gradient_reduce_kernel[(channels + sum(given),)](
         sums, norm.statistics, outs, plan.programs, *plan.partials,
         plan.view.outer * plan.view.inner, grad_scale, **reducing(plan.num_partials // channels),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._partition import Columns, Runs, column_tile, run_tile
-from ._reduce import partial_tile, reducing
+from ._reduce import new_partials, partial_tile, reducing
 
 
 class Norm(NamedTuple):
@@ -178,8 +178,8 @@ def bn_statistics_reduce_kernel(
 
 
 def _moments(x: Tensor, plan: Runs | Columns) -> Moments:
-    made = torch.empty(3, plan.num_partials, dtype=torch.float64, device=x.device)
-    moments, narrow = Moments(*made.unbind()), isinstance(plan, Columns)
+    moments = Moments(*new_partials(x, 3, plan.num_partials, torch.float64))
+    narrow = isinstance(plan, Columns)
     kernel = bn_moments_columns_kernel if narrow else bn_moments_runs_kernel
     kernel[(plan.programs,)](x, moments, *plan.sizes, **plan.summing_options)
     return moments

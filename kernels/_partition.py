@@ -107,17 +107,22 @@ class Runs:
 class Flat:
     """One program: TILE elements in memory order, of any channels."""
 
-    view: View
+    numel: int
 
     @cached_property
-    def down(self) -> int:
-        """Number of programs."""
-        return triton.cdiv(self.view.numel, TILE)
+    def programs(self) -> int:
+        """Number of programs, each with one partial sum."""
+        return triton.cdiv(self.numel, TILE)
+
+    @property
+    def num_partials(self) -> int:
+        """Number of partial sums."""
+        return self.programs
 
     @cached_property
     def partials(self) -> tuple[int, int, int, int, int]:
         """Sizes of the partial sums, as :func:`reduce_kernel` takes them."""
-        return self.down, 1, 1, 1, 1
+        return self.programs, 1, 1, 1, 1
 
 
 @dataclass(frozen=True)
@@ -193,9 +198,13 @@ class Columns:
         return {"steps": self.steps, **self.options}
 
 
+# A plan costs more than a launch: there is one for each shape.
+flat_of = lru_cache(maxsize=4096)(Flat)
+
+
 @lru_cache(maxsize=4096)
 def plan_of(outer: int, channels: int, inner: int) -> Runs | Columns:
-    """Return how a tensor with a parameter for each channel is cut: the same plan every time."""
+    """Return how a tensor with a parameter for each channel is cut."""
     view = View(outer, channels, inner)
     return Columns(view) if view.is_narrow else Runs(view)
 
@@ -217,9 +226,10 @@ def column_tile(width, tiles, channels, inner, ROWS: tl.constexpr, COLUMNS: tl.c
     """Return this program's columns, their channels, its row of tiles, its elements' offsets."""
     program = tl.program_id(0)
     tile = (program // tiles).to(tl.int64)
-    column = (program % tiles).to(width.dtype) * COLUMNS + tl.arange(0, COLUMNS)
+    column = (program % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     row = tile * ROWS + tl.arange(0, ROWS)
-    return column, column // inner % channels, tile, row[:, None] * width + column[None, :]
+    channel = column.to(width.dtype) // inner % channels
+    return column, channel, tile, row[:, None] * width + column[None, :]
 
 
 @triton.jit

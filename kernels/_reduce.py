@@ -1,5 +1,6 @@
 """Partial results of each channel become one: in fp64, and in an order fixed by shape."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -46,6 +47,17 @@ def reduce_kernel(
     tl.store(out + channel, (total * scale).to(tl.float32))
 
 
+def new_partials(
+    like: torch.Tensor, sums: int, count: int, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, ...]:
+    """Return an empty tensor of ``count`` partial results for each sum.
+
+    All start on 16 bytes: a kernel is compiled anew for one that does not.
+    """
+    return like.new_empty(sums, triton.cdiv(count, 16) * 16, dtype=dtype).unbind()
+
+
+@lru_cache(maxsize=4096)
 def reducing(num_partials: int) -> dict[str, Any]:
     """Return how a reduction of so many partial results a channel is launched."""
     block = min(1024, triton.next_power_of_2(num_partials))
@@ -56,6 +68,7 @@ def reduce(
     plan: Runs | Columns | Flat, partials: torch.Tensor, scale: float, out: torch.Tensor
 ) -> torch.Tensor:
     """Reduce ``partials`` to one sum per channel, times ``scale``, into ``out``."""
-    options = reducing(partials.numel() // plan.view.channels)
-    reduce_kernel[(plan.view.channels,)](partials, out, *plan.partials, scale, **options)
+    *_, channels, _ = plan.partials
+    options = reducing(plan.num_partials // channels)
+    reduce_kernel[(channels,)](partials, out, *plan.partials, scale, **options)
     return out

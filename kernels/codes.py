@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._maths import at_least_smallest, clip, half_even
-from ._partition import OPTIONS, TILE, Flat, View, flat_tile, load_codes, store_mask
+from ._partition import OPTIONS, TILE, flat_of, flat_tile, load_codes, store_mask
 
 
 @triton.jit
@@ -90,7 +90,7 @@ def codes_pack(
     levels: int,
 ) -> None:
     """Write the codes of the dense ``y``, in memory order; ``parameter`` is float32."""
-    codes_pack_flat_kernel[(Flat(View(1, 1, y.numel())).down,)](
+    codes_pack_flat_kernel[(flat_of(y.numel()).programs,)](
         y, parameter, codes, y.numel(), float(lowest), float(highest), float(parts), float(levels),
         SLOT=slot, BLOCK=TILE, **OPTIONS,
     )  # fmt: skip
@@ -106,7 +106,7 @@ def codes_unpack(
     levels: int,
 ) -> None:
     """Write the values of ``codes`` into ``y``, one-dimensional; ``parameter`` is float32."""
-    codes_unpack_flat_kernel[(Flat(View(1, 1, y.numel())).down,)](
+    codes_unpack_flat_kernel[(flat_of(y.numel()).programs,)](
         codes, parameter, y, y.numel(), float(lowest), float(parts), float(levels),
         SLOT=slot, BLOCK=TILE, **OPTIONS,
     )  # fmt: skip

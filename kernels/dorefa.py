@@ -15,7 +15,7 @@ from ._dorefa import (
     wide_sum,
 )
 from ._maths import tanh
-from ._partition import OPTIONS, TILE, Flat, View, flat_tile, load_codes, store_mask
+from ._partition import OPTIONS, TILE, Flat, flat_of, flat_tile, load_codes, store_mask
 from ._reduce import reduce
 
 
@@ -183,38 +183,40 @@ def dorefa_weight_backward_flat_kernel(
 def dorefa_activation_forward(x: Tensor, y: Tensor, mask: Tensor, bits: int, signed: bool) -> None:
     """Quantize the dense ``x`` into ``y``, which has its strides, its bits into ``mask``."""
     low, levels = (-1.0, 2 ** (bits - 1) - 1) if signed else (0.0, 2**bits - 1)
-    dorefa_activation_forward_flat_kernel[(_plan(x).down,)](
+    dorefa_activation_forward_flat_kernel[(_plan(x).programs,)](
         x, y, mask, x.numel(), low, float(levels), BLOCK=TILE, **OPTIONS
     )
 
 
 def dorefa_activation_backward(grad: Tensor, mask: Tensor, dx: Tensor) -> None:
     """Write ``dx``; ``grad`` and ``dx`` are dense with the same strides."""
-    dorefa_activation_backward_flat_kernel[(_plan(grad).down,)](
+    dorefa_activation_backward_flat_kernel[(_plan(grad).programs,)](
         grad, mask, dx, grad.numel(), BLOCK=TILE, **OPTIONS
     )
 
 
 def _plan(x: Tensor) -> Flat:
-    return Flat(View(1, 1, x.numel()))
+    return flat_of(x.numel())
 
 
 def _signed_mean(grad: Tensor, w: Tensor, out: Tensor) -> Tensor:
     plan = _plan(w)
-    partials = out.new_empty(plan.down, dtype=torch.float64)
-    dorefa_signed_sum_flat_kernel[(plan.down,)](grad, w, partials, w.numel(), BLOCK=TILE, **OPTIONS)
+    partials = out.new_empty(plan.programs, dtype=torch.float64)
+    dorefa_signed_sum_flat_kernel[(plan.programs,)](
+        grad, w, partials, w.numel(), BLOCK=TILE, **OPTIONS
+    )
     dorefa_mean_reduce_kernel[(1,)](
-        partials, out, plan.down, w.numel(), BLOCK=1024, num_warps=4, enable_fp_fusion=False
+        partials, out, plan.programs, w.numel(), BLOCK=1024, num_warps=4, enable_fp_fusion=False
     )
     return out
 
 
 def _maximum(w: Tensor, out: Tensor) -> None:
     plan = _plan(w)
-    largest = w.new_empty(plan.down, dtype=torch.int32)
-    dorefa_largest_flat_kernel[(plan.down,)](w, largest, w.numel(), BLOCK=TILE, **OPTIONS)
+    largest = w.new_empty(plan.programs, dtype=torch.int32)
+    dorefa_largest_flat_kernel[(plan.programs,)](w, largest, w.numel(), BLOCK=TILE, **OPTIONS)
     dorefa_maximum_reduce_kernel[(1,)](
-        largest, out, plan.down, BLOCK=1024, num_warps=4, enable_fp_fusion=False
+        largest, out, plan.programs, BLOCK=1024, num_warps=4, enable_fp_fusion=False
     )
 
 
@@ -224,16 +226,16 @@ def dorefa_weight_forward(w: Tensor, y: Tensor, scale: Tensor, bits: int) -> Non
         _signed_mean(w, w, scale)
     else:
         _maximum(w, scale)
-    dorefa_weight_forward_flat_kernel[(_plan(w).down,)](
+    dorefa_weight_forward_flat_kernel[(_plan(w).programs,)](
         w, scale, y, w.numel(), float(2**bits - 1), BINARY=bits == 1, BLOCK=TILE, **OPTIONS
     )
 
 
 def _maximum_sums(grad: Tensor, w: Tensor, maximum: Tensor) -> tuple[Tensor, Tensor]:
     plan = _plan(w)
-    sums = maximum.new_empty(plan.down, dtype=torch.float64)
-    counts = maximum.new_empty(plan.down)
-    dorefa_maximum_backward_flat_kernel[(plan.down,)](
+    sums = maximum.new_empty(plan.programs, dtype=torch.float64)
+    counts = maximum.new_empty(plan.programs)
+    dorefa_maximum_backward_flat_kernel[(plan.programs,)](
         grad, w, maximum, sums, counts, w.numel(), BLOCK=TILE, **OPTIONS
     )
     sums = reduce(plan, sums, 1.0, maximum.new_empty(()))
@@ -249,6 +251,6 @@ def dorefa_weight_backward(
         sums = _signed_mean(grad, w, maximum.new_empty(()))
     elif not detach_max:
         sums, counts = _maximum_sums(grad, w, maximum)
-    dorefa_weight_backward_flat_kernel[(_plan(w).down,)](
+    dorefa_weight_backward_flat_kernel[(_plan(w).programs,)](
         grad, w, maximum, sums, counts, dw, w.numel(), BINARY=bits == 1, BLOCK=TILE, **OPTIONS
     )

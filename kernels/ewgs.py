@@ -5,8 +5,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ._maths import at_least_smallest, clip, half_even
-from ._partition import OPTIONS, TILE, Flat, View, flat_tile
-from ._reduce import reduce
+from ._partition import OPTIONS, TILE, flat_of, flat_tile
+from ._reduce import new_partials, reduce
 
 
 @triton.jit
@@ -80,8 +80,8 @@ def ewgs_backward_flat_kernel(
 
 def ewgs_forward(x: Tensor, lower: Tensor, upper: Tensor, y: Tensor, bits: int) -> None:
     """Quantize the dense ``x`` into ``y``, which has its strides; the range is float32."""
-    plan = Flat(View(1, 1, x.numel()))
-    ewgs_forward_flat_kernel[(plan.down,)](
+    plan = flat_of(x.numel())
+    ewgs_forward_flat_kernel[(plan.programs,)](
         x, lower, upper, y, x.numel(), float(2**bits - 1), BLOCK=TILE, **OPTIONS
     )
 
@@ -99,9 +99,9 @@ def ewgs_backward(
     delta_tensor: Tensor | None,
 ) -> None:
     """Write ``dx``, ``dlower`` and ``dupper``; big tensors are dense with the same strides."""
-    plan = Flat(View(1, 1, x.numel()))
-    partials = [dlower.new_empty(plan.down) for _ in range(2)]
-    ewgs_backward_flat_kernel[(plan.down,)](
+    plan = flat_of(x.numel())
+    partials = new_partials(dlower, 2, plan.programs)
+    ewgs_backward_flat_kernel[(plan.programs,)](
         grad, x, lower, upper, delta_tensor, dx, *partials, x.numel(), float(2**bits - 1), delta,
         BLOCK=TILE, **OPTIONS,
     )  # fmt: skip

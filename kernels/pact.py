@@ -9,9 +9,9 @@ from ._partition import (
     OPTIONS,
     TILE,
     Columns,
-    Flat,
     View,
     column_tile,
+    flat_of,
     flat_tile,
     load_codes,
     plan_of,
@@ -137,7 +137,7 @@ def pact_forward(
     """
     view = View(*shape)
     highest = float(2 ** (bits - 1) - 1 if signed else 2**bits - 1)
-    pact_forward_flat_kernel[(Flat(view).down,)](
+    pact_forward_flat_kernel[(flat_of(view.numel).programs,)](
         x, alpha, y, mask, view.numel, view.channels, view.inner, -highest if signed else 0.0,
         highest, CHANNELS=view.channels > 1, BLOCK=TILE, **OPTIONS,
     )  # fmt: skip

@@ -54,7 +54,7 @@ class Expected:
         """Return how many levels each element lies outside the codes, negative within."""
         return torch.maximum(self.codes[0] - self.position, self.position - self.codes[1])
 
-    def _ambiguous(self, eps: float) -> Tensor:
+    def ambiguous(self, eps: float) -> Tensor:
         """Return which elements a rounding error may carry over a tie or a clip edge."""
         band = VALUE_EPS * eps * max(-self.codes[0], self.codes[1])
         tie = (self.position - torch.floor(self.position) - 0.5).abs() <= band
@@ -64,7 +64,7 @@ class Expected:
     def problem(self, y: Tensor, dx: Tensor, *parameters: Tensor) -> str | None:
         """Return what is wrong with a provider's results, or None."""
         eps, tiny = torch.finfo(y.dtype).eps, torch.finfo(y.dtype).smallest_normal
-        ambiguous, outside = self._ambiguous(eps), self._outside()
+        ambiguous, outside = self.ambiguous(eps), self._outside()
         allowed = VALUE_EPS * eps * self.y.abs().clamp(min=1.0) + ambiguous * self.spacing
         if not ((y - self.y).abs() <= allowed).all():
             return "its values are wrong"

@@ -108,6 +108,31 @@ def test_every_provider_has_the_same_loss(form):
             assert measure.problem(case, case.bind(provider)) is None, name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", ALL["bn_act_quant"].forms)
+def test_every_provider_of_a_layer_is_right(form, dtype):
+    op = ALL["bn_act_quant"]
+    case, found = op.case(4096, dtype, form, "cpu"), op.providers("cpu")
+    for name in found.keys() - {"compile"}:
+        assert measure.problem(case, case.bind(found[name])) is None, name
+
+
+@pytest.mark.parametrize("form", ALL["bn_act_quant"].forms)
+def test_a_layer_is_timed_when_all_it_gives_is_right(form):
+    op, at_end = ALL["bn_act_quant"], form.endswith("-residual")
+    case = op.case(4096, torch.float32, form, "cpu")
+    run, inputs = case.bind(op.providers("cpu")["reference"]), case.make()
+    read, grads = run(*inputs)
+    assert len(read) == 1 + at_end
+    names = ["values are", *["values are"] * at_end, "input gradient is"]
+    names += ["residual gradient is"] * at_end + ["norm gradients are"] * 2
+    names += ["parameter gradients are"] * (0 if "lsq" in form else len(grads) - 3 - at_end)
+    for place, name in enumerate(names):
+        results = list(spoiled(place)(lambda: (*read, *grads))())
+        result = results[: len(read)], results[len(read) :]
+        assert case.verify(result, inputs) == f"its {name} wrong"
+
+
 @pytest.mark.parametrize("form", ALL["many"].forms)
 def test_many_weights_are_checked_one_by_one(form):
     op = ALL["many"]

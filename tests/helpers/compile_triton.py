@@ -100,14 +100,15 @@ CODES = ("METHOD", "ACTIVATION")
 PAIRS = ((4, 2), (2, 1), (1, 0), (0, 2), (3, 1), (1, 1))
 ALONE = ("partials", "wide_partials", "delta", "delta_tensor", "programs")
 EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
+INNERS: tuple[Tile, ...] = ({}, {"inner": 1})  # 1 is compiled in: channels that lie side by side
 TILES: dict[str, list[Tile]] = {  # by what a name contains, the first that fits
     "augment": [{"BLOCK": 1024}],
     "codes": [{"SLOT": slot, "BLOCK": 4096} for slot in (1, 2, 4, 8)],
     "flat": [{"BLOCK": 4096}],
     "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
-    "sums_columns": [{"ROWS": 16, "COLUMNS": 128}],
-    "moments_columns": [{"ROWS": 16, "COLUMNS": 128}],
-    "columns": [{"ROWS": 32, "COLUMNS": 128}],
+    "sums_columns": [{"ROWS": 16, "COLUMNS": 128, **inner} for inner in INNERS],
+    "moments_columns": [{"ROWS": 16, "COLUMNS": 128, **inner} for inner in INNERS],
+    "columns": [{"ROWS": 32, "COLUMNS": 128, **inner} for inner in INNERS],
     "rows": [
         {"ROWS": 32, "BLOCK": 16, "WHOLE": True},
         {"ROWS": 1, "BLOCK": 1024, "WHOLE": True},
@@ -176,7 +177,9 @@ def compile_one(kernel, dtype: str, tile: Tile, architecture: int) -> sass.Kerne
     signature: dict[str, Any] = {n: "constexpr" if n in tile else kind(n, dtype) for n in names}
     with_fields = {n: of for n, of in tuples(kernel).items() if n not in tile}
     # What a launch tells the compiler: addresses and sizes are multiples of 16.
-    even = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in EVEN]
+    even = [
+        i for i, n in enumerate(names) if signature[n][0] == "*" or (n in EVEN and n not in tile)
+    ]
     hints: dict[tuple[int, ...], list[Any]] = {
         (i,): [["tt.divisibility", 16]] for i in even if names[i] not in with_fields
     }
