@@ -249,7 +249,9 @@ EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, codes, many) | {
     f"{name}-{semantics}": partial(pixels, name, semantics)
     for name, semantics in product(POLICIES, SEMANTICS)
 }
-COMPILED = for_each_dtype(dorefa_weight, bn_act_quant, kd_loss, cmi)  # elsewhere by PyTorch's exp and sums
+COMPILED = for_each_dtype(
+    dorefa_weight, bn_act_quant, kd_loss, cmi
+)  # elsewhere by PyTorch's exp and sums
 PLAIN: dict[str, Callable[[str], Results]] = {
     **{f"resized-{semantics}": partial(resized, semantics) for semantics in SEMANTICS},
     "draws": drawn,
