@@ -15,48 +15,51 @@ struct BackwardTensors {
   T *dx, *dresidual;                               // dresidual: null where nobody wants it
 };
 
-// A block's gradients in front of the norm.
-template <class T, class Q, class NormOf>
+// A block's gradients in front of the norm, made again from the input.
+template <class T, class Q>
 struct BlockGradients {
   using C = Compute<T>;
 
-  // Made again from the input.
-  DAQAKD_INLINE void make(
-      const BackwardTensors<T>& all, const Piece& piece, int64_t first, int64_t n,
-      const NormOf& norm, const ActivationRange<C>& range, const Q* q) {
-    const C* __restrict__ x = gather(all.x, piece, first, n, a);
-    const C* __restrict__ r = gather_or_zero(all.residual, piece, first, n, b);
-    const C* __restrict__ g = gather_or_zero(all.grad, piece, first, n, c);
-    const C* __restrict__ ga = gather_or_zero(all.grad_activation, piece, first, n, d);
-    for (int64_t i = 0; i < n; ++i) {
-      centred[i] = x[i] - norm(first + i).mean;
-      const C u = norm(first + i).value(centred[i]) + r[i];
-      const auto one = q->gradient(g[i], range.value(u));
-      du[i] = range.gradient(one.dx + ga[i], u);
-      for (int k = 0; k < Q::kSums; ++k) sums[k][i] = one.sums[k];
-    }
+  DAQAKD_INLINE BlockGradients(
+      const BackwardTensors<T>& all, const Piece& piece, int64_t first, int64_t n, C* scratch)
+      : all(all), piece(piece), first(first), n(n), scratch(scratch + first) {
+    x = gather(all.x, piece, first, n, a);
+    r = gather_or_zero(all.residual, piece, first, n, b);
+    g = gather_or_zero(all.grad, piece, first, n, c);
+    ga = gather_or_zero(all.grad_activation, piece, first, n, d);
+    if constexpr (BackwardTensors<T>::kKeepsInPlace)
+      kept = place(all.kept(), piece, first, n, buffer);
+    else
+      kept = this->scratch;
   }
 
-  DAQAKD_INLINE static const C* gather_or_zero(
-      const T* x, const Piece& piece, int64_t first, int64_t n, C* buffer) {
-    if (x) return gather(x, piece, first, n, buffer);
-    std::fill_n(buffer, n, C(0));
-    return buffer;
+  // add(i, lane, du, du * (x - mean), sums of the quantizer), with du kept for the second pass.
+  template <class NormOf, class F>
+  DAQAKD_INLINE void each(
+      const NormOf& norm, const ActivationRange<C>& range, const Q* q, const F& add) {
+    const C* __restrict__ from = x, * __restrict__ added = r, * __restrict__ grad = g, * __restrict__ grad_activation = ga;
+    C* __restrict__ to = kept;
+    by_lanes(n, [&](int64_t i, int lane) __attribute__((always_inline)) {
+      const C centred = from[i] - norm(first + i).mean;
+      const C u = norm(first + i).value(centred) + added[i];
+      const auto one = q->gradient(grad[i], range.value(u));
+      const C du = range.gradient(one.dx + grad_activation[i], u);
+      to[i] = du;
+      add(i, lane, du, du * centred, one.sums);
+    });
+    if constexpr (BackwardTensors<T>::kKeepsInPlace)
+      settle(kept, buffer, piece, first, n, all.kept());
+    else if (all.dresidual)
+      scatter(kept, piece, first, n, all.dresidual);
   }
 
-  DAQAKD_INLINE void keep(
-      const BackwardTensors<T>& all, const Piece& piece, int64_t first, int64_t n,
-      C* scratch) const {
-    if constexpr (BackwardTensors<T>::kKeepsInPlace) {
-      scatter(du, piece, first, n, all.kept());
-    } else {
-      std::copy_n(du, n, scratch + first);
-      if (all.dresidual) scatter(du, piece, first, n, all.dresidual);
-    }
-  }
-
-  C a[kBlock], b[kBlock], c[kBlock], d[kBlock];
-  C centred[kBlock], du[kBlock], sums[Q::kSums + 1][kBlock];
+  const BackwardTensors<T>& all;
+  const Piece& piece;
+  int64_t first, n;
+  C* scratch;
+  const C *x, *r, *g, *ga;
+  C* kept;
+  C a[kBlock], b[kBlock], c[kBlock], d[kBlock], buffer[kBlock];
 };
 
 constexpr int kMostSums = 2;  // of a quantizer's parameters
@@ -83,16 +86,21 @@ struct SumsBody {
   DAQAKD_INLINE static ChannelSums of(
       const BackwardTensors<T>& all, const Piece& piece, const OneNorm<C>& norm,
       const ActivationRange<C>& clip, const Q* q, C* scratch) {
-    BlockGradients<T, Q, OneNorm<C>> block;
     ChannelSums sums;
     for (int64_t first = 0; first < piece.count; first += kBlock) {
       const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
-      block.make(all, piece, first, n, norm, clip, q);
-      block.keep(all, piece, first, n, scratch);
-      sums.bias += lane_sum(block.du, n);
-      for (int64_t i = 0; i < n; ++i) block.centred[i] *= block.du[i];
-      sums.centred += lane_sum(block.centred, n);
-      for (int k = 0; k < Q::kSums; ++k) sums.quantizer[k] += lane_sum(block.sums[k], n);
+      C lanes[kMostSums + 2][kLanes] = {};
+      BlockGradients<T, Q>(all, piece, first, n, scratch)
+          .each(
+              norm, clip, q,
+              [&](int64_t, int lane, C du, C centred, const C* own) __attribute__((always_inline)) {
+                lanes[0][lane] += du;
+                lanes[1][lane] += centred;
+                for (int k = 0; k < Q::kSums; ++k) lanes[2 + k][lane] += own[k];
+              });
+      sums.bias += double(add_lanes(lanes[0]));
+      sums.centred += double(add_lanes(lanes[1]));
+      for (int k = 0; k < Q::kSums; ++k) sums.quantizer[k] += double(add_lanes(lanes[2 + k]));
     }
     return sums;
   }
@@ -105,15 +113,21 @@ struct ColumnSumsBody {
   DAQAKD_INLINE static void run(
       BackwardTensors<T> all, Piece piece, EachNorm<C> norm, ActivationRange<C> range, const Q* q,
       C* scratch, double* bias, double* centred, double* quantizer) {  // [n], [n], [kSums]
-    BlockGradients<T, Q, EachNorm<C>> block;
     for (int64_t first = 0; first < piece.count; first += kBlock) {
       const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
-      block.make(all, piece, first, n, norm, range, q);
-      block.keep(all, piece, first, n, scratch);
-      double* __restrict__ to_bias = bias + first, * __restrict__ to_centred = centred + first;
-      for (int64_t i = 0; i < n; ++i) to_bias[i] += double(block.du[i]);
-      for (int64_t i = 0; i < n; ++i) to_centred[i] += double(block.du[i] * block.centred[i]);
-      for (int k = 0; k < Q::kSums; ++k) quantizer[k] += lane_sum(block.sums[k], n);
+      double* __restrict__ to_bias = bias + first;
+      double* __restrict__ to_centred = centred + first;
+      C lanes[kMostSums][kLanes] = {};
+      BlockGradients<T, Q>(all, piece, first, n, scratch)
+          .each(
+              norm, range, q,
+              [&](int64_t i, int lane, C du, C product, const C* own)
+                  __attribute__((always_inline)) {
+                    to_bias[i] += double(du);
+                    to_centred[i] += double(product);
+                    for (int k = 0; k < Q::kSums; ++k) lanes[k][lane] += own[k];
+                  });
+      for (int k = 0; k < Q::kSums; ++k) quantizer[k] += double(add_lanes(lanes[k]));
     }
   }
 };
@@ -153,16 +167,17 @@ struct InputGradientBody {
   DAQAKD_INLINE static void of(
       const BackwardTensors<T>& all, const Piece& piece, const NormOf& norm,
       const GradientOf& gradient, const C* scratch) {
-    C from[kBlock], kept[kBlock], to[kBlock];
+    C from[kBlock], kept[kBlock], buffer[kBlock];
     for (int64_t first = 0; first < piece.count; first += kBlock) {
       const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
       const C* __restrict__ x = gather(all.x, piece, first, n, from);
-      const C* __restrict__ du = scratch + first;
+      const C* du = scratch + first;
       if constexpr (BackwardTensors<T>::kKeepsInPlace)
         du = gather(static_cast<const T*>(all.kept()), piece, first, n, kept);
+      C* to = place(all.dx, piece, first, n, buffer);
       for (int64_t i = 0; i < n; ++i)
         to[i] = gradient(first + i).value(du[i], x[i] - norm(first + i).mean, norm(first + i));
-      scatter(to, piece, first, n, all.dx);
+      settle(to, buffer, piece, first, n, all.dx);
     }
   }
 };

@@ -26,22 +26,27 @@ struct ForwardBody {
   DAQAKD_INLINE static void of(
       const ForwardTensors<T>& all, const Piece& piece, const NormOf& norm,
       const ActivationRange<C>& clip, const Q* q) {
-    C from[kBlock], added[kBlock], u[kBlock];
+    C from[kBlock], added[kBlock], activated[kBlock], quantized[kBlock];
     for (int64_t first = 0; first < piece.count; first += kBlock) {
       const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
       const C* __restrict__ x = gather(all.x, piece, first, n, from);
-      if (all.residual) {
-        const C* __restrict__ r = gather(all.residual, piece, first, n, added);
-        for (int64_t i = 0; i < n; ++i)
-          u[i] = clip.value(norm(first + i).value(x[i] - norm(first + i).mean) + r[i]);
+      const C* __restrict__ r = gather_or_zero(all.residual, piece, first, n, added);
+      C* __restrict__ y = place(all.y, piece, first, n, quantized);
+      const auto value = [&](int64_t i) __attribute__((always_inline)) {
+        return clip.value(norm(first + i).value(x[i] - norm(first + i).mean) + r[i]);
+      };
+      if (all.activation) {
+        C* __restrict__ t = place(all.activation, piece, first, n, activated);
+        for (int64_t i = 0; i < n; ++i) {
+          const C u = value(i);
+          t[i] = u;
+          y[i] = q->value(u);
+        }
+        settle(t, activated, piece, first, n, all.activation);
       } else {
-        for (int64_t i = 0; i < n; ++i)
-          u[i] = clip.value(norm(first + i).value(x[i] - norm(first + i).mean));
+        for (int64_t i = 0; i < n; ++i) y[i] = q->value(value(i));
       }
-      if (all.activation) scatter(u, piece, first, n, all.activation);
-      if constexpr (!std::is_same_v<Q, NoQuantizer<C>>)
-        for (int64_t i = 0; i < n; ++i) u[i] = q->value(u[i]);
-      scatter(u, piece, first, n, all.y);
+      settle(y, quantized, piece, first, n, all.y);
     }
   }
 };

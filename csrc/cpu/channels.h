@@ -10,14 +10,20 @@
 // Passes over tensors whose channels depend on sums over themselves.
 namespace daqakd::cpu {
 
-// Sums of a block take 16 lanes; what leaves it is double, so many blocks lose nothing.
-template <class C>
-DAQAKD_INLINE double lane_sum(const C* __restrict__ v, int64_t n) {
-  C lanes[kLanes] = {};
+// body(i, lane) for n elements, in 16 lanes: sums by lane have one order on every instruction set.
+template <class F>
+DAQAKD_INLINE void by_lanes(int64_t n, const F& body) {
   const int64_t whole = n / kLanes * kLanes;
   for (int64_t i = 0; i < whole; i += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += v[i + lane];
-  for (int64_t i = whole; i < n; ++i) lanes[i - whole] += v[i];
+    for (int lane = 0; lane < kLanes; ++lane) body(i + lane, lane);
+  for (int64_t i = whole; i < n; ++i) body(i, int(i - whole));
+}
+
+// The sum of term(i) over a block: it leaves its 16 lanes as double, so many blocks lose nothing.
+template <class C, class F>
+DAQAKD_INLINE double lane_sum(int64_t n, const F& term) {
+  C lanes[kLanes] = {};
+  by_lanes(n, [&](int64_t i, int lane) __attribute__((always_inline)) { lanes[lane] += term(i); });
   return double(add_lanes(lanes));
 }
 
@@ -73,6 +79,34 @@ DAQAKD_INLINE void scatter(
       [&](int64_t at, int64_t place, int64_t count) __attribute__((always_inline)) {
         for (int64_t i = 0; i < count; ++i) y[at + i] = store<T>(from[place + i]);
       });
+}
+
+template <class C>
+inline constexpr C kZeros[kBlock] = {};
+
+// The same, zeros where there is no x.
+template <class T>
+DAQAKD_INLINE const Compute<T>* gather_or_zero(
+    const T* x, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
+  return x ? gather(x, piece, first, n, buffer) : kZeros<Compute<T>>;
+}
+
+// Where to compute n elements from `first` on: where they belong, or the buffer, for settle().
+template <class T>
+DAQAKD_INLINE Compute<T>* place(
+    T* y, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
+  const int64_t within = first % piece.inner;
+  if constexpr (std::is_same_v<T, Compute<T>>)
+    if (within + n <= piece.inner)
+      return y + piece.start + first / piece.inner * piece.stride + within;
+  return buffer;
+}
+
+template <class T>
+DAQAKD_INLINE void settle(
+    const Compute<T>* placed, const Compute<T>* buffer, const Piece& piece, int64_t first,
+    int64_t n, T* y) {
+  if (placed == buffer) scatter(buffer, piece, first, n, y);
 }
 
 constexpr int64_t kShortest = 16;  // runs of a channel shorter than this are walked as columns
@@ -233,19 +267,21 @@ struct MomentsBody {
   }
 
   DAQAKD_INLINE static Moments of(const T* x, const Piece& piece) {
-    C wide[kBlock], squares[kBlock];
+    C wide[kBlock];
     double sum = 0, total = 0;
     const double n = double(piece.count);
     for (int64_t first = 0; first < piece.count; first += kBlock) {
       const int64_t count = std::min<int64_t>(kBlock, piece.count - first);
-      sum += lane_sum(gather(x, piece, first, count, wide), count);
+      const C* __restrict__ v = gather(x, piece, first, count, wide);
+      sum += lane_sum<C>(count, [&](int64_t i) __attribute__((always_inline)) { return v[i]; });
     }
     const C mean = C(sum / n);
     for (int64_t first = 0; first < piece.count; first += kBlock) {
       const int64_t count = std::min<int64_t>(kBlock, piece.count - first);
       const C* __restrict__ v = gather(x, piece, first, count, wide);
-      for (int64_t i = 0; i < count; ++i) squares[i] = (v[i] - mean) * (v[i] - mean);
-      total += lane_sum(squares, count);
+      total += lane_sum<C>(count, [&](int64_t i) __attribute__((always_inline)) {
+        return (v[i] - mean) * (v[i] - mean);
+      });
     }
     const double rounded = sum / n - double(mean);
     return {n, sum / n, total - n * rounded * rounded};
