@@ -26,6 +26,20 @@ PARAMETERS = {
 }
 
 
+class QuantizerSettings(NamedTuple):
+    """The quantizer of the activation."""
+
+    method: int = 0  # of METHOD_CODES, or none
+    parameter: Tensor | None = None
+    upper: Tensor | None = None
+    widths: tuple[int, bool] = (8, False)  # bits, signed
+    # ste, grad_scale, delta as number or tensor
+    gradient: tuple[int, float, float, Tensor | None] = (0, 1.0, 0.0, None)
+
+
+UNQUANTIZED = QuantizerSettings()
+
+
 class Settings(NamedTuple):
     """What the op takes besides the tensors that have gradients."""
 
@@ -35,9 +49,7 @@ class Settings(NamedTuple):
     momentum: tuple[float, Tensor | None]
     eps: float
     activation: int
-    method: int
-    widths: tuple[int, bool]  # bits, signed
-    gradient: tuple[int, float, float, Tensor | None]  # ste, grad_scale, delta as number or tensor
+    quantizer: QuantizerSettings
     with_activation: bool
 
 
@@ -58,8 +70,8 @@ class BNActQuantFunction(torch.autograd.Function):
         """Normalize, add, activate and quantize, keeping ``x``, the residual and the statistics."""
         y, t, statistics = implementation("bn_act_quant_forward", given.backend)(
             *(x, residual, weight, bias, *given.running, given.training, *given.momentum),
-            *(given.eps, given.activation, given.method, parameter, upper, *given.widths),
-            given.with_activation,
+            *(given.eps, given.activation, given.quantizer.method, parameter, upper),
+            *(*given.quantizer.widths, given.with_activation),
         )
         ctx.save_for_backward(x, residual, statistics, weight, bias, parameter, upper)
         ctx.set_materialize_grads(False)
@@ -76,13 +88,24 @@ class BNActQuantFunction(torch.autograd.Function):
             "bn_act_quant_backward", given.backend
         )(
             *(grad, grad_t, x, residual, statistics, weight, bias, given.training),
-            *(given.activation, given.method, parameter, upper, *given.widths, *given.gradient),
-            ctx.needs_input_grad[1],
+            *(given.activation, given.quantizer.method, parameter, upper),
+            *(*given.quantizer.widths, *given.quantizer.gradient, ctx.needs_input_grad[1]),
         )
         found = dx, dresidual, *dnorm.unbind(), dparameter, dupper
         tensors = x, residual, weight, bias, parameter, upper
         pairs = zip(found, tensors, strict=True)
         return *(None if one is None else gradient for gradient, one in pairs), None
+
+
+def run_checked(
+    x: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, given: Settings
+) -> tuple[Tensor, Tensor]:
+    """Return the quantized activation, and the activation where asked for; nothing is checked."""
+    q = given.quantizer
+    found: tuple[Tensor, Tensor] = BNActQuantFunction.apply(
+        x, residual, weight, bias, q.parameter, q.upper, given
+    )
+    return found
 
 
 def _check_norm(x: Tensor, given: dict[str, Tensor | None], training: bool) -> None:
@@ -277,12 +300,16 @@ def bn_act_quant(
         split_scalar(momentum, "momentum"),
         float(eps),
         ACTIVATION_CODES[activation],
-        METHOD_CODES.get(str(method), 0),
-        (bits, signed),
-        (_checks.ste_code(ste), scale, number, tensor),
+        QuantizerSettings(
+            METHOD_CODES.get(str(method), 0),
+            parameter,
+            upper,
+            (bits, signed),
+            (_checks.ste_code(ste), scale, number, tensor),
+        ),
         with_activation and method is not None,
     )
-    y, t = BNActQuantFunction.apply(x, residual, weight, bias, parameter, upper, given)
+    y, t = run_checked(x, residual, weight, bias, given)
     if not with_activation:
         return y
     return y, y if method is None else t

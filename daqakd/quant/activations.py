@@ -1,15 +1,15 @@
 """Activation quantizers: their parameters start from calibration data."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._ops import STE_CODES
+from .._ops import METHOD_CODES, STE_CODES
 from ..backends import choose
 from ..functional import _checks
 from ..functional._apply import split_scalar
+from ..functional.bn_act_quant import QuantizerSettings
 from ..functional.dorefa import DoReFaActivationFunction
 from ..functional.ewgs import EWGSFunction
 from ..functional.lsq import LSQFunction
@@ -50,15 +50,13 @@ class LSQActivation(ActivationQuantizer):
         y: Tensor = LSQFunction.apply(x, self.step, arguments)
         return y
 
-    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+    def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it."""
-        return {
-            "method": "lsq",
-            "parameters": (self.step,),
-            "bits": self.bits,
-            "signed": self.known_signed,
-            "grad_scale": 1 / math.sqrt(x.numel() // len(x) * self.qmax),
-        }
+        scale = 1 / math.sqrt(x.numel() // len(x) * self.qmax)
+        gradient = (STE_CODES["closed"], scale, 0.0, None)
+        return QuantizerSettings(
+            METHOD_CODES["lsq"], self.step, None, (self.bits, self.known_signed), gradient
+        )
 
 
 class PACTActivation(ActivationQuantizer):
@@ -89,9 +87,10 @@ class PACTActivation(ActivationQuantizer):
         y: Tensor = PACTFunction.apply(x, self.alpha, arguments)
         return y
 
-    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+    def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it."""
-        return {**super().fused_settings(x), "parameters": (self.alpha,)}
+        widths = self.bits, self.known_signed
+        return QuantizerSettings(METHOD_CODES["pact"], self.alpha, None, widths)
 
 
 class DoReFaActivation(ActivationQuantizer):
@@ -148,7 +147,9 @@ class EWGSActivation(ActivationQuantizer):
         y: Tensor = EWGSFunction.apply(x, self.lower, self.upper, delta_tensor, arguments)
         return y
 
-    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+    def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it."""
-        own = {"parameters": (self.lower, self.upper), "signed": False, "delta": self.delta}
-        return super().fused_settings(x) | own
+        gradient = (STE_CODES["closed"], 1.0, *split_scalar(self.delta, "delta"))
+        return QuantizerSettings(
+            METHOD_CODES["ewgs"], self.lower, self.upper, (self.bits, False), gradient
+        )

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .._errors import InputError
-from .._ops import SMALLEST
+from .._ops import METHOD_CODES, SMALLEST
+from ..functional.bn_act_quant import QuantizerSettings
 from .flags import Flagged, read_flags
 
 PERCENTILE = 0.999
@@ -139,9 +140,9 @@ class ActivationQuantizer(Flagged, Quantizer):
         """Fake-quantize with the current parameters."""
         raise NotImplementedError
 
-    def fused_settings(self, x: Tensor) -> dict[str, Any]:
+    def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it, with activations of the shape of ``x``."""
-        return {"method": self.method, "bits": self.bits, "signed": self.known_signed}
+        return QuantizerSettings(METHOD_CODES[self.method], widths=(self.bits, self.known_signed))
 
     def cache_key(self) -> object:
         """Return a key that is equal for quantizers that give the same values."""

@@ -9,27 +9,36 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import daqakd
+from daqakd._ops import ACTIVATION_CODES, METHOD_CODES
 from daqakd.models import build
 from daqakd.quant.fusion import chain
 
 
 class OpCalls:
-    """Counts the calls of ``bn_act_quant`` that chains make, and keeps their options."""
+    """Counts the calls of ``bn_act_quant`` that chains make, and keeps their options by name."""
 
     def __init__(self) -> None:
         self.made: list[dict[str, Any]] = []
 
     def __enter__(self) -> "OpCalls":
-        self.op = vars(chain)["bn_act_quant"]
-        vars(chain)["bn_act_quant"] = self._call
+        self.op = vars(chain)["run_checked"]
+        vars(chain)["run_checked"] = self._call
         return self
 
     def __exit__(self, *args: Any) -> None:
-        vars(chain)["bn_act_quant"] = self.op
+        vars(chain)["run_checked"] = self.op
 
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
-        self.made.append(kwargs)
-        return self.op(*args, **kwargs)
+    def _call(self, x: Tensor, residual: Tensor | None, *rest: Any) -> Any:
+        given, methods = rest[-1], {code: name for name, code in METHOD_CODES.items()}
+        self.made.append(
+            {
+                "activation": list(ACTIVATION_CODES)[given.activation],
+                "residual": residual,
+                "training": given.training,
+                "method": methods.get(given.quantizer.method),
+            }
+        )
+        return self.op(x, residual, *rest)
 
     def __len__(self) -> int:
         return len(self.made)

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...functional import bn_act_quant
+from ..._ops import ACTIVATION_CODES
+from ...backends import choose
+from ...functional.bn_act_quant import UNQUANTIZED, QuantizerSettings, Settings, run_checked
 from ..quantized import Quantized
 from .heads import Head, ModuleHead, NormCall
 from .members import Kind, activation_kind, is_hooked, is_ready, layers_obstacle, takes
@@ -112,12 +114,12 @@ class Chain:
             y = self._members(norm, act, x, residual)
             return (y, y) if both else y
         if quantizer is None or (both and torch.is_inference_mode_enabled()):
-            y = self._run(
-                self.head.call(norm, state), x, residual
-            )  # such tensors do not tell whether they changed
+            # tensors of inference mode do not tell whether they changed
+            y, _ = self._run(self.head.call(norm, state), x, residual)
             return (y, y) if both else y
-        y = self._run(self.head.call(norm, state), x, residual, quantizer.fused_settings(x))
-        return (Quantized(y[0], y[1], y[1]._version), y[1]) if both else Quantized(y)
+        settings = quantizer.fused_settings(x)
+        y, t = self._run(self.head.call(norm, state), x, residual, settings)
+        return (Quantized(y, t, t._version), t) if both else Quantized(y)
 
     def _members(
         self, norm: Any, act: nn.Module | None, x: Tensor, residual: Tensor | None
@@ -132,22 +134,22 @@ class Chain:
         norm: NormCall,
         x: Tensor,
         residual: Tensor | None,
-        settings: dict[str, Any] | None = None,
-    ) -> Any:
-        return bn_act_quant(
-            x,
-            norm.mean,
-            norm.var,
-            norm.weight,
-            norm.bias,
-            residual=residual,
-            training=norm.training,
-            momentum=norm.momentum,
-            eps=norm.eps,
-            activation="none" if self.activation is None else self.activation.kind,
-            with_activation=self.with_activation and settings is not None,
-            **(settings or {}),
+        quantizer: QuantizerSettings = UNQUANTIZED,
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the layers take, or the activation; and that where asked for, too."""
+        kind = "none" if self.activation is None else self.activation.kind
+        momentum = norm.momentum
+        given = Settings(
+            choose("bn_act_quant", x),
+            (norm.mean, norm.var),
+            norm.training,
+            (0.0, momentum) if isinstance(momentum, Tensor) else (momentum, None),
+            norm.eps,
+            ACTIVATION_CODES[kind],
+            quantizer,
+            self.with_activation and quantizer.method != 0,
         )
+        return run_checked(x, residual, norm.weight, norm.bias, given)
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,6 +98,8 @@ def takes(
     for part in state:
         if part is not None and (part.dtype is not wide or type(part) not in PLAIN):
             return False
+        if part is not None and not part.is_contiguous():
+            return False
     if residual is None:
         return True
     return type(residual) is Tensor and residual.dtype is x.dtype and residual.shape == x.shape
