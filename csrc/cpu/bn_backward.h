@@ -226,7 +226,7 @@ void backward_of_norm(
     const GradientMaker<Compute<T>>& maker, ActivationRange<Compute<T>> range, const Q& q,
     double* quantizer) {
   using C = Compute<T>;
-  const int64_t channels = plan.view.channels, count = plan.down() * plan.across();
+  const int64_t channels = plan.view.channels, count = plan.partials();
   const GradientValues<C> gradients(channels);
   const std::unique_ptr<ChannelSums[]> partials(new ChannelSums[count]);
   const int64_t capacity = BackwardTensors<T>::kKeepsInPlace ? 0 : plan.largest();

@@ -117,8 +117,7 @@ void forward(
   using C = Compute<T>;
   const int64_t channels = plan.view.channels;
   const Norms<C> norms(channels);
-  const std::unique_ptr<Moments[]> partials(
-      new Moments[training ? plan.down() * plan.across() : 1]);
+  const std::unique_ptr<Moments[]> partials(new Moments[training ? plan.partials() : 1]);
   pass_over<C>(
       plan, 0,
       [&](const PieceRange& pieces, C*) {

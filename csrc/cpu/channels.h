@@ -27,9 +27,9 @@ DAQAKD_INLINE double lane_sum(int64_t n, const F& term) {
   return double(add_lanes(lanes));
 }
 
-// The partial results of a channel, wherever the plan has put them: body(index).
-template <class Plan, class F>
-void each_partial(const Plan& plan, int64_t channel, const F& body) {
+// The partial results of a channel, wherever they are: body(index).
+template <class F>
+void each_partial(const Columns& plan, int64_t channel, const F& body) {
   const int64_t group = plan.group(), channels = plan.view.channels;
   for (int64_t row = 0; row < plan.down(); ++row)
     for (int64_t copy = 0; copy < plan.copies(); ++copy)
@@ -39,14 +39,22 @@ void each_partial(const Plan& plan, int64_t channel, const F& body) {
 
 // Elements of one channel: runs of `inner` neighbours, `stride` apart.
 struct Piece {
+  // Where n elements from `first` on lie, if they are neighbours, else -1.
+  DAQAKD_INLINE int64_t neighbours(int64_t first, int64_t n) const {
+    if (count <= inner) return start + first;
+    const int64_t within = first % inner;
+    return within + n <= inner ? start + first / inner * stride + within : -1;
+  }
+
   int64_t start, inner, stride, count;
 };
 
 // Elements from `first` on of a piece, wherever its runs lie: body(address, place, count).
 template <class F>
 DAQAKD_INLINE void each_run(const Piece& piece, int64_t first, int64_t n, const F& body) {
-  int64_t within = first % piece.inner,
-          at = piece.start + first / piece.inner * piece.stride + within;
+  int64_t within = piece.count <= piece.inner ? first : first % piece.inner;
+  int64_t at = piece.start + within;
+  if (within != first) at += first / piece.inner * piece.stride;
   for (int64_t place = 0; place < n;) {
     const int64_t count = std::min(n - place, piece.inner - within);
     body(at, place, count);
@@ -60,9 +68,8 @@ DAQAKD_INLINE void each_run(const Piece& piece, int64_t first, int64_t n, const 
 template <class T>
 DAQAKD_INLINE const Compute<T>* gather(
     const T* x, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
-  const int64_t within = first % piece.inner;
-  if (within + n <= piece.inner)
-    return widen(x + piece.start + first / piece.inner * piece.stride + within, n, buffer);
+  const int64_t at = piece.neighbours(first, n);
+  if (at >= 0) return widen(x + at, n, buffer);
   each_run(
       piece, first, n,
       [&](int64_t at, int64_t place, int64_t count) __attribute__((always_inline)) {
@@ -95,10 +102,10 @@ DAQAKD_INLINE const Compute<T>* gather_or_zero(
 template <class T>
 DAQAKD_INLINE Compute<T>* place(
     T* y, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
-  const int64_t within = first % piece.inner;
-  if constexpr (std::is_same_v<T, Compute<T>>)
-    if (within + n <= piece.inner)
-      return y + piece.start + first / piece.inner * piece.stride + within;
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    const int64_t at = piece.neighbours(first, n);
+    if (at >= 0) return y + at;
+  }
   return buffer;
 }
 
@@ -129,16 +136,21 @@ struct Pieces {
     return {start, view.inner, stride, std::min(runs, view.outer - row * runs) * view.inner};
   }
 
+  // The partial results of a channel lie side by side.
+  int64_t first_of(int64_t channel) const { return channel * down() * segments; }
+  int64_t partials() const { return first_of(view.channels); }
   int64_t largest() const { return segments > 1 ? kPiece : runs * view.inner; }
   int64_t groups() const { return ceil_div(view.channels, together); }
   int64_t down() const { return ceil_div(view.outer, runs); }
-  int64_t across() const { return view.channels * segments; }
-  int64_t copies() const { return 1; }
-  int64_t group() const { return segments; }
 
   View view;
   int64_t segments, runs, together;  // together: channels of a group
 };
+
+template <class F>
+void each_partial(const Pieces& plan, int64_t channel, const F& body) {
+  for (int64_t i = plan.first_of(channel); i < plan.first_of(channel + 1); ++i) body(i);
+}
 
 // The pieces of some rows and channels, in the order of memory.
 struct PieceRange {
@@ -150,7 +162,7 @@ struct PieceRange {
       for (int64_t channel = left; channel < right; ++channel)
         for (int64_t part = 0; part < plan->segments; ++part)
           body(
-              row * plan->across() + channel * plan->segments + part, channel,
+              plan->first_of(channel) + row * plan->segments + part, channel,
               plan->piece(row, channel, part), number++);
   }
   int64_t count() const { return (bottom - top) * (right - left) * plan->segments; }
@@ -180,7 +192,7 @@ void pass_over(
         apply(range, scratch.get());
       }
     });
-  const std::unique_ptr<C[]> scratch(new C[down * plan.across() * capacity]);
+  const std::unique_ptr<C[]> scratch(new C[plan.partials() * capacity]);
   const auto every = [&](const auto& body) {
     parallel(down * channels, plan.segments * plan.largest(), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end;) {
