@@ -119,7 +119,7 @@ DAQAKD_INLINE void settle(
 constexpr int64_t kShortest = 16;  // runs of a channel shorter than this are walked as columns
 
 constexpr int64_t kPiece = 1024;     // elements of a piece, whose sums are one partial
-constexpr int64_t kTogether = 2048;  // neighbours that channels are grouped to, two pages
+constexpr int64_t kTogether = 8192;  // neighbours that channels are grouped to, eight pages
 
 // Long runs are cut into segments, several short ones make a piece.
 struct Pieces {
