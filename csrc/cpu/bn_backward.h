@@ -22,7 +22,7 @@ struct BlockGradients {
 
   DAQAKD_INLINE BlockGradients(
       const BackwardTensors<T>& all, const Piece& piece, int64_t first, int64_t n, C* scratch)
-      : all(all), piece(piece), first(first), n(n), scratch(scratch + first) {
+      : all(all), piece(piece), first(first), n(n) {
     x = gather(all.x, piece, first, n, a);
     r = gather_or_zero(all.residual, piece, first, n, b);
     g = gather_or_zero(all.grad, piece, first, n, c);
@@ -30,14 +30,17 @@ struct BlockGradients {
     if constexpr (BackwardTensors<T>::kKeepsInPlace)
       kept = place(all.kept(), piece, first, n, buffer);
     else
-      kept = this->scratch;
+      kept = scratch + first;
   }
 
   // add(i, lane, du, du * (x - mean), sums of the quantizer), with du kept for the second pass.
   template <class NormOf, class F>
   DAQAKD_INLINE void each(
       const NormOf& norm, const ActivationRange<C>& range, const Q* q, const F& add) {
-    const C* __restrict__ from = x, * __restrict__ added = r, * __restrict__ grad = g, * __restrict__ grad_activation = ga;
+    const C* __restrict__ from = x;
+    const C* __restrict__ added = r;
+    const C* __restrict__ grad = g;
+    const C* __restrict__ grad_activation = ga;
     C* __restrict__ to = kept;
     by_lanes(n, [&](int64_t i, int lane) __attribute__((always_inline)) {
       const C centred = from[i] - norm(first + i).mean;
@@ -56,7 +59,6 @@ struct BlockGradients {
   const BackwardTensors<T>& all;
   const Piece& piece;
   int64_t first, n;
-  C* scratch;
   const C *x, *r, *g, *ga;
   C* kept;
   C a[kBlock], b[kBlock], c[kBlock], d[kBlock], buffer[kBlock];
@@ -171,9 +173,11 @@ struct InputGradientBody {
     for (int64_t first = 0; first < piece.count; first += kBlock) {
       const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
       const C* __restrict__ x = gather(all.x, piece, first, n, from);
-      const C* du = scratch + first;
+      const C* du;
       if constexpr (BackwardTensors<T>::kKeepsInPlace)
         du = gather(static_cast<const T*>(all.kept()), piece, first, n, kept);
+      else
+        du = scratch + first;
       C* to = place(all.dx, piece, first, n, buffer);
       for (int64_t i = 0; i < n; ++i)
         to[i] = gradient(first + i).value(du[i], x[i] - norm(first + i).mean, norm(first + i));

@@ -121,7 +121,7 @@ constexpr int64_t kShortest = 16;  // runs of a channel shorter than this are wa
 constexpr int64_t kPiece = 1024;     // elements of a piece, whose sums are one partial
 constexpr int64_t kTogether = 8192;  // neighbours that channels are grouped to, eight pages
 
-// Long runs are cut into segments, several short ones make a piece.
+// Long runs are cut into segments, several that are short of 64 elements make a piece of 256.
 struct Pieces {
   explicit Pieces(const View& view)
       : view(view),

@@ -104,8 +104,8 @@ def _stops(u: Tensor, activation: int) -> Tensor:
     return (u <= 0) | (u >= 6) if activation == ACTIVATION_CODES["relu6"] else u <= 0
 
 
-def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return the batch's mean and variance ``[C]``, of the sum's dtype."""
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the batch's mean and variance, float64 ``[C]``."""
     wide = x.double()
     mean = wide.mean(_others(x))
     var = (wide - broadcast(mean, x, 1)).square().mean(_others(x))
@@ -137,7 +137,7 @@ def bn_act_quant_forward(
         running = (value for value in (running_mean, running_var) if value is not None)
         mean, var = (value.double().reshape(-1) for value in running)
     elif count:
-        mean, var = _statistics(x, eps)
+        mean, var = _statistics(x)
         share = momentum if momentum_tensor is None else momentum_tensor.double().reshape(())
         if running_mean is not None and running_var is not None:
             _update(running_mean, mean, share)
