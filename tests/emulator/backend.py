@@ -24,6 +24,7 @@ from daqakd.backends import native, select  # noqa: E402
 from . import build  # noqa: E402
 
 LIBRARY = "DAQAKD_EMULATOR"  # names a built library to take instead of building one
+MOST_PAGES = 8000  # 400 MB of notes
 FIELDS = ("launches", "blocks", "threads", "accesses", "switches", "reports")
 
 
@@ -39,15 +40,21 @@ class Emulator:
         self.library = ctypes.CDLL(str(path))
         self.library.emulator_counts.restype = ctypes.POINTER(Counts)
         self.library.emulator_living_tensors.restype = ctypes.c_int64
-        for control in (self.library.emulator_order, self.library.emulator_sample):
+        for name in ("order", "sample", "remember"):
+            control = getattr(self.library, f"emulator_{name}")
             control.argtypes, control.restype = [ctypes.c_int64], None
         self.seed = 2
         self.order(self.seed)
+        self.remember()
 
     def order(self, seed: int) -> None:
         """Run threads and blocks in order (0), from the last to the first (1), or at random."""
         self.seed = seed
         self.library.emulator_order(seed)
+
+    def remember(self, pages: int = MOST_PAGES) -> None:
+        """Forget who touched what at the next launch after so many pages of memory."""
+        self.library.emulator_remember(pages)
 
     def counts(self) -> dict[str, int]:
         """Return what has run so far."""

@@ -134,6 +134,15 @@ def test_limits_of_a_launch(emulator):
         run("many_parameters")
 
 
+@pytest.mark.parametrize("pages", [0, 8000])
+def test_what_was_written_before_it_forgot_counts_as_written(emulator, pages):
+    emulator.remember(pages)
+    try:
+        assert torch.equal(run("two_launches")[:64], torch.full((64,), 255.0))
+    finally:
+        emulator.remember()
+
+
 def test_leaked_memory_is_counted(emulator):
     before = emulator.living_tensors()
     run("shuffles")

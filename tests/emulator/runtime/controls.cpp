@@ -9,6 +9,9 @@ EMULATOR_CONTROL void emulator_order(int64_t seed) { emulator::set_order(seed); 
 // Only the first and last n blocks of a launch run; 0 for all.
 EMULATOR_CONTROL void emulator_sample(int64_t n) { emulator::device.sampled_blocks = n; }
 
+// After so many pages of memory, the next launch forgets who touched what.
+EMULATOR_CONTROL void emulator_remember(int64_t pages) { emulator::remember(size_t(pages)); }
+
 EMULATOR_CONTROL const emulator::Counts* emulator_counts() { return &emulator::device.counts; }
 
 // Tensors that ops have made and neither freed nor returned.

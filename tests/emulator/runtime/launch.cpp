@@ -81,7 +81,7 @@ void run(const Kernel& kernel, Index grid, Index block, size_t shared_bytes) {
   device.threads = int(block.x * block.y * block.z);
   device.aborted = false;
   place.grid = grid, place.block_size = block;
-  begin_races(tensor_ranges());
+  begin_races();
   ++device.counts.launches;
   run_blocks(grid.x);
   throw_reports(name_of(kernel));

@@ -16,7 +16,7 @@ char* dynamic_shared = nullptr;
 namespace {
 
 constexpr uint16_t kAtomic = 0x8000, kThread = 0x7fff, kSeveral = 0x7fff;
-constexpr size_t kPage = 4096, kMostPages = 8000;  // 400 MB
+constexpr size_t kPage = 4096;
 
 struct Cell {  // of one byte: its last writer and reader
   Epoch written, read;
@@ -30,6 +30,7 @@ struct Release {
   int thread;
 };
 
+size_t most_pages = 0;
 std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
 std::array<std::pair<uintptr_t, Page*>, 256> recent;
 std::vector<Range> ranges;          // of this launch, by their begin
@@ -151,19 +152,21 @@ void access(const void* address, size_t size, bool writes, bool atomic, const vo
   device.checking = false;
 }
 
-void begin_races(const std::vector<Range>& known) {
-  if (pages.size() > kMostPages) {  // what was written before then counts as written
+void begin_races() {
+  if (pages.size() > most_pages) {  // what was written before then counts as written
     pages.clear();
     recent = {};
     forget_births();
   }
-  ranges = known;
+  ranges = tensor_ranges();
   std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
     return std::pair(a.begin, a.writable) < std::pair(b.begin, b.writable);
   });
   releases.clear();
   device.launch_start = ++device.epoch;
 }
+
+void remember(size_t touched_pages) { most_pages = touched_pages; }
 
 void begin_block() {
   device.block_start = ++device.epoch;

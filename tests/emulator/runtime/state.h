@@ -79,7 +79,8 @@ std::vector<unsigned> order_of(unsigned blocks);
 
 // shadow.cpp
 void access(const void* address, size_t size, bool writes, bool atomic, const void* pc);
-void begin_races(const std::vector<Range>& known);
+void begin_races();
+void remember(size_t touched_pages);
 void begin_block();
 
 // memory.cpp

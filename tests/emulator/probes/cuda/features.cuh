@@ -63,6 +63,12 @@ __global__ void dynamic_shared(float* data, int64_t) {
   if (blockIdx.x == 0) data[threadIdx.x] = cells[63 - threadIdx.x];
 }
 
+// Two launches: one leaves bytes that look undefined, the other reads them.
+__global__ void leaves_ones(unsigned* cells, int64_t) { cells[threadIdx.x] = ~0u; }
+__global__ void reads_ones(const unsigned* cells, float* data) {
+  data[threadIdx.x] = float(cells[threadIdx.x] & 255u);
+}
+
 struct Large {
   char bytes[5000];
 };

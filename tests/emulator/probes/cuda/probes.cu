@@ -59,6 +59,11 @@ Tensor run(Tensor x, std::string name, int64_t size) {
     launch(
         undefined_scratch, 1, kThreads, daqakd::mutable_data<float>(daqakd::scratch(x, 64)),
         int64_t(64));
+  if (name == "two_launches") {
+    const Tensor between = daqakd::scratch(x, kThreads);
+    launch(leaves_ones, 1, kThreads, daqakd::mutable_data<unsigned>(between), int64_t(kThreads));
+    launch(reads_ones, 1, kThreads, daqakd::data<unsigned>(between), data);
+  }
   if (name == "dynamic_shared")
     launch.sharing(dynamic_shared, kBlocks, kThreads, size, data, x.numel());
   if (name == "block_of") launch(shuffles, 1, int(size), data, x.numel());
