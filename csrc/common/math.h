@@ -50,10 +50,11 @@ struct Step : Divisor<T> {
   DAQAKD_INLINE explicit Step(T step) : Divisor<T>(at_least_smallest(step)) {}
 };
 
-// NaN stays NaN.
+// NaN stays NaN. Each choice is one instruction: a maximum, a minimum.
 template <class T>
 DAQAKD_INLINE T clip(T v, T low, T high) {
-  return v < low ? low : (v > high ? high : v);
+  const T above = low > v ? low : v;
+  return high < above ? high : above;
 }
 
 // value where low <= v <= high, else 0; 0 for NaN. Nested choices become blends on every target.

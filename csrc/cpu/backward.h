@@ -85,8 +85,10 @@ struct BackwardBody {
       for (int k = 0; k < Op::kSums; ++k) lanes[k][lane] += added.sums[k];
     };
     const int64_t whole = n / kLanes * kLanes;
-    for (int64_t i = 0; i < whole; i += kLanes)
+    for (int64_t i = 0; i < whole; i += kLanes) {
+      DAQAKD_INDEPENDENT
       for (int lane = 0; lane < kLanes; ++lane) one(i + lane, lane);
+    }
     for (int64_t i = whole; i < n; ++i) one(i, int(i - whole));
     std::copy_n(&lanes[0][0], Op::kSums * kLanes, &sums.of[0][0]);
   }

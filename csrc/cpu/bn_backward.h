@@ -42,10 +42,11 @@ struct BlockGradients {
     const C* __restrict__ grad = g;
     const C* __restrict__ grad_activation = ga;
     C* __restrict__ to = kept;
+    const Q own = *q;  // no store can change it
     by_lanes(n, [&](int64_t i, int lane) __attribute__((always_inline)) {
       const C centred = from[i] - norm(first + i).mean;
       const C u = norm(first + i).value(centred) + added[i];
-      const auto one = q->gradient(grad[i], range.value(u));
+      const auto one = own.gradient(grad[i], range.value(u));
       const C du = range.gradient(one.dx + grad_activation[i], u);
       to[i] = du;
       add(i, lane, du, du * centred, one.sums);
@@ -179,6 +180,7 @@ struct InputGradientBody {
       else
         du = scratch + first;
       C* to = place(all.dx, piece, first, n, buffer);
+      DAQAKD_INDEPENDENT
       for (int64_t i = 0; i < n; ++i)
         to[i] = gradient(first + i).value(du[i], x[i] - norm(first + i).mean, norm(first + i));
       settle(to, buffer, piece, first, n, all.dx);

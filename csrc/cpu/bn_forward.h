@@ -31,20 +31,23 @@ struct ForwardBody {
       const int64_t n = std::min<int64_t>(kBlock, piece.count - first);
       const C* __restrict__ x = gather(all.x, piece, first, n, from);
       const C* __restrict__ r = gather_or_zero(all.residual, piece, first, n, added);
+      const Q own = *q;  // no store can change it
       C* __restrict__ y = place(all.y, piece, first, n, quantized);
       const auto value = [&](int64_t i) __attribute__((always_inline)) {
         return clip.value(norm(first + i).value(x[i] - norm(first + i).mean) + r[i]);
       };
       if (all.activation) {
         C* __restrict__ t = place(all.activation, piece, first, n, activated);
+        DAQAKD_INDEPENDENT
         for (int64_t i = 0; i < n; ++i) {
           const C u = value(i);
           t[i] = u;
-          y[i] = q->value(u);
+          y[i] = own.value(u);
         }
         settle(t, activated, piece, first, n, all.activation);
       } else {
-        for (int64_t i = 0; i < n; ++i) y[i] = q->value(value(i));
+        DAQAKD_INDEPENDENT
+        for (int64_t i = 0; i < n; ++i) y[i] = own.value(value(i));
       }
       settle(y, quantized, piece, first, n, all.y);
     }

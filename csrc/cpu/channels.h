@@ -14,8 +14,10 @@ namespace daqakd::cpu {
 template <class F>
 DAQAKD_INLINE void by_lanes(int64_t n, const F& body) {
   const int64_t whole = n / kLanes * kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes)
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    DAQAKD_INDEPENDENT
     for (int lane = 0; lane < kLanes; ++lane) body(i + lane, lane);
+  }
   for (int64_t i = whole; i < n; ++i) body(i, int(i - whole));
 }
 
