@@ -45,6 +45,12 @@ class Batch:
         rows.scatter_(1, self.labels[:, None], self.weight[:, None])
         return rows.scatter_add_(1, self.partner_labels[:, None], 1 - self.weight[:, None])
 
+    def split(self, parts: int) -> list["Batch"]:
+        """Return the batch in so many consecutive parts, as equal as its size allows."""
+        missing = [None] * parts
+        fields = (missing if v is None else v.tensor_split(parts) for v in vars(self).values())
+        return [Batch(*values) for values in zip(*fields, strict=True)]
+
 
 def _and_partners(chunk: Tensor, partners: Tensor) -> Tensor:
     """Return a batch's images, then those of their partners that are not among them."""

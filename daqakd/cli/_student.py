@@ -16,6 +16,7 @@ from ..quant import quantize
 from ..ranking import RankConfig, Ranking, rank
 from ..ranking.job import count_images
 from ..train import TrainConfig, distill, teach
+from ..train.averaging import lent
 from ..train.identity import check_finished
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
 from ._job import HOLDOUT, JobOptions, check_strategy, chosen_device
@@ -138,6 +139,10 @@ def train_into(
         quiet=False,
     )
     save_model(path, result.model, name, dataset, recipe, strategy)
+    for kind, values in result.kept.items():
+        with lent(result.model, values):
+            beside = path.with_suffix(f".{kind}.safetensors")
+            save_model(beside, result.model, name, dataset, recipe, strategy)
     pack_into(options.out, name)
     return path
 

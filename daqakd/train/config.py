@@ -19,16 +19,43 @@ class TrainConfig:
     """Passes over the training images."""
     batch_size: int = 128
     """Images per step; an incomplete last batch is dropped."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam, or SGD with Nesterov momentum 0.9."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Of the model's parameters."""
+    quantizer_optimizer: Literal["adam", "adamw", "sgd"] | None = None
+    """Of steps, ranges and alphas; the same as --optimizer by default."""
+    momentum: float = 0.9
+    """Of SGD."""
+    nesterov: bool = True
+    """Nesterov's form of SGD's momentum."""
     lr: float = 1e-3
     """Peak learning rate of the model's parameters."""
     quantizer_lr: float | None = None
     """Peak learning rate of steps, ranges and alphas; a tenth of --lr by default."""
     weight_decay: float = 1e-4
     """Of the model's parameters and PACT's alpha; steps and ranges never decay."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """Of the learning rate: cosine to 0, a factor --lr-gamma at every milestone, or none."""
+    schedule_by: Literal["step", "epoch"] = "step"
+    """Whether the cosine moves with every step, or once an epoch as in the papers on CIFAR."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which --schedule step lowers the learning rate."""
+    lr_gamma: float = 0.1
+    """Factor at each of the milestones."""
     warmup_steps: int = 0
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear warm-up before the schedule."""
+    warmup_epochs: int = 0
+    """The same in epochs; both add up."""
+    warmup_start: float = 0.0
+    """Fraction of the peak learning rate that the warm-up starts from."""
+    clip_grad: float | None = None
+    """Largest norm of all gradients together; longer ones are scaled down to it."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another: less memory, the same gradients but for
+    BatchNorm, which sees a part at a time."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, evaluated and kept beside them."""
+    reestimate_bn: int = 0
+    """Training batches from which BatchNorm's statistics are estimated anew at the end."""
     temperature: float = 4.0
     """T of the distillation term."""
     ce_weight: float = 1.0
@@ -52,15 +79,36 @@ class TrainConfig:
     def check(self) -> None:
         """Raise InputError for values that cannot be meant, wrong types included."""
         check_types(self)
-        check_least(self, 1, "epochs", "batch_size", "calibration_batches")
-        check_least(self, 0, "quantizer_lr", "weight_decay", "warmup_steps")
+        check_least(self, 1, "epochs", "batch_size", "calibration_batches", "accumulate")
+        check_least(self, 0, "quantizer_lr", "weight_decay", "momentum", "lr_gamma")
+        check_least(self, 0, "warmup_steps", "warmup_epochs", "warmup_start", "reestimate_bn")
         check_workers(self)
-        check_least(self, 0, "ce_weight", "kd_weight", "label_smoothing", "checkpoint_seconds")
-        check_above(self, 0, "lr", "temperature")
+        check_least(
+            self, 0, "ema", "ce_weight", "kd_weight", "label_smoothing", "checkpoint_seconds"
+        )
+        check_above(self, 0, "lr", "temperature", "clip_grad")
+        self._check_schedule()
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"accumulate: {self.accumulate} equal parts of {self.batch_size} images do not"
+                " exist; choose a divisor of --batch-size"
+            )
+        for name in ("momentum", "ema", "label_smoothing"):
+            value = getattr(self, name)
+            if value is not None and value >= 1:
+                raise InputError(f"{name}: expected less than 1, got {value}")
         low, high = TEMPERATURES
         if not low <= self.temperature <= high:
             raise InputError(
                 f"temperature: expected from 2^-60 to 2^60, got {self.temperature}; 4 is usual"
             )
-        if self.label_smoothing >= 1:
-            raise InputError(f"label_smoothing: expected less than 1, got {self.label_smoothing}")
+
+    def _check_schedule(self) -> None:
+        epochs = list(self.milestones)
+        if self.schedule == "step" and not epochs:
+            raise InputError("milestones: --schedule step lowers the rate at epochs; name some")
+        if epochs != sorted(set(epochs)) or min(epochs, default=1) < 1:
+            raise InputError(
+                "milestones: expected epochs from 1 on, each later than the one before, got"
+                f" {' '.join(map(str, epochs))}"
+            )

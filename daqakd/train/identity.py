@@ -31,7 +31,8 @@ def identity(
     dataset: Dataset, strategy: str, config: TrainConfig, teacher: nn.Module | None
 ) -> dict[str, Any]:
     """Return what a run's checkpoints are written with; JSON."""
-    options = {k: v for k, v in vars(config).items() if k not in FREE}
+    given = {k: v for k, v in vars(config).items() if k not in FREE}
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
     options |= {"strategy": strategy, "flip": dataset.flip}
     return {**_origin(dataset, teacher), "options": options}
 

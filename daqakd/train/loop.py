@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,9 @@ from .checkpoint import load_checkpoint, read_progress, save_checkpoint
 from .config import TrainConfig
 from .identity import check_identity
 from .metrics import to_csv
-from .schedule import lr_factor
+from .optimizers import Optimizers
+from .part import Part
+from .schedule import factors
 
 NOISE = 3  # slot of the per-step seed that dropout draws from
 COLUMNS = ("loss", "ce", "kl", "accuracy")
@@ -57,11 +59,11 @@ class Loop:
 
     ``losses`` computes loss, CE, KL and logits of a batch; ``validate`` returns the held-out
     accuracy, or None; ``files`` names the checkpoint and the metrics file, or is None; ``identity``
-    is what the checkpoint belongs to.
+    is what the checkpoint belongs to; ``parts`` see every step, in their order.
     """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizers
     stream: Stream
     losses: LossFunction
     validate: Callable[[], float | None]
@@ -70,11 +72,12 @@ class Loop:
     title: str = "train"
     watch: Callable[..., Any] = _console.quiet
     identity: dict[str, Any] = field(default_factory=dict)
+    parts: Sequence[Part] = ()
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = self.stream.steps(self.config.batch_size)
+        self.factors = factors(self.config, self.steps).tolist()
         self.totals = torch.zeros(len(COLUMNS) + 1, dtype=torch.float64, device=self.device)
         images = self.stream.inputs.describe()
         self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "images": images}
@@ -87,7 +90,7 @@ class Loop:
         if self.files is not None and self.files[0].exists():
             self._check_run(self.files[0])
             totals, progress = load_checkpoint(
-                self.files[0], self.model, self.optimizer, self.device
+                self.files[0], self.model, self.optimizer, self.parts, self.device
             )
             self.totals, self.progress = totals, {**self.progress, **progress}
         with torch.random.fork_rng(), self.interrupt.catching():
@@ -110,6 +113,8 @@ class Loop:
     def _epoch(self) -> None:
         epoch, start = self.progress["epoch"], self.progress["step"]
         self.model.train()
+        for part in self.parts:
+            part.before_epoch(epoch)
         batches = self.stream.epoch(epoch, self.config.batch_size, start)
         title = f"{self.title} epoch {epoch + 1}/{self.config.epochs}"
         for batch in self.watch(batches, title, self.steps, start):
@@ -123,25 +128,36 @@ class Loop:
 
     def _step(self, batch: Batch) -> None:
         epoch, step = self.progress["epoch"], self.progress["step"]
-        scale = self._scale(step)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * scale
+        done = epoch * self.steps + step
+        self.optimizer.scale(self.factors[done])
         torch.manual_seed(int(philox(self.config.seed, epoch, torch.tensor(step), NOISE)[0]))
-        loss, ce, kl, logits = self._losses(batch)
-        if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints only
-            raise InputError(self._blame(batch))
-        self.optimizer.zero_grad()
-        loss.backward()
+        for part in self.parts:
+            part.before_step(done)
+        self._gradients(batch)
+        for part in self.parts:
+            part.after_backward(done)
         self.optimizer.step()
-        right = (logits.detach().argmax(1) == batch.labels).double().mean()
-        parts = [loss.detach(), ce.detach(), kl.detach(), right, torch.ones_like(right)]
-        self.totals += torch.stack([p.double() for p in parts])
+        for part in self.parts:
+            part.after_step(done)
         self.progress["step"] += 1
 
-    def _scale(self, step: int) -> float:
-        """Return the fraction of the peak learning rate at a step of this epoch."""
-        done = self.progress["epoch"] * self.steps + step
-        return lr_factor(done, self.config.epochs * self.steps, self.config.warmup_steps)
+    def _gradients(self, batch: Batch) -> None:
+        """Compute the gradients of a batch, a part of it at a time, and count its losses."""
+        self.optimizer.zero_grad()
+        pieces = self.config.accumulate
+        for piece in batch.split(pieces) if pieces > 1 else [batch]:
+            loss, ce, kl, logits = self._losses(piece)
+            if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints
+                raise InputError(self._blame(piece))
+            (loss / pieces if pieces > 1 else loss).backward()
+            self._count(loss, ce, kl, logits, piece.labels)
+        if self.config.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip_grad)
+
+    def _count(self, loss: Tensor, ce: Tensor, kl: Tensor, logits: Tensor, labels: Tensor) -> None:
+        right = (logits.detach().argmax(1) == labels).double().mean()
+        parts = [loss.detach(), ce.detach(), kl.detach(), right, torch.ones_like(right)]
+        self.totals += torch.stack([p.double() for p in parts])
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         try:
@@ -157,8 +173,11 @@ class Loop:
     def _finish_epoch(self) -> None:
         means = self._means()
         row = {"epoch": self.progress["epoch"] + 1, **dict(zip(COLUMNS, means, strict=True))}
-        row["heldout_accuracy"] = self.validate()
-        row["lr"] = self.peaks[0] * self._scale(self.steps - 1)  # also where no step was left
+        row["heldout_accuracy"] = accuracy = self.validate()
+        last = row["epoch"] * self.steps - 1
+        row["lr"] = self.optimizer.peaks[0] * self.factors[last]  # also where no step was left
+        for part in self.parts:
+            row |= part.end_epoch(self.progress["epoch"], accuracy)
         self.totals = torch.zeros_like(self.totals)
         self.progress["history"].append(row)
         self.progress["epoch"] += 1
@@ -197,7 +216,8 @@ class Loop:
             self._means()
         if self.files is not None:
             checkpoint, metrics = self.files
-            save_checkpoint(checkpoint, self.model, self.optimizer, self.totals, self.progress)
+            state = self.model, self.optimizer, self.parts
+            save_checkpoint(checkpoint, *state, self.totals, self.progress)
             if self.progress["history"]:
                 write_text(metrics, to_csv(self.progress["history"]))
         self.saved_at = time.monotonic()

@@ -1,4 +1,7 @@
-"""``metrics.csv``: one row per epoch, each with a hash of itself and all above it."""
+"""``metrics.csv``: one row per epoch, each with a hash of itself and all above it.
+
+Columns that every run has come first, then those of the run's parts.
+"""
 
 import csv
 import hashlib
@@ -18,12 +21,13 @@ def _row_hash(above: str, cells: Sequence[str]) -> str:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of the file; None is an empty cell."""
+    """Return the text of the file; None is an empty cell, and so is what a row does not have."""
     text, above = io.StringIO(), ""
     writer = csv.writer(text)
-    writer.writerow([*COLUMNS, HASH])
+    names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
+    writer.writerow([*names, HASH])
     for row in rows:
-        cells = ["" if row[name] is None else str(row[name]) for name in COLUMNS]
+        cells = ["" if row.get(name) is None else str(row[name]) for name in names]
         above = _row_hash(above, cells)
         writer.writerow([*cells, above])
     return text.getvalue()
@@ -44,13 +48,14 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         raise damaged(path, "it is no table") from error
     if not rows or not text.endswith("\n"):
         raise damaged(path, "its end is missing")
-    hashed = header == [*COLUMNS, HASH]
-    if not hashed and header != list(COLUMNS):
+    hashed = header[-1] == HASH
+    names = header[: len(header) - hashed]
+    if tuple(names[: len(COLUMNS)]) != COLUMNS or len(set(names)) < len(names):
         raise damaged(path, "its header is not one of daqakd's")
     above = ""
     for number, row in enumerate(rows, 2):
-        cells, told = row[: len(COLUMNS)], row[len(COLUMNS) :]
+        cells, told = row[: len(names)], row[len(names) :]
         above = _row_hash(above, cells)
-        if len(cells) < len(COLUMNS) or told != ([above] if hashed else []):
+        if len(cells) < len(names) or told != ([above] if hashed else []):
             raise damaged(path, f"line {number} is not what was written")
-    return [dict(zip(COLUMNS, row, strict=False)) for row in rows]
+    return [dict(zip(names, row, strict=False)) for row in rows]

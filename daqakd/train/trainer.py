@@ -2,13 +2,15 @@
 
 import copy
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from .. import _console
 from .._arguments import device_of_model
@@ -24,20 +26,27 @@ from ..quant.base import ActivationQuantizer
 from ..quant.fusion import fused
 from ..ranking.arguments import check_run
 from ..ranking.job import automatic_workers
+from .averaging import Best, WeightAverage
 from .config import TrainConfig
 from .evaluate import accuracy
 from .identity import identity
 from .loop import Loop, LossFunction
+from .optimizers import Optimizers
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trained model, one dictionary per epoch, held-out accuracy at the end, seconds."""
+    """A trained model, one dictionary per epoch, held-out accuracy at the end, seconds.
+
+    ``kept`` holds other states of the model, by name: ``best`` of the epoch with the highest
+    accuracy on held-out images, ``ema`` the moving average, where asked for.
+    """
 
     model: nn.Module
     history: list[dict[str, Any]]
     heldout_accuracy: float | None
     seconds: float
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 def _checked(
@@ -77,12 +86,6 @@ def _stream(dataset: Dataset, strategy: str, config: TrainConfig, device: torch.
     )
 
 
-def _optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
-
-
 def _layout(device: torch.device) -> torch.memory_format:
     """Return the faster layout for training: channels last on a GPU, the default on a CPU."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -93,10 +96,8 @@ def _images(batch: Batch) -> Tensor:
 
 
 def _first_batches(stream: Stream, config: TrainConfig) -> Iterator[Tensor]:
-    for number, batch in enumerate(stream.epoch(0, config.batch_size), 1):
+    for batch in islice(stream.epoch(0, config.batch_size), config.calibration_batches):
         yield _images(batch)
-        if number >= config.calibration_batches:
-            return
 
 
 def _calibrate_if_needed(student: nn.Module, stream: Stream, config: TrainConfig) -> None:
@@ -164,12 +165,30 @@ def _train(
         metrics = "metrics.csv" if role == "student" else f"{role}_metrics.csv"
         files = (folder / "checkpoint" / f"{role}.safetensors", folder / metrics)
     watch = _console.quiet if quiet else _console.track
-    optimizer = _optimizer(groups, config)
-    loop = Loop(model, optimizer, stream, losses, validate, config, files, role, watch, belongs)
+    optimizers, kept = Optimizers(groups, config), _kept_states(model, config, validate)
+    run = stream, losses, validate, config, files, role, watch, belongs, kept
     begin = time.monotonic()
-    history = loop.run()
+    history = Loop(model, optimizers, *run).run()
+    accuracy_at_end = history[-1]["heldout_accuracy"]
+    if config.reestimate_bn:
+        _reestimate(model, stream, config)
+        accuracy_at_end = validate()
     model.eval()
-    return Result(model, history, history[-1]["heldout_accuracy"], time.monotonic() - begin)
+    states = {part.name: part.values for part in kept if part.values}
+    return Result(model, history, accuracy_at_end, time.monotonic() - begin, states)
+
+
+def _kept_states(
+    model: nn.Module, config: TrainConfig, validate: Callable[[], float | None]
+) -> list[WeightAverage | Best]:
+    average = [] if config.ema is None else [WeightAverage(model, config.ema, validate)]
+    return [*average, Best(model)]
+
+
+def _reestimate(model: nn.Module, stream: Stream, config: TrainConfig) -> None:
+    """Set BatchNorm's running statistics to the means over batches of one more epoch."""
+    batches = stream.epoch(config.epochs, config.batch_size)
+    update_bn((_images(b) for b in islice(batches, config.reestimate_bn)), model)
 
 
 def distill(

@@ -1,0 +1,145 @@
+"""What takes part in a run beside the loss: averages, the best state, and how both are resumed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import daqakd
+from daqakd import InputError, TrainConfig
+from daqakd.train import averaging
+from daqakd.train.loop import Loop
+
+from ..helpers.small import SmallNet, small_dataset
+
+CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, workers=0)
+ALL = replace(CONFIG, ema=0.8, accumulate=2, clip_grad=0.5, quantizer_optimizer="sgd")
+
+
+def run(config=CONFIG, run_dir=None, strategy="cutmix"):
+    torch.manual_seed(0)
+    teacher = SmallNet()
+    student = daqakd.quantize(teacher, weight_bits=3, act_bits=3)
+    options = {"strategy": strategy, "config": config, "run_dir": run_dir}
+    return daqakd.distill(student, teacher, small_dataset(), **options)
+
+
+def equal(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Stop(Exception):
+    """A kill."""
+
+
+@pytest.mark.parametrize("at", [1, 8, 14, 20])
+def test_all_of_it_resumes_to_the_same_bits(tmp_path, monkeypatch, at):
+    whole, steps, step = run(ALL), [], Loop._step
+
+    def stop_once(self, batch):
+        steps.append(1)
+        if len(steps) == at:
+            raise Stop
+        step(self, batch)
+
+    monkeypatch.setattr(Loop, "_step", stop_once)
+    with pytest.raises(Stop):
+        run(replace(ALL, checkpoint_seconds=0.0), tmp_path)
+    again = run(ALL, tmp_path)
+    assert again.history == whole.history
+    assert equal(again.model.state_dict(), whole.model.state_dict())
+    assert again.kept.keys() == {"ema", "best"} == whole.kept.keys()
+    for name, values in whole.kept.items():
+        assert equal(again.kept[name], values)
+
+
+def test_the_average_is_that_of_every_step(monkeypatch):
+    seen, step = [], averaging.WeightAverage.after_step
+
+    def watched(self, number):
+        seen.append(self.model.conv1.weight.detach().double().clone())
+        step(self, number)
+
+    monkeypatch.setattr(averaging.WeightAverage, "after_step", watched)
+    first = []
+    monkeypatch.setattr(
+        averaging.WeightAverage,
+        "before_step",
+        lambda self, number: number or first.append(self.values["conv1.weight"].double().clone()),
+    )
+    found = run(replace(CONFIG, ema=0.6)).kept["ema"]["conv1.weight"]
+    (wanted,) = first
+    for n, value in enumerate(seen):
+        decay = min(0.6, (1 + n) / (10 + n))
+        wanted = decay * wanted + (1 - decay) * value
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_the_average_is_evaluated_and_the_last_weights_go_on():
+    averaged, plain = run(replace(CONFIG, ema=0.5)), run()
+    assert equal(averaged.model.state_dict(), plain.model.state_dict())
+    for row, other in zip(averaged.history, plain.history, strict=True):
+        assert row.pop("ema_accuracy") is not None
+        assert row == other
+
+
+def test_the_best_state_is_the_first_of_the_highest_accuracy(monkeypatch):
+    accuracies, states = iter([0.5, 0.75, 0.75]), []
+    end = averaging.Best.end_epoch
+
+    def told(self, epoch, accuracy):
+        states.append({k: v.clone() for k, v in self.model.state_dict().items()})
+        return end(self, epoch, next(accuracies))
+
+    monkeypatch.setattr(averaging.Best, "end_epoch", told)
+    assert equal(run().kept["best"], states[1])
+    assert not equal(states[1], states[2])
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(parts):
+    config = replace(CONFIG, epochs=1, optimizer="sgd", momentum=0.0, schedule="constant")
+    moved = []
+    for pieces in (1, parts):
+        torch.manual_seed(0)
+        teacher = SmallNet()
+        teacher.bn1 = torch.nn.GroupNorm(2, 8)  # BatchNorm sees a part at a time
+        student = daqakd.quantize(teacher, weight_bits=8, act_bits=8)
+        own = replace(config, accumulate=pieces)
+        daqakd.distill(student, teacher, small_dataset(), strategy="cutmix", config=own)
+        moved.append(dict(student.named_parameters()))
+    for name, value in moved[0].items():
+        torch.testing.assert_close(moved[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_clipped_gradients_are_no_longer_than_asked_for(monkeypatch):
+    norms, step = [], torch.optim.Adam.step
+
+    def watched(self, *args):
+        every = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm([g for g in every if g is not None]))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    run(replace(CONFIG, epochs=1, clip_grad=0.01))
+    assert norms
+    assert max(norms) <= 0.01 * (1 + 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"accumulate": 3}, "accumulate"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"ema": 1.0}, "ema"),
+        ({"ema": -0.1}, "ema"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"clip_grad": 0.0}, "clip_grad"),
+        ({"reestimate_bn": -1}, "reestimate_bn"),
+        ({"optimizer": "rmsprop"}, "optimizer"),
+        ({"warmup_start": -1.0}, "warmup_start"),
+    ],
+)
+def test_options_that_cannot_be_are_named(options, named):
+    with pytest.raises(InputError, match=f"^{named}: "):
+        replace(CONFIG, **options).check()
