@@ -69,6 +69,13 @@ INLINED: dict[str, dict[str, str]] = {
 }
 
 
+# The memory format that training is faster in.
+LAYOUTS: dict[str, tuple[torch.memory_format, str]] = {
+    "cpu": (torch.contiguous_format, NOT_MEASURED),
+    "cuda": (torch.channels_last, NOT_MEASURED),
+}
+
+
 def order_for(op: str, x: Tensor) -> tuple[str, ...]:
     """Return the backends for ``op`` on ``x``, best first."""
     for preference in PREFERENCES.get(x.device.type, ()):

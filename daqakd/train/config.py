@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from .._config import check_above, check_least, check_types, check_workers
 from .._errors import InputError
 from ..backends.contract.rows import TEMPERATURES
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,9 @@ class TrainConfig:
     """Decay of an exponential moving average of the weights, evaluated and kept beside them."""
     reestimate_bn: int = 0
     """Training batches from which BatchNorm's statistics are estimated anew at the end."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of both models' passes; bf16 is autocast: weights, statistics and the quantizers'
+    maths stay float32."""
     temperature: float = 4.0
     """T of the distillation term."""
     ce_weight: float = 1.0
@@ -73,6 +80,9 @@ class TrainConfig:
     """Of the initial weights, the order and every draw."""
     workers: int | None = None
     """Processes that augment; chosen from the size of the set by default."""
+    prefetch: Literal["auto", "off"] = "auto"
+    """auto augments the next batch while the current one trains, where a CPU has free cores or a
+    GPU does both; off never does. The bits are the same."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints within an epoch."""
 

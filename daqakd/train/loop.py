@@ -22,6 +22,7 @@ from .identity import check_identity
 from .metrics import to_csv
 from .optimizers import Optimizers
 from .part import Part
+from .prefetch import can_prefetch, prefetched
 from .schedule import factors
 
 NOISE = 3  # slot of the per-step seed that dropout draws from
@@ -116,6 +117,8 @@ class Loop:
         for part in self.parts:
             part.before_epoch(epoch)
         batches = self.stream.epoch(epoch, self.config.batch_size, start)
+        if self.config.prefetch == "auto" and can_prefetch(self.stream):
+            batches = prefetched(batches, self.device)
         title = f"{self.title} epoch {epoch + 1}/{self.config.epochs}"
         for batch in self.watch(batches, title, self.steps, start):
             self._step(batch)

@@ -17,10 +17,9 @@ from .._arguments import device_of_model
 from .._config import config_of
 from .._errors import InputError
 from .._lock import working_in
-from ..augment import Batch, Stream, clean_inputs, get_strategy
+from ..augment import Stream, clean_inputs, get_strategy
 from ..data import Dataset
-from ..functional import kd_loss
-from ..models import check_logits, logits_of
+from ..models import check_logits
 from ..quant import calibrate, param_groups
 from ..quant.base import ActivationQuantizer
 from ..quant.fusion import fused
@@ -31,6 +30,7 @@ from .config import TrainConfig
 from .evaluate import accuracy
 from .identity import identity
 from .loop import Loop, LossFunction
+from .objective import distillation, images_of, layout_of, supervised
 from .optimizers import Optimizers
 
 
@@ -86,58 +86,15 @@ def _stream(dataset: Dataset, strategy: str, config: TrainConfig, device: torch.
     )
 
 
-def _layout(device: torch.device) -> torch.memory_format:
-    """Return the faster layout for training: channels last on a GPU, the default on a CPU."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
-
-
-def _images(batch: Batch) -> Tensor:
-    return batch.images.contiguous(memory_format=_layout(batch.images.device))
-
-
 def _first_batches(stream: Stream, config: TrainConfig) -> Iterator[Tensor]:
     for batch in islice(stream.epoch(0, config.batch_size), config.calibration_batches):
-        yield _images(batch)
+        yield images_of(batch)
 
 
 def _calibrate_if_needed(student: nn.Module, stream: Stream, config: TrainConfig) -> None:
     quantizers = [m for m in student.modules() if isinstance(m, ActivationQuantizer)]
     if not all(q.is_calibrated for q in quantizers):
         calibrate(student, _first_batches(stream, config))
-
-
-def _distillation(
-    student: nn.Module, teacher: nn.Module, classes: int, config: TrainConfig
-) -> LossFunction:
-    def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        images = _images(batch)
-        with torch.no_grad():
-            wanted = logits_of(teacher(images))
-        logits = logits_of(student(images))
-        loss, ce, kl = kd_loss(
-            logits,
-            wanted,
-            batch.targets(classes),
-            temperature=config.temperature,
-            ce_weight=config.ce_weight,
-            kd_weight=config.kd_weight,
-            label_smoothing=config.label_smoothing,
-            return_parts=True,
-        )
-        return loss, ce, kl, logits
-
-    return losses
-
-
-def _supervised(model: nn.Module, classes: int, config: TrainConfig) -> LossFunction:
-    def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits = logits_of(model(_images(batch)))
-        loss = nn.functional.cross_entropy(
-            logits, batch.targets(classes), label_smoothing=config.label_smoothing
-        )
-        return loss, loss, torch.zeros_like(loss), logits
-
-    return losses
 
 
 def _train(
@@ -188,7 +145,7 @@ def _kept_states(
 def _reestimate(model: nn.Module, stream: Stream, config: TrainConfig) -> None:
     """Set BatchNorm's running statistics to the means over batches of one more epoch."""
     batches = stream.epoch(config.epochs, config.batch_size)
-    update_bn((_images(b) for b in islice(batches, config.reestimate_bn)), model)
+    update_bn((images_of(b) for b in islice(batches, config.reestimate_bn)), model)
 
 
 def distill(
@@ -228,14 +185,14 @@ def distill(
     stream = _stream(dataset, strategy, config, device)
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
     for model in (student, frozen):
-        model.to(memory_format=_layout(device))
+        model.to(memory_format=layout_of(device))
     with working_in(folder):
         _check_outputs("teacher", frozen, dataset)
         _calibrate_if_needed(student, stream, config)
         _check_outputs("student", student, dataset)
         rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
         groups = param_groups(student, config.lr, config.weight_decay, rate)
-        losses = _distillation(student, frozen, dataset.num_classes, config)
+        losses = distillation(student, frozen, dataset.num_classes, config)
         belongs = {} if folder is None else identity(dataset, strategy, config, frozen)
         with fused(student, config.fuse == "auto"):
             return _train(
@@ -257,11 +214,11 @@ def teach(
     config = _checked(config, dataset, "model", model)
     device = device_of_model("model", model)
     stream = _stream(dataset, strategy, config, device)
-    model.to(memory_format=_layout(device))
+    model.to(memory_format=layout_of(device))
     with working_in(folder):
         _check_outputs("model", model, dataset)
         groups = param_groups(model, config.lr, config.weight_decay)
-        losses = _supervised(model, dataset.num_classes, config)
+        losses = supervised(model, dataset.num_classes, config)
         belongs = {} if folder is None else identity(dataset, strategy, config, None)
         return _train(
             model, losses, stream, groups, dataset, config, folder, "teacher", quiet, belongs

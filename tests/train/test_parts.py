@@ -1,5 +1,6 @@
 """What takes part in a run beside the loss: averages, the best state, and how both are resumed."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 import daqakd
 from daqakd import InputError, TrainConfig
+from daqakd.augment import Stream
 from daqakd.train import averaging
 from daqakd.train.loop import Loop
 
@@ -124,6 +126,37 @@ def test_clipped_gradients_are_no_longer_than_asked_for(monkeypatch):
     run(replace(CONFIG, epochs=1, clip_grad=0.01))
     assert norms
     assert max(norms) <= 0.01 * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["trivialaugment", "cutmix"])
+def test_batches_made_ahead_are_the_same(monkeypatch, strategy):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("os.cpu_count", lambda: threads + 1)
+    made, split = set(), Stream._batch
+
+    def watched(self, *args):
+        made.add(threading.current_thread() is threading.main_thread())
+        return split(self, *args)
+
+    monkeypatch.setattr(Stream, "_batch", watched)
+    ahead, made_ahead = run(strategy=strategy), made.copy()
+    made.clear()
+    in_turn = run(replace(CONFIG, prefetch="off"), strategy=strategy)
+    assert made_ahead == {False, True}  # the first batches calibrate
+    assert made == {True}
+    assert ahead.history == in_turn.history
+    assert equal(ahead.model.state_dict(), in_turn.model.state_dict())
+
+
+def test_bf16_keeps_weights_and_steps_in_float32():
+    """And trains as well as float32 does, to what 8 bits of mantissa leave."""
+    half, full = run(replace(CONFIG, precision="bf16")), run()
+    assert {v.dtype for v in half.model.state_dict().values()} == {
+        v.dtype for v in full.model.state_dict().values()
+    }
+    for row, other in zip(half.history, full.history, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=0.02)
+        assert row["loss"] != other["loss"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""What a batch is trained with: both models' passes and the loss."""
+
+import torch
+from torch import Tensor, nn
+
+from ..augment import Batch
+from ..backends.table import LAYOUTS
+from ..functional import kd_loss
+from ..models import logits_of
+from .config import PRECISIONS, TrainConfig
+from .loop import LossFunction
+
+
+def layout_of(device: torch.device) -> torch.memory_format:
+    """Return the faster layout for training on a device."""
+    layout, _ = LAYOUTS.get(device.type, LAYOUTS["cpu"])
+    return layout
+
+
+def images_of(batch: Batch) -> Tensor:
+    """Return a batch's images in the layout of their device."""
+    return batch.images.contiguous(memory_format=layout_of(batch.images.device))
+
+
+def precision(device: torch.device, config: TrainConfig) -> torch.autocast:
+    """Return the context of both models' passes: weights and the quantizers' maths stay float32."""
+    dtype = PRECISIONS[config.precision]
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def distillation(
+    student: nn.Module, teacher: nn.Module, classes: int, config: TrainConfig
+) -> LossFunction:
+    """Return ``ce_weight * CE + kd_weight * T^2 * KL`` of a batch, its parts and the logits."""
+
+    def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        images = images_of(batch)
+        with precision(images.device, config):
+            with torch.no_grad():
+                wanted = logits_of(teacher(images))
+            logits = logits_of(student(images))
+        loss, ce, kl = kd_loss(
+            logits,
+            wanted,
+            batch.targets(classes),
+            temperature=config.temperature,
+            ce_weight=config.ce_weight,
+            kd_weight=config.kd_weight,
+            label_smoothing=config.label_smoothing,
+            return_parts=True,
+        )
+        return loss, ce, kl, logits
+
+    return losses
+
+
+def supervised(model: nn.Module, classes: int, config: TrainConfig) -> LossFunction:
+    """Return the cross-entropy of a batch, the same as its part, and the logits."""
+
+    def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        images = images_of(batch)
+        with precision(images.device, config):
+            logits = logits_of(model(images))
+        loss = nn.functional.cross_entropy(
+            logits.to(torch.promote_types(logits.dtype, torch.float32)),
+            batch.targets(classes),
+            label_smoothing=config.label_smoothing,
+        )
+        return loss, loss, torch.zeros_like(loss), logits
+
+    return losses
