@@ -30,6 +30,7 @@ DEFAULT_MODEL = "resnet20"
 HOLDOUT = 0.1
 NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(RECIPE)
 NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget"}
+NOT_KEPT |= {"diagnose", "tensorboard"}
 
 
 @dataclass(frozen=True, kw_only=True)

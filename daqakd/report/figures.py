@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..quant.grids import quantized_layers
 from ..quant.layers import QuantLayer
 
 COLUMNS = 5
@@ -81,15 +82,6 @@ def score_against_accuracy(points: Sequence[tuple[str, float, float]]) -> bytes:
     axes.grid(alpha=0.3)
     axes.margins(0.15)
     return _png(figure)
-
-
-def quantized_layers(student: nn.Module) -> list[tuple[str, QuantLayer]]:
-    """Return the layers whose weights are quantized, by name."""
-    return [
-        (name, layer)
-        for name, layer in student.named_modules()
-        if isinstance(layer, QuantLayer) and layer.weight_quantizer is not None
-    ]
 
 
 def _plot_weights(axes: Any, name: str, layer: QuantLayer) -> None:

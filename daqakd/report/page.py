@@ -13,6 +13,7 @@ from .._arguments import path_of
 from .._errors import InputError, seen
 from .._files import write_text
 from ..quant import summary
+from ..quant.grids import quantized_layers
 from ..ranking.picture import draw
 from ..train.options_file import to_toml
 from . import figures
@@ -126,7 +127,7 @@ def _layers(student: nn.Module) -> str:
 
 def _weights(student: nn.Module) -> str:
     picture = ""
-    if figures.quantized_layers(student):
+    if quantized_layers(student):
         picture = _picture(figures.weights(student), "weights before and after quantization")
     return (
         f"<h2>Weights</h2>{picture}<p class='note'>grey: weights before quantization (density);"

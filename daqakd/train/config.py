@@ -63,6 +63,15 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of both models' passes; bf16 is autocast: weights, statistics and the quantizers'
     maths stay float32."""
+    damping: float = 0.0
+    """Pull of weights to the middle of their codes at the end of the run, from 0 at its start."""
+    freeze_oscillating: float | None = None
+    """Oscillations a step (a mean with momentum 0.01) above which a weight is frozen; 0.02 to 0.04
+    are usual."""
+    diagnose: Literal["auto", "off"] = "auto"
+    """auto notes oscillating weights, clipped activations, steps and what has no gradient."""
+    tensorboard: bool = False
+    """Write the numbers of each epoch for TensorBoard, too, into tb/ of the run directory."""
     temperature: float = 4.0
     """T of the distillation term."""
     ce_weight: float = 1.0
@@ -96,14 +105,15 @@ class TrainConfig:
         check_least(
             self, 0, "ema", "ce_weight", "kd_weight", "label_smoothing", "checkpoint_seconds"
         )
-        check_above(self, 0, "lr", "temperature", "clip_grad")
+        check_least(self, 0, "damping")
+        check_above(self, 0, "lr", "temperature", "clip_grad", "freeze_oscillating")
         self._check_schedule()
         if self.batch_size % self.accumulate:
             raise InputError(
                 f"accumulate: {self.accumulate} equal parts of {self.batch_size} images do not"
                 " exist; choose a divisor of --batch-size"
             )
-        for name in ("momentum", "ema", "label_smoothing"):
+        for name in ("momentum", "ema", "label_smoothing", "freeze_oscillating"):
             value = getattr(self, name)
             if value is not None and value >= 1:
                 raise InputError(f"{name}: expected less than 1, got {value}")

@@ -14,7 +14,7 @@ from .checkpoint import read_progress
 from .config import TrainConfig
 
 # these may change on the way: how far to train, and what leaves the numbers as they are
-FREE = ("epochs", "workers", "prefetch", "checkpoint_seconds")
+FREE = ("epochs", "workers", "prefetch", "checkpoint_seconds", "diagnose", "tensorboard")
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

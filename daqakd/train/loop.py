@@ -182,6 +182,8 @@ class Loop:
         for part in self.parts:
             row |= part.end_epoch(self.progress["epoch"], accuracy)
         self.totals = torch.zeros_like(self.totals)
+        for part in self.parts:
+            part.after_epoch(row)
         self.progress["history"].append(row)
         self.progress["epoch"] += 1
         self.progress["step"] = 0

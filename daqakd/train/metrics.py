@@ -16,7 +16,8 @@ COLUMNS = ("epoch", "loss", "ce", "kl", "accuracy", "heldout_accuracy", "lr")
 HASH = "row_hash"  # absent in files of older versions
 
 
-def _row_hash(above: str, cells: Sequence[str]) -> str:
+def row_hash(above: str, cells: Sequence[str]) -> str:
+    """Return the hash of a row, from that of the row above."""
     return hashlib.sha256(",".join([above, *cells]).encode()).hexdigest()[:16]
 
 
@@ -28,7 +29,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writerow([*names, HASH])
     for row in rows:
         cells = ["" if row.get(name) is None else str(row[name]) for name in names]
-        above = _row_hash(above, cells)
+        above = row_hash(above, cells)
         writer.writerow([*cells, above])
     return text.getvalue()
 
@@ -55,7 +56,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     above = ""
     for number, row in enumerate(rows, 2):
         cells, told = row[: len(names)], row[len(names) :]
-        above = _row_hash(above, cells)
+        above = row_hash(above, cells)
         if len(cells) < len(names) or told != ([above] if hashed else []):
             raise damaged(path, f"line {number} is not what was written")
     return [dict(zip(names, row, strict=False)) for row in rows]

@@ -1,6 +1,7 @@
 """``Part``: what takes part in a training run beside the loss, and is resumed with it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -29,6 +30,9 @@ class Part:
     def end_epoch(self, epoch: int, accuracy: float | None) -> dict[str, float | None]:
         """Return columns for the epoch's row; ``accuracy`` is that on held-out images."""
         return {}
+
+    def after_epoch(self, row: dict[str, Any]) -> None:
+        """Run when the epoch's row is complete, before the checkpoint that has it."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that the part needs to go on."""

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,13 +25,14 @@ from ..quant.base import ActivationQuantizer
 from ..quant.fusion import fused
 from ..ranking.arguments import check_run
 from ..ranking.job import automatic_workers
-from .averaging import Best, WeightAverage
 from .config import TrainConfig
 from .evaluate import accuracy
 from .identity import identity
 from .loop import Loop, LossFunction
 from .objective import distillation, images_of, layout_of, supervised
 from .optimizers import Optimizers
+from .part import Part
+from .parts import kept_states, logs, prefix, student_parts
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def _train(
     role: str,
     quiet: bool,
     belongs: dict[str, Any],
+    own: Sequence[Part] = (),
 ) -> Result:
     """Run the loop shared by teachers and students."""
     device = next(model.parameters()).device
@@ -119,11 +121,12 @@ def _train(
 
     files = None
     if folder is not None:
-        metrics = "metrics.csv" if role == "student" else f"{role}_metrics.csv"
-        files = (folder / "checkpoint" / f"{role}.safetensors", folder / metrics)
+        metrics = folder / f"{prefix(role)}metrics.csv"
+        files = (folder / "checkpoint" / f"{role}.safetensors", metrics)
     watch = _console.quiet if quiet else _console.track
-    optimizers, kept = Optimizers(groups, config), _kept_states(model, config, validate)
-    run = stream, losses, validate, config, files, role, watch, belongs, kept
+    optimizers, kept = Optimizers(groups, config), kept_states(model, config, validate)
+    parts = [*own, *kept, *logs(own, config, folder, role)]
+    run = stream, losses, validate, config, files, role, watch, belongs, parts
     begin = time.monotonic()
     history = Loop(model, optimizers, *run).run()
     accuracy_at_end = history[-1]["heldout_accuracy"]
@@ -133,13 +136,6 @@ def _train(
     model.eval()
     states = {part.name: part.values for part in kept if part.values}
     return Result(model, history, accuracy_at_end, time.monotonic() - begin, states)
-
-
-def _kept_states(
-    model: nn.Module, config: TrainConfig, validate: Callable[[], float | None]
-) -> list[WeightAverage | Best]:
-    average = [] if config.ema is None else [WeightAverage(model, config.ema, validate)]
-    return [*average, Best(model)]
 
 
 def _reestimate(model: nn.Module, stream: Stream, config: TrainConfig) -> None:
@@ -170,7 +166,7 @@ def distill(
             pixels become inputs.
         strategy: name of the augmentation.
         config: options; None for the defaults.
-        run_dir: where to keep ``checkpoint/`` and ``metrics.csv``.
+        run_dir: where to keep ``checkpoint/``, ``metrics.csv`` and ``metrics.jsonl``.
         quiet: show no progress.
 
     Returns:
@@ -195,9 +191,9 @@ def distill(
         losses = distillation(student, frozen, dataset.num_classes, config)
         belongs = {} if folder is None else identity(dataset, strategy, config, frozen)
         with fused(student, config.fuse == "auto"):
-            return _train(
-                student, losses, stream, groups, dataset, config, folder, "student", quiet, belongs
-            )
+            own = student_parts(student, dataset, config, stream, quiet)
+            run = student, losses, stream, groups, dataset, config, folder, "student", quiet
+            return _train(*run, belongs, own)
 
 
 def teach(

@@ -9,13 +9,14 @@ import torch
 import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd.augment import Stream
-from daqakd.train import averaging
+from daqakd.train import averaging, diagnostics
 from daqakd.train.loop import Loop
 
 from ..helpers.small import SmallNet, small_dataset
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, workers=0)
 ALL = replace(CONFIG, ema=0.8, accumulate=2, clip_grad=0.5, quantizer_optimizer="sgd")
+ALL = replace(ALL, damping=0.01, freeze_oscillating=0.015)
 
 
 def run(config=CONFIG, run_dir=None, strategy="cutmix"):
@@ -36,7 +37,8 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("at", [1, 8, 14, 20])
 def test_all_of_it_resumes_to_the_same_bits(tmp_path, monkeypatch, at):
-    whole, steps, step = run(ALL), [], Loop._step
+    monkeypatch.setattr(diagnostics, "EVERY", 2)
+    whole, steps, step = run(ALL, tmp_path / "whole"), [], Loop._step
 
     def stop_once(self, batch):
         steps.append(1)
@@ -46,9 +48,12 @@ def test_all_of_it_resumes_to_the_same_bits(tmp_path, monkeypatch, at):
 
     monkeypatch.setattr(Loop, "_step", stop_once)
     with pytest.raises(Stop):
-        run(replace(ALL, checkpoint_seconds=0.0), tmp_path)
-    again = run(ALL, tmp_path)
+        run(replace(ALL, checkpoint_seconds=0.0), tmp_path / "cut")
+    again = run(ALL, tmp_path / "cut")
     assert again.history == whole.history
+    assert min(whole.history[-1][name] for name in ("oscillating", "frozen")) > 0
+    for name in ("metrics.csv", "metrics.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert equal(again.model.state_dict(), whole.model.state_dict())
     assert again.kept.keys() == {"ema", "best"} == whole.kept.keys()
     for name, values in whole.kept.items():

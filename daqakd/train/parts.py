@@ -1,0 +1,75 @@
+"""The parts of a run, as its options and its run directory ask for them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import _console
+from .._errors import InputError
+from ..augment import Stream, clean_inputs
+from ..data import Dataset
+from .averaging import Best, WeightAverage
+from .config import TrainConfig
+from .diagnostics import Diagnostics
+from .epoch_log import JSONLines, TensorBoard
+from .part import Part
+from .steadying import steadying
+
+
+def kept_states(
+    model: nn.Module, config: TrainConfig, validate: Callable[[], float | None]
+) -> list[WeightAverage | Best]:
+    """Return the parts that keep other states of the model."""
+    average = [] if config.ema is None else [WeightAverage(model, config.ema, validate)]
+    return [*average, Best(model)]
+
+
+def student_parts(
+    student: nn.Module, dataset: Dataset, config: TrainConfig, stream: Stream, quiet: bool
+) -> list[Part]:
+    """Return what holds a student's weights and what watches it, on the first training images.
+
+    Raises:
+        InputError: its quantizers do not allow what the options ask for.
+    """
+    parts = steadying(student, config, config.epochs * stream.steps(config.batch_size))
+    if config.diagnose == "off":
+        return parts
+    device = next(student.parameters()).device
+    chosen = dataset.fit[: config.batch_size]
+
+    def images() -> Tensor:
+        return clean_inputs(dataset.train.pixels[chosen], dataset.inputs, device)
+
+    def say(text: str) -> None:
+        if not quiet:
+            _console.say(f"student: {text}")
+
+    return [*parts, Diagnostics(student, images, say)]
+
+
+def logs(parts: Sequence[Part], config: TrainConfig, folder: Path | None, role: str) -> list[Part]:
+    """Return what writes about each epoch; nothing without a run directory.
+
+    Raises:
+        InputError: TensorBoard is asked for without a run directory, or is not installed.
+    """
+    if folder is None:
+        if config.tensorboard:
+            raise InputError("tensorboard: its files need a place; pass run_dir")
+        return []
+
+    def detail() -> dict[str, Any]:
+        return {k: v for p in parts if isinstance(p, Diagnostics) for k, v in p.detail.items()}
+
+    found: list[Part] = [JSONLines(folder / f"{prefix(role)}metrics.jsonl", detail)]
+    if config.tensorboard:
+        found.append(TensorBoard(folder / "tb" / role, config.epochs))
+    return found
+
+
+def prefix(role: str) -> str:
+    """Return what the names of a role's files begin with, the student's with nothing."""
+    return "" if role == "student" else f"{role}_"
