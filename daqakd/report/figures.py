@@ -61,6 +61,33 @@ def curves(metrics: dict[str, list[dict[str, str]]]) -> bytes:
     return _png(figure)
 
 
+def quantization(records: Sequence[dict[str, Any]]) -> bytes:
+    """Return shares of oscillating weights and clipped activations, and steps, over epochs.
+
+    ``records`` are those of ``metrics.jsonl`` that have quantizers.
+    """
+    figure = _figure(11, 3.6)
+    left, right = figure.subplots(1, 2)
+    epochs = [record["epoch"] for record in records]
+    for name in ("oscillating", "clipped", "frozen"):
+        shares = [record.get(name) for record in records]
+        if any(share is not None for share in shares):
+            percents = [math.nan if share is None else 100 * share for share in shares]
+            left.plot(epochs, percents, label=name, marker=".")
+    for name in records[-1]["quantizers"]:
+        steps = [record["quantizers"].get(name, {}).get("step") for record in records]
+        colour = "tab:orange" if name.endswith("act_quantizer") else "tab:blue"
+        values = [math.nan if step is None or step <= 0 else step for step in steps]
+        right.plot(epochs, values, color=colour, linewidth=0.8, marker=".", markersize=2)
+    left.set(xlabel="epoch", ylabel="share (%)")
+    left.legend(fontsize=8)
+    right.set(xlabel="epoch", ylabel="steps (blue: weights, orange: activations)", yscale="log")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _png(figure)
+
+
 def score_against_accuracy(points: Sequence[tuple[str, float, float]]) -> bytes:
     """Return a scatter of (name, score, test accuracy in percent)."""
     figure = _figure(6, 4)

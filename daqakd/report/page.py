@@ -1,7 +1,6 @@
 """One self-contained HTML page about one or several runs."""
 
-import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -17,35 +16,20 @@ from ..quant.grids import quantized_layers
 from ..ranking.picture import draw
 from ..train.options_file import to_toml
 from . import figures
+from .quantization import quantization
 from .record import RunRecord, read_run
+from .tags import percent, picture, table
 
 
 def _style() -> str:
     return files(__package__).joinpath("style.css").read_text()
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], best: int | None = None) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(h)}</th>" for h in header) + "</tr>"]
-    for number, row in enumerate(rows):
-        mark = ' class="best"' if number == best else ""
-        lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>")
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _picture(content: bytes, description: str) -> str:
-    data = base64.b64encode(content).decode()
-    return f'<p><img alt="{escape(description)}" src="data:image/png;base64,{data}"></p>'
-
-
-def _percent(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{accuracy:.2%}"
-
-
 def _facts(run: RunRecord) -> str:
     found = run.evaluation
     items = {
-        "teacher's test accuracy": _percent(found.get("teacher_accuracy")),
-        "student's test accuracy": _percent(found.get("student_accuracy")),
+        "teacher's test accuracy": percent(found.get("teacher_accuracy")),
+        "student's test accuracy": percent(found.get("student_accuracy")),
         "strategy": run.strategy or "-",
     }
     if run.student is not None:
@@ -72,7 +56,7 @@ def _ranking_row(row: dict[str, Any], tied: bool) -> list[str]:
         f"{row['score']:.4f}",
         f"[{low:.4f}, {high:.4f}]",
         *(f"{row[key]:.4f}" for key in ("cmi", "pac", "cross_entropy")),
-        _percent(row["accuracy"]),
+        percent(row["accuracy"]),
         f"{row['entropy']:.4f}",
         "-" if row["teacher_std"] is None else f"{row['teacher_std']:.5f}",
         f"{row['images']:,}",
@@ -88,16 +72,16 @@ def _ranking(ranking: dict[str, Any]) -> str:
         f"score = PAC - CMI in nats, lower is better; {ranking['images']:,} training images{crops};"
         " jackknife intervals over 10 folds; tied: the paired difference may be 0"
     )
-    picture = _picture(draw(ranking), "scores with intervals; CMI against PAC")
-    table = _table(RANKING_HEADER, rows, best=0)
-    return f'<h2>Ranking</h2>{picture}{table}<p class="note">{escape(note)}</p>'
+    shown = picture(draw(ranking), "scores with intervals; CMI against PAC")
+    scores = table(RANKING_HEADER, rows, best=0)
+    return f'<h2>Ranking</h2>{shown}{scores}<p class="note">{escape(note)}</p>'
 
 
 def _training(run: RunRecord) -> str:
     if not any(run.metrics.values()):
         return ""
-    picture = _picture(figures.curves(run.metrics), "loss and accuracy over epochs")
-    return f"<h2>Training</h2>{picture}"
+    shown = picture(figures.curves(run.metrics), "loss and accuracy over epochs")
+    return f"<h2>Training</h2>{shown}"
 
 
 LAYERS_HEADER = ["layer", "W bits", "A bits", "method", "per", "W step", "A step", "MACs", "bytes"]
@@ -116,21 +100,21 @@ def _layer_row(layer: dict[str, Any]) -> list[Any]:
 def _layers(student: nn.Module) -> str:
     found = summary(student)
     total = ["total", *[""] * 6, f"{found.macs:,}", f"{found.bytes:,}", f"{found.bit_ops:,}"]
-    table = _table(LAYERS_HEADER, [*map(_layer_row, found.records()), total])
+    rows = table(LAYERS_HEADER, [*map(_layer_row, found.records()), total])
     notes = "".join(
         f"<li>{escape(layer.name)}: {escape(layer.note)}</li>"
         for layer in found.layers
         if layer.note
     )
-    return f"<h2>Layers</h2>{table}<ul>{notes}</ul>"
+    return f"<h2>Layers</h2>{rows}<ul>{notes}</ul>"
 
 
 def _weights(student: nn.Module) -> str:
-    picture = ""
+    shown = ""
     if quantized_layers(student):
-        picture = _picture(figures.weights(student), "weights before and after quantization")
+        shown = picture(figures.weights(student), "weights before and after quantization")
     return (
-        f"<h2>Weights</h2>{picture}<p class='note'>grey: weights before quantization (density);"
+        f"<h2>Weights</h2>{shown}<p class='note'>grey: weights before quantization (density);"
         " orange: fraction of the weights at each level after it</p>"
     )
 
@@ -152,8 +136,8 @@ def _comparison(runs: list[RunRecord]) -> str:
     ]
     if len(points) < 2:
         return ""
-    picture = _picture(figures.score_against_accuracy(points), "score against test accuracy")
-    return f"<h2>Score against accuracy</h2>{picture}"
+    shown = picture(figures.score_against_accuracy(points), "score against test accuracy")
+    return f"<h2>Score against accuracy</h2>{shown}"
 
 
 def _origin(run: RunRecord) -> str:
@@ -175,7 +159,7 @@ def _origin(run: RunRecord) -> str:
 def _run(run: RunRecord) -> str:
     ranking = "" if run.ranking is None else _ranking(run.ranking)
     student = "" if run.student is None else _layers(run.student) + _weights(run.student)
-    return f"{_facts(run)}{ranking}{_training(run)}{student}{_origin(run)}"
+    return f"{_facts(run)}{ranking}{_training(run)}{quantization(run)}{student}{_origin(run)}"
 
 
 def report(

@@ -8,6 +8,7 @@ from torch import nn
 
 from .._errors import InputError
 from .._files import read_json
+from ..train.epoch_log import read_records
 from ..train.metrics import read_metrics
 from ..train.options_file import read_options
 from ..train.store import load_model, read_model_file
@@ -24,6 +25,7 @@ class RunRecord:
         ranking: ``ranking.json``.
         evaluation: ``eval.json``.
         metrics: rows of the metrics files of ``teacher`` and ``student``.
+        records: of the student's epochs, from ``metrics.jsonl``.
         student: the quantized model.
         facts: metadata of the student's file.
     """
@@ -34,6 +36,7 @@ class RunRecord:
     ranking: dict[str, Any] | None
     evaluation: dict[str, Any]
     metrics: dict[str, list[dict[str, str]]]
+    records: list[dict[str, Any]]
     student: nn.Module | None
     facts: dict[str, str]
 
@@ -77,6 +80,7 @@ def read_run(folder: Path, model: str | None = None) -> RunRecord:
         ranking=ranking,
         evaluation=_json(folder / "eval.json") or {},
         metrics=metrics,
+        records=read_records(folder / "metrics.jsonl"),
         student=student,
         facts=facts,
     )

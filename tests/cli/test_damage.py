@@ -52,6 +52,7 @@ KINDS = {
     "env.json": "report",
     "metrics.csv": "report",
     "teacher_metrics.csv": "report",
+    "metrics.jsonl": "report",
 }
 
 

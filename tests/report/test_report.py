@@ -11,6 +11,7 @@ from daqakd import InputError, TrainConfig
 from daqakd._files import write_json
 from daqakd.models import build
 from daqakd.report import report
+from daqakd.train.epoch_log import JSONLines
 from daqakd.train.options_file import keep_options
 from daqakd.train.store import save_model
 
@@ -60,6 +61,29 @@ def test_several_runs_compare_score_and_accuracy(tmp_path):
     page = report(runs, tmp_path / "all.html").read_text()
     assert "Score against accuracy" in page
     assert page.count("data:image/png;base64,") == 7
+
+
+def write_records(folder, epochs, step=0.5):
+    log = JSONLines(folder / "metrics.jsonl", lambda: {"quantizers": quantizers, "names": names})
+    weight = {"step": step, "parameters": {"step": [0.25, 1.0]}, "oscillating": 0.125}
+    act = {"step": None, "parameters": {}, "clipped": 0.0625}
+    quantizers = {"c.weight_quantizer": weight, "c.act_quantizer": act}
+    names = {"no_gradient": ["c.bias"], "at_floor": []}
+    for epoch in range(1, epochs + 1):
+        log.after_epoch({"epoch": epoch, "oscillating": 0.125, "clipped": 0.5 ** (4 + epoch)})
+
+
+@pytest.mark.parametrize("step", [0.5, -1.0])
+def test_quantization_has_curves_and_a_table(tmp_path, step):
+    folder = write_run(tmp_path / "a", "minimal", 0.6)
+    write_records(folder, 3, step)
+    page = report([folder]).read_text()
+    assert page.count("data:image/png;base64,") == 4
+    weight = ["c.weight_quantizer", f"{step:.3g}", f"{step:.3g}", "step 0.25 to 1", "12.50%", "-"]
+    for row in (weight, ["c.act_quantizer", "-", "-", "-", "-", "6.25%"]):
+        assert f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" in page
+    assert "<li>without a gradient: c.bias</li>" in page
+    assert "at the floor" not in page
 
 
 def test_a_ranking_alone_is_worth_a_page(tmp_path):
