@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "Train the low-bit student with the teacher beside it.",
     "eval": "Measure the test accuracy of a run's student, or of a teacher on DATA.",
     "run": "Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report.",
+    "sweep": "Run a grid of runs in any number of workers; table, tests over seeds, page.",
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",
 }

@@ -1,9 +1,7 @@
 """One self-contained HTML page about one or several runs."""
 
-import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +14,10 @@ from ..quant import summary
 from ..ranking.picture import draw
 from ..train.options_file import to_toml
 from . import figures
+from .html import page
+from .html import picture as _picture
+from .html import table as _table
 from .record import RunRecord, read_run
-
-
-def _style() -> str:
-    return files(__package__).joinpath("style.css").read_text()
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], best: int | None = None) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(h)}</th>" for h in header) + "</tr>"]
-    for number, row in enumerate(rows):
-        mark = ' class="best"' if number == best else ""
-        lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>")
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _picture(content: bytes, description: str) -> str:
-    data = base64.b64encode(content).decode()
-    return f'<p><img alt="{escape(description)}" src="data:image/png;base64,{data}"></p>'
 
 
 def _percent(accuracy: float | None) -> str:
@@ -203,9 +187,5 @@ def report(
     except ImportError as error:
         raise InputError("report needs matplotlib: pip install 'daqakd[report]'") from error
     path = path_of("out", out) if out is not None else runs[0].folder / "report.html"
-    title = escape(", ".join(run.folder.name for run in runs))
-    head = f"<meta charset='utf-8'><title>DAQAKD: {title}</title><style>{_style()}</style>"
-    write_text(
-        path, f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n"
-    )
+    write_text(path, page(", ".join(run.folder.name for run in runs), body))
     return path
