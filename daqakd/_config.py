@@ -32,28 +32,30 @@ SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Return whether an annotation allows a value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
         return isinstance(value, str) and value in inner
     if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(fits(value, one) for one in inner)
     if origin is tuple:
         count = len(value) if isinstance(value, tuple) else -1
         wanted = inner[:1] * count if inner[-1] is ... else inner
-        return len(wanted) == count and all(map(_fits, value, wanted))
+        return len(wanted) == count and all(map(fits, value, wanted))
     return SCALARS[hint][1](value) if hint in SCALARS else isinstance(value, hint)
 
 
-def _describe(hint: Any) -> str:
+def describe_hint(hint: Any) -> str:
+    """Return what an annotation allows, in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if origin in (Union, UnionType):
-        return " or ".join(_describe(one) for one in inner)
+        return " or ".join(describe_hint(one) for one in inner)
     if origin is tuple:
         many = "any number" if inner[-1] is ... else str(len(inner))
-        return f"a tuple of {many}, each {_describe(inner[0])}"
+        return f"a tuple of {many}, each {describe_hint(inner[0])}"
     return SCALARS[hint][0] if hint in SCALARS else f"a {hint.__name__}"
 
 
@@ -62,8 +64,8 @@ def check_types(config: Any) -> None:
     hints = get_type_hints(type(config))
     for field in fields(config):
         value = getattr(config, field.name)
-        if not _fits(value, hints[field.name]):
-            wanted = _describe(hints[field.name])
+        if not fits(value, hints[field.name]):
+            wanted = describe_hint(hints[field.name])
             raise InputError(f"{field.name}: expected {wanted}, got {seen(value)}")
         if isinstance(value, int) and not has_64_bits(value):
             raise InputError(

@@ -21,6 +21,10 @@ LOCK, HOLDER = ".lock", ".lock-holder"
 _own = threading.local()
 
 
+class Busy(InputError):
+    """Another run works in the directory."""
+
+
 @contextmanager
 def working_in(folder: str | Path | None, argument: str = "run_dir") -> Iterator[None]:
     """Hold a run directory, made where it is missing, and removed again where it stays empty.
@@ -28,7 +32,8 @@ def working_in(folder: str | Path | None, argument: str = "run_dir") -> Iterator
     None holds nothing; ``argument`` is what errors call it.
 
     Raises:
-        InputError: it is no directory, or another run works in it.
+        InputError: it is no directory.
+        Busy: another run works in it.
     """
     if folder is None or _key(Path(folder)) in _held():
         yield
@@ -99,7 +104,7 @@ def _holding(folder: Path, lock: Path, holder: Path, argument: str) -> Iterator[
         except Timeout as error:
             with open(lock, "ab"):  # an error of the system where there can be no such file
                 pass
-            raise InputError(
+            raise Busy(
                 f"{argument}: another daqakd run works in {folder} ({_who(holder)}); wait until it"
                 " ends, or use another directory"
             ) from error

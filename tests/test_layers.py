@@ -25,6 +25,7 @@ ORDER = (
     ("ranking",),
     ("train",),
     ("report", "bench"),
+    ("sweep",),
     ("cli",),
     ("demo", "__main__"),
 )

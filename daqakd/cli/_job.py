@@ -1,7 +1,7 @@
 """What the commands on data share: their options, the run directory, data set, teacher, device."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from ._options import RECIPE, Data, Device, InputOptions, OptionalInt, OptionalN
 DEFAULT_MODEL = "resnet20"
 HOLDOUT = 0.1
 NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(RECIPE)
-NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget"}
+NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget", "config", "dry_run"}
 NOT_KEPT |= {"diagnose", "tensorboard"}
 
 
@@ -52,6 +52,8 @@ class JobOptions:
     """Model name, or package.module:function; default: the teacher file's, else resnet20."""
     workers: OptionalInt = None
     """Processes that run registered transforms; by default chosen from the size of the set."""
+    dry_run: bool = False
+    """Say what there is to do and how long it may take, measured on a few steps; keep nothing."""
     input: Annotated[InputOptions, tyro.conf.OmitArgPrefixes] = InputOptions()
 
     def check(self, file: ModelFile | None) -> None:
@@ -132,17 +134,17 @@ def begin(
 ) -> Iterator[tuple[Dataset, nn.Module]]:
     """Work in the run directory: lock it, check everything, only then keep the options.
 
-    Yields the data set and the model: the teacher's file's, or a new one.
+    A dry run only checks. Yields the data set and the model: the teacher's file's, or a new one.
     """
     options.check(file)
     chosen_device(options.device)
-    with working_in(options.out, "out"):
+    with working_in(None if options.dry_run else options.out, "out"):
         kept = _options_to_keep(options)
         check_options(options.out / "config.toml", command, *kept)
         dataset = load_data(options, file, holdout)
         options.check_data(dataset)
         model = options.new_model(file, dataset)
-        with _noting(options.out, command, *kept):
+        with nullcontext() if options.dry_run else _noting(options.out, command, *kept):
             yield dataset, model
 
 

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .._errors import STDOUT, InputError, naming, unknown
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "train": "Train the low-bit student with the teacher beside it.",
     "eval": "Measure the test accuracy of a run's student, or of a teacher on DATA.",
     "run": "Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report.",
+    "sweep": "Run a grid of runs in any number of workers; table, tests over seeds, page.",
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",
 }
@@ -42,7 +44,7 @@ usage: daqakd COMMAND [OPTIONS]
 Rank data augmentations from the teacher alone, then train the low-bit student with the winner.
 Start with: daqakd run digits --out runs/digits
 
-commands (daqakd COMMAND --help lists the options):
+commands (daqakd COMMAND --help lists the options, --config FILE.toml takes them from a file):
 """
 
 
@@ -113,10 +115,15 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         raise unknown("command", name, list(COMMANDS))
     import tyro
 
+    from ._from_file import file_of, options_of, values_for, with_config
+
     command = importlib.import_module(f".{name}", __package__)
-    prog, description = f"daqakd {name}", COMMANDS[name]
+    kind, path = with_config(command.Options), file_of(arguments)
+    shown: dict[str, Any] = {"prog": f"daqakd {name}", "description": COMMANDS[name]}
+    if path is not None:
+        shown["default"] = options_of(kind, values_for(name, list(COMMANDS), path), path)
     with naming(STDOUT):  # of help
-        options = tyro.cli(command.Options, prog=prog, description=description, args=arguments)
+        options = tyro.cli(kind, args=arguments, **shown)
     command.run(options)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..train.store import read_model_file
+from ._dry_run import ranking, show
 from ._job import begin
 from ._student import RankOptions, rank_into
 
@@ -20,4 +21,6 @@ def run(options: Options) -> None:
     """Rank with a given teacher."""
     file = read_model_file(options.teacher)
     with begin(options, "rank", file) as (dataset, teacher):
+        if options.dry_run:
+            return show(options, dataset, [ranking(options, dataset, teacher)[0]])
         rank_into(options, teacher, dataset)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from torch import nn
 
 from .. import _console
+from ..data import Dataset
 from ..train import TrainConfig
 from ..train.store import ModelFile, read_model_file
+from ._dry_run import Stage, show, student, teaching
 from ._job import begin, check_strategy, chosen_device
 from ._options import OptionalPath, TeacherOptions
 from ._student import StudentOptions, teach_into, teacher_config, train_into
@@ -45,17 +48,29 @@ def run(options: Options) -> None:
     """Teach or take a teacher, rank, train, evaluate, report."""
     given = None if options.teacher is None else read_model_file(options.teacher)
     with begin(options, "run", given, options.holdout) as (dataset, model):
+        if options.dry_run:
+            return show(options, dataset, stages(options, given, dataset, model))
         if given is None:
             strategy = options.teaching.teacher_strategy
             path = teach_into(options, dataset, options.teacher_config, strategy)
             given = read_model_file(path)
             model = options.new_model(given, dataset)
-        student = read_model_file(train_into(options, given, model, dataset), "student")
+        path = train_into(options, given, model, dataset)
+        files = {"teacher": given, "student": read_model_file(path, "student")}
         name = options.model_name(given)
         if not (options.out / "eval.json").exists():
-            files = {"teacher": given, "student": student}
             evaluate_into(options.out, files, name, dataset, chosen_device(options.device))
         _report(options.out, name)
+
+
+def stages(
+    options: Options, given: ModelFile | None, dataset: Dataset, model: nn.Module
+) -> list[Stage]:
+    """Return what there is to do."""
+    first, strategy = [], options.teaching.teacher_strategy
+    if given is None:
+        first = [teaching(options, dataset, model, options.teacher_config, strategy)]
+    return [*first, *student(options, dataset, model, options.model_name(given))]
 
 
 def _report(out: Path, name: str) -> None:

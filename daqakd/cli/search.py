@@ -6,6 +6,7 @@ from pathlib import Path
 from .. import _console
 from ..ranking import SearchConfig, search
 from ..train.store import ModelFile, read_model_file
+from ._dry_run import searching, show
 from ._job import JobOptions, begin
 from ._options import SearchGroup
 
@@ -33,6 +34,8 @@ def run(options: Options) -> None:
     """Search for a composition with a given teacher."""
     file = read_model_file(options.teacher)
     with begin(options, "search", file) as (dataset, teacher):
+        if options.dry_run:
+            return show(options, dataset, [searching(options, dataset, teacher)])
         found = search(teacher, dataset, options.search_config, run_dir=options.out, quiet=False)
         found.save(options.out)
     _console.say(found.ranking.table)

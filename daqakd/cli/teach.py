@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..train import TrainConfig
 from ..train.store import ModelFile
+from ._dry_run import show, teaching
 from ._job import HOLDOUT, JobOptions, begin, check_strategy
 from ._student import TEACHER_DECAY, teach_into, teacher_config
 
@@ -45,5 +46,8 @@ class Options(JobOptions):
 
 def run(options: Options) -> None:
     """Train a teacher and keep it."""
-    with begin(options, "teach", holdout=options.holdout) as (dataset, _):
+    with begin(options, "teach", holdout=options.holdout) as (dataset, model):
+        if options.dry_run:
+            config, strategy = options.train_config, options.strategy
+            return show(options, dataset, [teaching(options, dataset, model, config, strategy)])
         teach_into(options, dataset, options.train_config, options.strategy)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .. import _console
 from ..train.store import read_model_file
+from ._dry_run import show, student
 from ._job import begin
 from ._student import StudentOptions, train_into
 
@@ -21,5 +22,8 @@ def run(options: Options) -> None:
     """Train a student with a given teacher."""
     file = read_model_file(options.teacher)
     with begin(options, "train", file, options.holdout) as (dataset, teacher):
+        if options.dry_run:
+            name = options.model_name(file)
+            return show(options, dataset, student(options, dataset, teacher, name))
         path = train_into(options, file, teacher, dataset)
     _console.say(f"student: {path}")

@@ -1,6 +1,5 @@
 """The figures of the report, as PNG bytes."""
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +9,10 @@ from torch import nn
 
 from ..quant.grids import quantized_layers
 from ..quant.layers import QuantLayer
+from .drawing import figure as _figure
+from .drawing import png as _png
 
 COLUMNS = 5
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Any) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
 
 
 def _plot_role(left: Any, right: Any, role: str, rows: list[dict[str, str]], colour: str) -> None:

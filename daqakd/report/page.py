@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,9 @@ from ..quant.grids import quantized_layers
 from ..ranking.picture import draw
 from ..train.options_file import to_toml
 from . import figures
+from .html import page, percent, picture, table
 from .quantization import quantization
 from .record import RunRecord, read_run
-from .tags import percent, picture, table
-
-
-def _style() -> str:
-    return files(__package__).joinpath("style.css").read_text()
 
 
 def _facts(run: RunRecord) -> str:
@@ -188,9 +183,5 @@ def report(
     except ImportError as error:
         raise InputError("report needs matplotlib: pip install 'daqakd[report]'") from error
     path = path_of("out", out) if out is not None else runs[0].folder / "report.html"
-    title = escape(", ".join(run.folder.name for run in runs))
-    head = f"<meta charset='utf-8'><title>DAQAKD: {title}</title><style>{_style()}</style>"
-    write_text(
-        path, f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n"
-    )
+    write_text(path, page(", ".join(run.folder.name for run in runs), body))
     return path

@@ -4,8 +4,8 @@ from html import escape
 from typing import Any
 
 from . import figures
+from .html import percent, picture, table
 from .record import RunRecord
-from .tags import percent, picture, table
 
 HEADER = ["quantizer", "step at first", "step at last", "parameters at last"]
 HEADER += ["oscillating", "clipped"]

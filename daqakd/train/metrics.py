@@ -21,11 +21,11 @@ def row_hash(above: str, cells: Sequence[str]) -> str:
     return hashlib.sha256(",".join([above, *cells]).encode()).hexdigest()[:16]
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of the file; None is an empty cell, and so is what a row does not have."""
+def to_csv(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = COLUMNS) -> str:
+    """Return the text of a file; None is an empty cell, and so is what a row does not have."""
     text, above = io.StringIO(), ""
     writer = csv.writer(text)
-    names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
+    names = list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
     writer.writerow([*names, HASH])
     for row in rows:
         cells = ["" if row.get(name) is None else str(row[name]) for name in names]
@@ -34,8 +34,8 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a file; none where there is no file.
+def read_metrics(path: Path, first: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
+    """Read the rows of a file whose ``first`` columns are known; none where there is no file.
 
     Raises:
         InputError: the file is damaged.
@@ -51,7 +51,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         raise damaged(path, "its end is missing")
     hashed = header[-1] == HASH
     names = header[: len(header) - hashed]
-    if tuple(names[: len(COLUMNS)]) != COLUMNS or len(set(names)) < len(names):
+    if names[: len(first)] != list(first) or len(set(names)) < len(names):
         raise damaged(path, "its header is not one of daqakd's")
     above = ""
     for number, row in enumerate(rows, 2):

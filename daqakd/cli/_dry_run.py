@@ -1,0 +1,116 @@
+"""``--dry-run``: what a command would do, and how long it may take."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from .. import _console
+from ..augment import clean_inputs
+from ..data import Dataset
+from ..quant import quantize
+from ..ranking.job import count_images
+from ..ranking.preview import image_seconds, search_images, search_seconds
+from ..train import Result, TrainConfig, distill, teach
+from ..train.preview import peak_bytes, training_seconds
+from ._job import JobOptions, chosen_device
+from ._options import RECIPE
+
+if TYPE_CHECKING:
+    from ._student import RankOptions, StudentOptions
+    from .search import Options as SearchOptions
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a command: what it is, and the seconds that it may take."""
+
+    text: str
+    seconds: float
+
+
+def show(options: JobOptions, dataset: Dataset, stages: list[Stage]) -> None:
+    """Print what a command would do."""
+    device = chosen_device(options.device)
+    seen = clean_inputs(dataset.train.pixels[:1], dataset.inputs, device).shape[-1]
+    _console.say(
+        f"images: {len(dataset.fit):,} to fit, {len(dataset.heldout):,} held out,"
+        f" {len(dataset.test):,} to test; {dataset.num_classes} classes, {dataset.size} x"
+        f" {dataset.size} pixels, {seen} x {seen} for the network"
+    )
+    for stage in stages:
+        _console.say(f"{stage.text}: about {duration(stage.seconds)}")
+    _console.say(f"memory: {peak_bytes(device) / 2**20:,.0f} MiB at most so far, on {device}")
+    whole = duration(sum(stage.seconds for stage in stages))
+    _console.say(f"together: about {whole}; a dry run, nothing is kept in {options.out}")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
+def teaching(
+    options: JobOptions, dataset: Dataset, model: nn.Module, config: TrainConfig, strategy: str
+) -> Stage:
+    """Return the stage that trains a teacher; ``model`` is trained."""
+    times = training_seconds(
+        lambda data, few: teach(model, data, strategy=strategy, config=few), dataset, config
+    )
+    name = options.model_name(None)
+    return Stage(_training("teacher", name, model, dataset, config, times[0]), times[1])
+
+
+def ranking(options: "RankOptions", dataset: Dataset, teacher: nn.Module) -> tuple[Stage, str]:
+    """Return the stage that ranks, and the strategy that takes longest."""
+    config = options.rank_config
+    times = image_seconds(teacher, dataset, config, config.names)
+    images = count_images(dataset, config.images) * config.passes
+    seconds = images * sum(times.values())
+    if config.budget is not None:
+        seconds = min(seconds, config.budget)
+    text = f"ranking: {len(times)} strategies, {images:,} images each"
+    return Stage(text, seconds), max(times, key=times.__getitem__)
+
+
+def searching(options: "SearchOptions", dataset: Dataset, teacher: nn.Module) -> Stage:
+    """Return the stage that searches."""
+    config = options.search_config
+    rungs = ", ".join(f"{live} on {images:,}" for images, live in search_images(dataset, config))
+    text = f"search: compositions on images, rung by rung: {rungs}"
+    return Stage(text, search_seconds(teacher, dataset, config))
+
+
+def student(
+    options: "StudentOptions", dataset: Dataset, teacher: nn.Module, name: str
+) -> list[Stage]:
+    """Return the stages that rank, where that is asked for, and train a student."""
+    stages, strategy = [], options.strategy
+    if strategy == "auto":
+        stage, strategy = ranking(options, dataset, teacher)
+        stages.append(stage)
+    recipe = {name: getattr(options.quantization, name) for name in RECIPE}
+
+    def train(data: Dataset, few: TrainConfig) -> Result:
+        made = quantize(teacher, **recipe)
+        return distill(made, teacher, data, strategy=strategy, config=few)
+
+    config = options.train_config
+    one, seconds = training_seconds(train, dataset, config)
+    named = f"{name} W{recipe['weight_bits']}A{recipe['act_bits']} {recipe['method']}"
+    text = _training("student", named, teacher, dataset, config, one)
+    return [*stages, Stage(text, seconds)]
+
+
+def _training(
+    role: str, name: str, model: nn.Module, dataset: Dataset, config: TrainConfig, one: float
+) -> str:
+    count = sum(p.numel() for p in model.parameters())
+    steps = len(dataset.fit) // config.batch_size
+    return (
+        f"{role}: {name}, {count:,} parameters, {config.epochs} epochs of {steps:,} steps of"
+        f" {config.batch_size} images, {1000 * one:,.1f} ms a step"
+    )

@@ -1,0 +1,53 @@
+"""What a training run will take, measured on a few of its steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..data import Dataset
+from .config import TrainConfig
+from .evaluate import BATCH, accuracy
+from .trainer import Result
+
+STEPS = 2
+Train = Callable[[Dataset, TrainConfig], Result]
+
+
+def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tuple[float, float]:
+    """Return the seconds of one step, and those of all epochs, held-out images included.
+
+    ``train`` trains a new model every time, without a run directory.
+
+    Raises:
+        InputError: there are fewer images than a batch has, or it cannot be trained.
+    """
+    first, steps = dataset.fit[: config.batch_size], len(dataset.fit) // config.batch_size
+    few = replace(dataset, fit=first, heldout=dataset.heldout[:0])
+    plain = replace(config, schedule="constant", milestones=(), warmup_steps=0, warmup_epochs=0)
+    plain = replace(plain, reestimate_bn=0)
+    train(few, replace(plain, epochs=1))  # the first steps compile, allocate and choose
+    short, long = (train(few, replace(plain, epochs=n)) for n in (1, 1 + STEPS))
+    one = max(long.seconds - short.seconds, 0.0) / STEPS
+    return one, config.epochs * (steps * one + _heldout_seconds(long.model, dataset))
+
+
+def _heldout_seconds(model: nn.Module, dataset: Dataset) -> float:
+    """Return the seconds that an epoch's held-out images take."""
+    some = dataset.heldout[:BATCH]
+    if not len(some):
+        return 0.0
+    begin = time.monotonic()
+    accuracy(model, dataset.train, dataset.inputs, next(model.parameters()).device, some)
+    return (time.monotonic() - begin) * len(dataset.heldout) / len(some)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory that this process has had: on a GPU its tensors', else its own."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on every system
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
