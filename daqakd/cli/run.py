@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from .. import _console
+from .. import _console, _ranks
 from ..train import TrainConfig
 from ..train.store import ModelFile, read_model_file
 from ._job import begin, check_strategy, chosen_device
@@ -55,7 +55,8 @@ def run(options: Options) -> None:
         if not (options.out / "eval.json").exists():
             files = {"teacher": given, "student": student}
             evaluate_into(options.out, files, name, dataset, chosen_device(options.device))
-        _report(options.out, name)
+        if _ranks.is_writer():
+            _report(options.out, name)
 
 
 def _report(out: Path, name: str) -> None:

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from .. import _console
+from .. import _console, _ranks
 from .._arguments import device_of_model
 from .._config import config_of
 from .._errors import InputError
@@ -32,6 +33,9 @@ from .identity import identity
 from .loop import Loop, LossFunction
 from .objective import distillation, images_of, layout_of, supervised
 from .optimizers import Optimizers
+from .part import Part
+from .replicas import SharedStatistics, check_shares, own_gradients, replicated
+from .sync_bn import synchronised
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def _checked(
         )
     if len(dataset.fit) == 0:
         raise InputError("dataset: no images to fit; lower holdout")
+    check_shares(config, len(dataset.fit))
     return config
 
 
@@ -99,7 +104,7 @@ def _calibrate_if_needed(student: nn.Module, stream: Stream, config: TrainConfig
 
 def _train(
     model: nn.Module,
-    losses: LossFunction,
+    losses: Callable[[nn.Module], LossFunction],
     stream: Stream,
     groups: list[dict[str, Any]],
     dataset: Dataset,
@@ -109,7 +114,7 @@ def _train(
     quiet: bool,
     belongs: dict[str, Any],
 ) -> Result:
-    """Run the loop shared by teachers and students."""
+    """Run the loop shared by teachers and students; ``losses`` takes what to call for a pass."""
     device = next(model.parameters()).device
 
     def validate() -> float | None:
@@ -123,9 +128,12 @@ def _train(
         files = (folder / "checkpoint" / f"{role}.safetensors", folder / metrics)
     watch = _console.quiet if quiet else _console.track
     optimizers, kept = Optimizers(groups, config), _kept_states(model, config, validate)
-    run = stream, losses, validate, config, files, role, watch, belongs, kept
+    replica = replicated(model)
+    shared: list[Part] = [SharedStatistics(model)] if _ranks.count() > 1 else []
+    run = stream, losses(replica), validate, config, files, role, watch, belongs
     begin = time.monotonic()
-    history = Loop(model, optimizers, *run).run()
+    parts, own = [*shared, *kept], partial(own_gradients, replica)
+    history = Loop(model, optimizers, *run, parts=parts, own_gradients=own).run()
     accuracy_at_end = history[-1]["heldout_accuracy"]
     if config.reestimate_bn:
         _reestimate(model, stream, config)
@@ -192,9 +200,10 @@ def distill(
         _check_outputs("student", student, dataset)
         rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
         groups = param_groups(student, config.lr, config.weight_decay, rate)
-        losses = distillation(student, frozen, dataset.num_classes, config)
+        classes = dataset.num_classes
+        losses = partial(distillation, teacher=frozen, classes=classes, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, frozen)
-        with fused(student, config.fuse == "auto"):
+        with synchronised(student, config.sync_bn), fused(student, config.fuse == "auto"):
             return _train(
                 student, losses, stream, groups, dataset, config, folder, "student", quiet, belongs
             )
@@ -218,8 +227,8 @@ def teach(
     with working_in(folder):
         _check_outputs("model", model, dataset)
         groups = param_groups(model, config.lr, config.weight_decay)
-        losses = supervised(model, dataset.num_classes, config)
+        losses = partial(supervised, classes=dataset.num_classes, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, None)
-        return _train(
-            model, losses, stream, groups, dataset, config, folder, "teacher", quiet, belongs
-        )
+        run = groups, dataset, config, folder, "teacher", quiet, belongs
+        with synchronised(model, config.sync_bn):
+            return _train(model, losses, stream, *run)
