@@ -5,18 +5,20 @@ computes its share of a batch, and the first alone writes. What depends on a clo
 decided together.
 """
 
+from __future__ import annotations
+
 import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ._errors import InputError, first_line
+
+if TYPE_CHECKING:  # the command line looks here before anything needs PyTorch
+    from torch import Tensor
 
 MEETING = timedelta(seconds=60)  # until all ranks are there
 WAITING = timedelta(minutes=10)  # for one another
@@ -46,6 +48,8 @@ def joined() -> Iterator[None]:
     Raises:
         InputError: they do not meet, or one of them is lost.
     """
+    import torch.distributed as dist
+
     own, count = launched()
     if count == 1:
         yield
@@ -69,6 +73,9 @@ def joined() -> Iterator[None]:
 
 
 def _meet(own: int, count: int) -> None:
+    import torch
+    import torch.distributed as dist
+
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", own)) % gpus)
@@ -91,6 +98,8 @@ def _meet(own: int, count: int) -> None:
 
 
 def _is_of_others(error: RuntimeError) -> bool:
+    import torch.distributed as dist
+
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
@@ -127,6 +136,9 @@ def share(rows: Tensor) -> Tensor:
 
 def gathered(rows: Tensor, total: int) -> Tensor:
     """Undo :func:`share` of a batch of ``total`` rows, on every rank."""
+    import torch
+    import torch.distributed as dist
+
     if not is_shared(total):
         return rows
     sizes = [len(part) for part in torch.empty(total).tensor_split(_place.count)]
@@ -139,6 +151,8 @@ def gathered(rows: Tensor, total: int) -> Tensor:
 
 def total(value: Tensor, rows: int) -> Tensor:
     """Return the sum of what the ranks counted in their shares of so many rows."""
+    import torch.distributed as dist
+
     if not is_shared(rows):
         return value
     found = value.clone()
@@ -148,6 +162,9 @@ def total(value: Tensor, rows: int) -> Tensor:
 
 def average_(values: Sequence[Tensor]) -> None:
     """Set tensors of one dtype to the means of the ranks' values."""
+    import torch
+    import torch.distributed as dist
+
     if _place.count == 1 or not values:
         return
     flat = torch.cat([value.flatten() for value in values])
@@ -159,6 +176,9 @@ def average_(values: Sequence[Tensor]) -> None:
 
 def any_of(*flags: bool) -> list[bool]:
     """Return which flags are true on any rank; reads nothing back from a GPU."""
+    import torch
+    import torch.distributed as dist
+
     if _place.count == 1:
         return [*flags]
     found = torch.tensor(flags, dtype=torch.int32)
@@ -168,6 +188,9 @@ def any_of(*flags: bool) -> list[bool]:
 
 def agree(number: int) -> bool:
     """Return whether a number is the same on all ranks."""
+    import torch
+    import torch.distributed as dist
+
     if _place.count == 1:
         return True
     found = torch.tensor([number, -number])
@@ -177,6 +200,9 @@ def agree(number: int) -> bool:
 
 def stacked(value: Tensor) -> Tensor:
     """Return the ranks' values, one a row; of a process alone, its value."""
+    import torch
+    import torch.distributed as dist
+
     if _place.count == 1:
         return value
     found = [torch.empty_like(value) for _ in range(_place.count)]
@@ -189,6 +215,8 @@ def unstacked(values: Tensor, dim: int) -> Tensor:
 
     From another number of ranks the first takes the sum, and the others zeros.
     """
+    import torch
+
     if values.dim() > dim and len(values) == _place.count:
         return values[_place.own]
     whole = values.sum(0) if values.dim() > dim else values
