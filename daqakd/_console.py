@@ -9,6 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from . import _ranks
 from ._errors import STDOUT, naming
 
 Item = TypeVar("Item")
@@ -24,11 +25,13 @@ console = Console(highlight=False, soft_wrap=True, width=_width())
 
 
 def say(text: str) -> None:
-    """Print one line.
+    """Print one line; of several ranks, the first does.
 
     Raises:
         OSError: naming the standard output.
     """
+    if not _ranks.is_writer():
+        return
     with naming(STDOUT):
         console.print(text, markup=False)
 
@@ -36,6 +39,7 @@ def say(text: str) -> None:
 def track(items: Iterable[Item], title: str, total: int, done: int = 0) -> Iterator[Item]:
     """Yield ``items`` while showing how many of ``total`` are done."""
     show = _bar if sys.stdout is not None and sys.stdout.isatty() else _lines
+    show = show if _ranks.is_writer() else quiet
     yield from show(items, title, total, done)
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
+from . import _ranks
 from ._errors import InputError, naming
 
 KEY = "content_hash"
@@ -31,9 +32,13 @@ BLOCK = 2**24  # bytes hashed at a time
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` atomically: a kill or a full disk leaves the old file.
 
+    Of several ranks the first writes.
+
     Raises:
         OSError: naming ``path``, or its folder.
     """
+    if not _ranks.is_writer():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.name[:100]}.{mark}.tmp")
@@ -112,6 +117,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     The library writes ``facts`` in a random order, so the header is written again, sorted. Tensors
     that share memory (tied weights, views) are written one by one.
     """
+    if not _ranks.is_writer():
+        return
     content = save(_apart(tensors), metadata={**facts, KEY: BLANK})
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from . import _ranks
 from ._errors import InputError, naming
 from ._files import remove_temporaries, write_text
 
@@ -29,13 +30,13 @@ class Busy(InputError):
 def working_in(folder: str | Path | None, argument: str = "run_dir") -> Iterator[None]:
     """Hold a run directory, made where it is missing, and removed again where it stays empty.
 
-    None holds nothing; ``argument`` is what errors call it.
+    None holds nothing; of several ranks the first holds it; ``argument`` is what errors call it.
 
     Raises:
         InputError: it is no directory.
         Busy: another run works in it.
     """
-    if folder is None or _key(Path(folder)) in _held():
+    if folder is None or not _ranks.is_writer() or _key(Path(folder)) in _held():
         yield
         return
     place = Path(folder)

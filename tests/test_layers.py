@@ -16,6 +16,7 @@ PACKAGE = ROOT / "daqakd"
 # the import rule, left to right; names in one tuple stand side by side and do not see each other
 ORDER = (
     ("_errors", "kernels"),
+    ("_ranks",),
     ("_files", "_console"),
     ("_arguments", "_config", "_lock", "_ops", "_packing", "_cmi", "_kd"),
     ("backends",),

@@ -1,7 +1,7 @@
 """Augmented batches: a different draw per image, fixed by (seed, epoch, image index)."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -181,11 +181,20 @@ class Stream:
         """Return the number of training batches in an epoch; an incomplete last one is dropped."""
         return max(len(self.pool) // batch_size, 1)
 
-    def epoch(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the training batches of an epoch in its order, from batch ``start`` on."""
+    def epoch(
+        self,
+        epoch: int,
+        batch_size: int,
+        start: int = 0,
+        share: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Batch]:
+        """Yield the training batches of an epoch in its order, from batch ``start`` on.
+
+        ``share`` returns what to take of a batch's indices; None takes all.
+        """
         order = draws.permutation(self.seed, epoch, self.pool)
-        chunks = order.split(batch_size)[: self.steps(batch_size)]
-        yield from self.batches(epoch, chunks[start:])
+        chunks = order.split(batch_size)[start : self.steps(batch_size)]
+        yield from self.batches(epoch, chunks if share is None else [share(c) for c in chunks])
 
     def batches(self, epoch: int, chunks: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield one batch per tensor of image indices."""

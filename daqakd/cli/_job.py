@@ -10,6 +10,7 @@ import torch
 import tyro
 from torch import nn
 
+from .. import _ranks
 from .._arguments import check_side, device_of
 from .._config import check_workers
 from .._errors import InputError
@@ -153,6 +154,9 @@ def _noting(
     out: Path, command: str, values: dict[str, Any], before: dict[str, Any]
 ) -> Iterator[None]:
     """Keep options and environment, unless bad input ends the command before any work is kept."""
+    if not _ranks.is_writer():
+        yield
+        return
     notes = [out / "config.toml", out / "env.json"]
     old = {path: read_bytes(path) for path in notes if path.exists()}
     present = {*out.rglob("*"), *notes}

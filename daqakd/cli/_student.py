@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import _console
+from .. import _console, _ranks
 from ..augment import get_strategy
 from ..augment.draws import check_seed, generator_seed
 from ..data import Dataset
@@ -95,6 +95,7 @@ def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strat
         save_model(path, result.model, name, dataset, strategy=strategy)
     else:
         check_finished(path, "teacher", dataset)
+    _ranks.wait()
     _console.say(f"teacher: {path}")
     return path
 
@@ -122,10 +123,20 @@ def train_into(
 ) -> Path:
     """Choose the strategy and train the student unless the run directory has it."""
     path, name = options.out / "student.safetensors", options.model_name(file)
-    if path.exists():
+    if not path.exists():
+        _train_into(path, options, name, teacher, dataset)
+    else:
         check_finished(path, "student", dataset, teacher)
+    if _ranks.is_writer():
         pack_into(options.out, name)
-        return path
+    _ranks.wait()
+    return path
+
+
+def _train_into(
+    path: Path, options: StudentOptions, name: str, teacher: nn.Module, dataset: Dataset
+) -> None:
+    """Choose the strategy, train the student, keep it and its other states."""
     recipe = {name: getattr(options.quantization, name) for name in RECIPE}
     student = quantize(teacher, **recipe)
     strategy = choose_strategy(options, teacher, dataset)
@@ -143,8 +154,6 @@ def train_into(
         with lent(result.model, values):
             beside = path.with_suffix(f".{kind}.safetensors")
             save_model(beside, result.model, name, dataset, recipe, strategy)
-    pack_into(options.out, name)
-    return path
 
 
 def pack_into(out: Path, name: str) -> None:

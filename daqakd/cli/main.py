@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .. import _ranks
 from .._errors import STDOUT, InputError, naming, unknown
 
 COMMANDS = {
@@ -25,6 +26,7 @@ COMMANDS = {
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",
 }
+SHARED = ("teach", "rank", "search", "train", "run")  # by the ranks that torchrun starts
 NOT_WRITABLE = "change its permissions, or use another --out"
 ADVICE = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -58,18 +60,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             _flush()  # here, and not at exit, a full disk is met as an error
     except InputError as error:
-        print(f"daqakd: error: {one_line(str(error))}", file=sys.stderr)
+        print(f"{_own_name()}: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
         _drop_unwritten()
         if error.errno == errno.EPIPE and error.filename == STDOUT:  # its reader has seen enough
             return 1
-        print(f"daqakd: error: {_explain(error)}", file=sys.stderr)
+        print(f"{_own_name()}: error: {_explain(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("daqakd: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def _own_name() -> str:
+    rank, count = _ranks.launched()
+    return "daqakd" if count == 1 else f"daqakd: rank {rank}"
 
 
 def _open_closed() -> None:
@@ -124,7 +131,11 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         shown["default"] = options_of(kind, values_for(name, list(COMMANDS), path), path)
     with naming(STDOUT):  # of help
         options = tyro.cli(kind, args=arguments, **shown)
-    command.run(options)
+    if name in SHARED:
+        with _ranks.joined():
+            command.run(options)
+    elif _ranks.launched()[0] == 0:
+        command.run(options)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from torch import nn
 
-from .. import _console
+from .. import _console, _ranks
 from ..data import Dataset
 from ..train import TrainConfig
 from ..train.store import ModelFile, read_model_file
@@ -60,7 +60,8 @@ def run(options: Options) -> None:
         name = options.model_name(given)
         if not (options.out / "eval.json").exists():
             evaluate_into(options.out, files, name, dataset, chosen_device(options.device))
-        _report(options.out, name)
+        if _ranks.is_writer():
+            _report(options.out, name)
 
 
 def stages(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _ranks
 from ..augment import Batch
 from .confidence import FOLDS
 from .job import Job
@@ -27,23 +28,31 @@ class Accumulator:
         self.done, self.seconds = 0, 0.0
 
     def batches(self, stop: int) -> Iterator[Batch]:
-        """Yield the batches from step ``done`` up to ``stop``."""
+        """Yield this rank's shares of the batches from step ``done`` up to ``stop``."""
         for number, steps in groupby(self.job.steps[self.done : stop], key=lambda s: s[0]):
-            yield from self.stream.batches(number, [index for _, index in steps])
+            yield from self.stream.batches(number, [_ranks.share(index) for _, index in steps])
 
     def add(self, batch: Batch) -> None:
-        """Count the teacher's predictions for the next step's batch."""
+        """Count the teacher's predictions for the next step's batch, of which this is the share.
+
+        Every rank counts all of them, so what it has and saves does not depend on their number.
+        """
         job = self.job
-        logits = job.logits(batch.images)
-        labels: Any = batch.labels
-        if batch.partner_labels is not None and batch.weight is not None:
-            labels = (batch.labels, batch.partner_labels, batch.weight)
-        self.state.update(logits, labels, job.folds[batch.index])
-        position = job.positions[batch.index] + job.steps[self.done][0] * job.num_images
+        number, index = job.steps[self.done]
+        logits, labels = self._whole(job.logits(batch.images), batch, len(index))
+        self.state.update(logits, labels, job.folds[index])
+        position = job.positions[index] + number * job.num_images
         group = (position // job.std_group).clamp(max=len(self.counts) - 1)
         self.means.index_add_(0, group.to(job.device), logits.double().softmax(1))
         self.counts.index_add_(0, group, torch.ones_like(group))
         self.done += 1
+
+    def _whole(self, logits: Tensor, batch: Batch, total: int) -> tuple[Tensor, Any]:
+        """Return the logits and labels of a batch of which the ranks have shares."""
+        mixed = batch.partner_labels is not None and batch.weight is not None
+        labels = [batch.labels, batch.partner_labels, batch.weight] if mixed else [batch.labels]
+        logits, *labels = (_ranks.gathered(part, total) for part in (logits, *labels))
+        return logits, tuple(labels) if mixed else labels[0]
 
     def _teacher_std(self) -> float | None:
         """Return T. stddev over the complete groups, None where there are fewer than two."""

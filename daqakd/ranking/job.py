@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .. import _ranks
 from .._arguments import device_of_model
 from .._errors import InputError
 from ..augment import Stream, clean_inputs, get_strategy
@@ -87,7 +88,8 @@ def automatic_workers(num_images: int, workers: int | None = None) -> int:
     """Return how many processes should augment a set of this size, unless ``workers`` says."""
     if workers is not None:
         return workers
-    return (os.cpu_count() or 1) if num_images >= SMALL_SET else 0
+    cores = (os.cpu_count() or 1) // _ranks.count()
+    return max(cores, 1) if num_images >= SMALL_SET else 0
 
 
 def least_images(dataset: Dataset) -> int:
@@ -187,15 +189,16 @@ def teacher_accuracy(job: Job) -> float:
     dataset = job.dataset
     order = permutation(job.config.seed, 0, torch.arange(len(dataset.train)))
     index = order[:CLEAN_IMAGES]
-    right = 0
-    for part in index.split(BATCH):
+    counted = torch.zeros((), dtype=torch.int64)
+    for part in _ranks.share(index).split(BATCH):
         logits = job.logits(job.clean_inputs(part))
         if logits.dim() != 2 or logits.shape[1] != dataset.num_classes:
             raise InputError(
                 f"teacher: returns {tuple(logits.shape)}, but {dataset.name} has"
                 f" {dataset.num_classes} classes; use a teacher trained on them"
             )
-        right += int((logits.argmax(1).cpu() == dataset.train.labels[part]).sum())
+        counted += (logits.argmax(1).cpu() == dataset.train.labels[part]).sum()
+    right = int(_ranks.total(counted, len(index)))
     accuracy, chance = right / len(index), 1 / dataset.num_classes
     if accuracy < chance + 4 * math.sqrt(chance * (1 - chance) / len(index)):
         raise InputError(

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .. import _console
+from .. import _console, _ranks
 from .._errors import InputError
 from .accumulator import Accumulator
 from .checkpoint import Checkpoint
@@ -91,6 +91,7 @@ class Rounds:
         for accumulator in accumulators:
             self.checkpoint.load(accumulator)
         dropped, spent = self.checkpoint.rounds()
+        _ranks.wait()
         self.clock.begin -= max(spent, sum(accumulator.seconds for accumulator in accumulators))
         return dropped
 
@@ -122,7 +123,8 @@ class Rounds:
     def _out_of_time(self, accumulators: Sequence[Accumulator], step: int) -> bool:
         """Whether to stop before ``step``: never below the first round, nor between strategies."""
         level = all(accumulator.done == step for accumulator in accumulators)
-        return level and step >= self.job.round_steps[0] and self.clock.over()
+        may_stop = level and step >= self.job.round_steps[0] and self.clock.budget is not None
+        return may_stop and _ranks.any_of(self.clock.over())[0]
 
     def _save(self, accumulators: Sequence[Accumulator]) -> None:
         for accumulator in accumulators:

@@ -60,6 +60,9 @@ class TrainConfig:
     """Decay of an exponential moving average of the weights, evaluated and kept beside them."""
     reestimate_bn: int = 0
     """Training batches from which BatchNorm's statistics are estimated anew at the end."""
+    sync_bn: bool = False
+    """On several ranks, BatchNorm by the statistics of the whole batch; otherwise each rank goes by
+    its share's, and the running ones are their means."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of both models' passes; bf16 is autocast: weights, statistics and the quantizers'
     maths stay float32."""

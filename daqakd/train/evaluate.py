@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .. import _ranks
 from .._arguments import check_module, device_of
 from .._errors import InputError, seen
 from ..augment import InputSpec, clean_inputs
@@ -22,6 +23,8 @@ def accuracy(
 ) -> float:
     """Return the fraction of images classified right, in eval mode, reading back once.
 
+    Of several ranks each classifies its share.
+
     Args:
         model: ``[B, 3, H, W] -> [B, C]`` on ``device``; its training mode is restored.
         images: the set.
@@ -36,12 +39,12 @@ def accuracy(
     place, index = device_of(device), _index(images, inputs, chosen)
     right = torch.zeros((), dtype=torch.int64, device=place)
     with evaluating(model):
-        for part in index.split(BATCH):
+        for part in _ranks.share(index).split(BATCH):
             shown = clean_inputs(images.pixels[part], inputs, place)
             with forward_pass("model", shown):
                 logits = logits_of(model(shown))
             right += (logits.argmax(1) == images.labels[part].to(place)).sum()
-    return right.item() / max(len(index), 1)
+    return _ranks.total(right, len(index)).item() / max(len(index), 1)
 
 
 def _index(images: Images, inputs: InputSpec, chosen: Tensor | None) -> Tensor:

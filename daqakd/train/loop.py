@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _console
+from .. import _console, _ranks
 from .._errors import InputError
 from .._files import write_text
 from ..augment import Batch, InputSpec, Stream
@@ -60,7 +60,8 @@ class Loop:
 
     ``losses`` computes loss, CE, KL and logits of a batch; ``validate`` returns the held-out
     accuracy, or None; ``files`` names the checkpoint and the metrics file, or is None; ``identity``
-    is what the checkpoint belongs to; ``parts`` see every step, in their order.
+    is what the checkpoint belongs to; ``parts`` see every step, in their order; ``own_gradients``
+    surrounds passes whose gradients are not yet a batch's.
     """
 
     model: nn.Module
@@ -74,6 +75,7 @@ class Loop:
     watch: Callable[..., Any] = _console.quiet
     identity: dict[str, Any] = field(default_factory=dict)
     parts: Sequence[Part] = ()
+    own_gradients: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
@@ -93,7 +95,9 @@ class Loop:
             totals, progress = load_checkpoint(
                 self.files[0], self.model, self.optimizer, self.parts, self.device
             )
-            self.totals, self.progress = totals, {**self.progress, **progress}
+            self.totals = _ranks.unstacked(totals, self.totals.dim())
+            self.progress |= progress
+        self._check_ranks()
         with torch.random.fork_rng(), self.interrupt.catching():
             while self.progress["epoch"] < self.config.epochs:
                 self._epoch()
@@ -111,29 +115,39 @@ class Loop:
         if self.identity:
             check_identity(path, self.title, told, self.identity)
 
+    def _check_ranks(self) -> None:
+        """Raise InputError where the ranks go on from different places."""
+        if not _ranks.agree(self.progress["epoch"] * self.steps + self.progress["step"]):
+            raise InputError(
+                f"run_dir: the ranks see different checkpoints of the {self.title}'s run; use a"
+                " directory that all machines share"
+            )
+
     def _epoch(self) -> None:
         epoch, start = self.progress["epoch"], self.progress["step"]
         self.model.train()
         for part in self.parts:
             part.before_epoch(epoch)
-        batches = self.stream.epoch(epoch, self.config.batch_size, start)
+        batches = self.stream.epoch(epoch, self.config.batch_size, start, _ranks.share)
         if self.config.prefetch == "auto" and can_prefetch(self.stream):
             batches = prefetched(batches, self.device)
         title = f"{self.title} epoch {epoch + 1}/{self.config.epochs}"
         for batch in self.watch(batches, title, self.steps, start):
             self._step(batch)
-            if self.interrupt.requested:
+            due = time.monotonic() - self.saved_at > self.config.checkpoint_seconds
+            stop, due = _ranks.any_of(self.interrupt.requested, due)
+            if stop or due:
                 self._save()
+            if stop:
                 raise SystemExit(143)
-            if time.monotonic() - self.saved_at > self.config.checkpoint_seconds:
-                self._save()
         self._finish_epoch()
 
     def _step(self, batch: Batch) -> None:
         epoch, step = self.progress["epoch"], self.progress["step"]
         done = epoch * self.steps + step
         self.optimizer.scale(self.factors[done])
-        torch.manual_seed(int(philox(self.config.seed, epoch, torch.tensor(step), NOISE)[0]))
+        counter = torch.tensor(step + (_ranks.own() << 32))
+        torch.manual_seed(int(philox(self.config.seed, epoch, counter, NOISE)[0]))
         for part in self.parts:
             part.before_step(done)
         self._gradients(batch)
@@ -145,17 +159,24 @@ class Loop:
         self.progress["step"] += 1
 
     def _gradients(self, batch: Batch) -> None:
-        """Compute the gradients of a batch, a part of it at a time, and count its losses."""
+        """Compute the gradients of a batch, a part of it at a time."""
         self.optimizer.zero_grad()
         pieces = self.config.accumulate
-        for piece in batch.split(pieces) if pieces > 1 else [batch]:
-            loss, ce, kl, logits = self._losses(piece)
-            if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints
-                raise InputError(self._blame(piece))
-            (loss / pieces if pieces > 1 else loss).backward()
-            self._count(loss, ce, kl, logits, piece.labels)
+        *others, last = batch.split(pieces) if pieces > 1 else [batch]
+        for piece in others:
+            with self.own_gradients():
+                self._add_gradients(piece, pieces)
+        self._add_gradients(last, pieces)
         if self.config.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip_grad)
+
+    def _add_gradients(self, piece: Batch, pieces: int) -> None:
+        """Add the gradients of one part of so many, and count its losses."""
+        loss, ce, kl, logits = self._losses(piece)
+        if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints
+            raise InputError(self._blame(piece))
+        (loss / pieces if pieces > 1 else loss).backward()
+        self._count(loss, ce, kl, logits, piece.labels)
 
     def _count(self, loss: Tensor, ce: Tensor, kl: Tensor, logits: Tensor, labels: Tensor) -> None:
         right = (logits.detach().argmax(1) == labels).double().mean()
@@ -198,7 +219,8 @@ class Loop:
 
     def _means(self) -> list[float]:
         """Read the epoch's means back, after making sure that they are numbers."""
-        sums: list[float] = self.totals.tolist()
+        rows = _ranks.stacked(self.totals)
+        sums: list[float] = (rows.sum(0) if rows.dim() > 1 else rows).tolist()
         if sums[0] != sums[0] or abs(sums[0]) == float("inf"):
             raise InputError(self._blame())
         return [s / sums[-1] for s in sums[:-1]]
@@ -222,9 +244,10 @@ class Loop:
         if self.files is not None:
             checkpoint, metrics = self.files
             state = self.model, self.optimizer, self.parts
-            save_checkpoint(checkpoint, *state, self.totals, self.progress)
+            save_checkpoint(checkpoint, *state, _ranks.stacked(self.totals), self.progress)
             if self.progress["history"]:
                 write_text(metrics, to_csv(self.progress["history"]))
+        _ranks.wait()
         self.saved_at = time.monotonic()
 
 

@@ -2,8 +2,9 @@
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from .. import _console
+from .. import _console, _ranks
 from .._arguments import device_of_model
 from .._config import config_of
 from .._errors import InputError
@@ -33,6 +34,8 @@ from .objective import distillation, images_of, layout_of, supervised
 from .optimizers import Optimizers
 from .part import Part
 from .parts import kept_states, logs, prefix, student_parts
+from .replicas import SharedStatistics, check_shares, own_gradients, replicated
+from .sync_bn import synchronised
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def _checked(
         )
     if len(dataset.fit) == 0:
         raise InputError("dataset: no images to fit; lower holdout")
+    check_shares(config, len(dataset.fit))
     return config
 
 
@@ -100,7 +104,7 @@ def _calibrate_if_needed(student: nn.Module, stream: Stream, config: TrainConfig
 
 def _train(
     model: nn.Module,
-    losses: LossFunction,
+    losses: Callable[[nn.Module], LossFunction],
     stream: Stream,
     groups: list[dict[str, Any]],
     dataset: Dataset,
@@ -111,7 +115,7 @@ def _train(
     belongs: dict[str, Any],
     own: Sequence[Part] = (),
 ) -> Result:
-    """Run the loop shared by teachers and students."""
+    """Run the loop shared by teachers and students; ``losses`` takes what to call for a pass."""
     device = next(model.parameters()).device
 
     def validate() -> float | None:
@@ -125,10 +129,13 @@ def _train(
         files = (folder / "checkpoint" / f"{role}.safetensors", metrics)
     watch = _console.quiet if quiet else _console.track
     optimizers, kept = Optimizers(groups, config), kept_states(model, config, validate)
-    parts = [*own, *kept, *logs(own, config, folder, role)]
-    run = stream, losses, validate, config, files, role, watch, belongs, parts
+    replica = replicated(model)
+    shared: list[Part] = [SharedStatistics(model)] if _ranks.count() > 1 else []
+    parts = [*shared, *own, *kept, *logs(own, config, folder, role)]
+    run = stream, losses(replica), validate, config, files, role, watch, belongs, parts
     begin = time.monotonic()
-    history = Loop(model, optimizers, *run).run()
+    gradients = partial(own_gradients, replica)
+    history = Loop(model, optimizers, *run, own_gradients=gradients).run()
     accuracy_at_end = history[-1]["heldout_accuracy"]
     if config.reestimate_bn:
         _reestimate(model, stream, config)
@@ -188,9 +195,10 @@ def distill(
         _check_outputs("student", student, dataset)
         rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
         groups = param_groups(student, config.lr, config.weight_decay, rate)
-        losses = distillation(student, frozen, dataset.num_classes, config)
+        classes = dataset.num_classes
+        losses = partial(distillation, teacher=frozen, classes=classes, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, frozen)
-        with fused(student, config.fuse == "auto"):
+        with synchronised(student, config.sync_bn), fused(student, config.fuse == "auto"):
             own = student_parts(student, dataset, config, stream, quiet)
             run = student, losses, stream, groups, dataset, config, folder, "student", quiet
             return _train(*run, belongs, own)
@@ -214,8 +222,8 @@ def teach(
     with working_in(folder):
         _check_outputs("model", model, dataset)
         groups = param_groups(model, config.lr, config.weight_decay)
-        losses = supervised(model, dataset.num_classes, config)
+        losses = partial(supervised, classes=dataset.num_classes, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, None)
-        return _train(
-            model, losses, stream, groups, dataset, config, folder, "teacher", quiet, belongs
-        )
+        run = groups, dataset, config, folder, "teacher", quiet, belongs
+        with synchronised(model, config.sync_bn):
+            return _train(model, losses, stream, *run)

@@ -1,0 +1,237 @@
+"""Two gloo ranks train and rank as one process does; a killed job goes on to the same bits.
+
+The ranks start twice and do all the work in turn, because starting takes longer than the work.
+"""
+
+import os
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import multiprocessing, nn
+
+import daqakd
+from daqakd import InputError, TrainConfig, _ranks
+from daqakd._files import read_tensors
+from daqakd.train.loop import Loop
+from daqakd.train.part import Part
+
+from ..helpers.small import SmallNet, small_dataset
+
+RANKS = 2
+PLAIN = TrainConfig(epochs=1, batch_size=16, lr=0.01, optimizer="sgd", workers=0)
+FULL = replace(PLAIN, epochs=2, optimizer="adam", ema=0.9, accumulate=2, checkpoint_seconds=0.0)
+CHECKPOINT = "checkpoint/student.safetensors"
+TEACHER = "checkpoint/teacher.safetensors"
+KILLED_AT = 13  # of 18 steps, in the second epoch
+METHODS = ("lsq", "pact")
+STRATEGIES = ("minimal", "cutmix")
+
+
+def net(norm: str) -> SmallNet:
+    torch.manual_seed(0)
+    model = SmallNet()
+    if norm == "group":
+        model.add_module("bn1", nn.GroupNorm(2, 8))
+    model.unused = nn.Linear(3, 3)
+    return model
+
+
+def distilled(run_dir, config: TrainConfig = PLAIN, norm: str = "batch", method: str = "lsq"):
+    student = daqakd.quantize(
+        net(norm), weight_bits=3, act_bits=3, method=method, exclude=["unused"]
+    )
+    options = {"strategy": "trivialaugment+cutmix", "config": config, "run_dir": run_dir}
+    return daqakd.distill(student, net(norm), small_dataset(), **options)
+
+
+def taught(run_dir, epochs: int) -> None:
+    """Train without quantizers, so that a sum in another order changes no rounding."""
+    config = replace(PLAIN, epochs=epochs, schedule="constant", checkpoint_seconds=0.0)
+    daqakd.teach(net("group"), small_dataset(), config=config, run_dir=run_dir)
+
+
+class Gradients(Part):
+    """Notes the gradients of the first step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.found: dict[str, torch.Tensor] = {}
+
+    def after_backward(self, step: int) -> None:
+        if step == 0:
+            named = self.model.named_parameters()
+            self.found = {n: p.grad.clone() for n, p in named if p.grad is not None}
+
+
+def first_gradients(method: str, config: TrainConfig, norm: str = "group"):
+    """Return the gradients of the first step, and the state after an epoch."""
+    notes: list[Gradients] = []
+    prepare = Loop.__post_init__
+
+    def noting(self):
+        prepare(self)
+        notes.append(Gradients(self.model))
+        self.parts = [*self.parts, notes[0]]
+
+    with mock.patch.object(Loop, "__post_init__", noting):
+        result = distilled(None, config, norm, method)
+    return notes[0].found, result.model.state_dict(), result.history
+
+
+def all_gradients() -> dict[str, Any]:
+    parts = replace(PLAIN, accumulate=2)
+    found = {method: first_gradients(method, PLAIN) for method in METHODS}
+    found["parts"] = first_gradients("ewgs", parts)
+    synchronised = replace(PLAIN, sync_bn=True)
+    return found | {"sync": first_gradients("lsq", synchronised, "batch")}
+
+
+class Colours(nn.Module):
+    """Tells the classes by their mean colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.scale * x.mean((2, 3))
+
+
+def ranked(run_dir):
+    data = small_dataset(count=480, holdout=0.0)
+    return daqakd.rank(Colours(), data, strategies=STRATEGIES, run_dir=run_dir)
+
+
+def killed_at(step: int) -> Any:
+    """Return the context in which rank 1 is killed before a step of the run."""
+    take = Loop._step
+
+    def step_or_die(self, batch):
+        done = self.progress["epoch"] * self.steps + self.progress["step"]
+        if done == step and _ranks.own() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        take(self, batch)
+
+    return mock.patch.object(Loop, "_step", step_or_die)
+
+
+def first_job(folder: Path) -> None:
+    torch.save(all_gradients(), folder / f"gradients{_ranks.own()}.pt")
+    torch.save(ranked(folder / "ranking").to_json(), folder / f"ranking{_ranks.own()}.pt")
+    distilled(folder / "uninterrupted", FULL)
+    taught(folder / "changing", 1)
+    with killed_at(KILLED_AT):
+        distilled(folder / "killed", FULL)
+
+
+def second_job(folder: Path) -> None:
+    distilled(folder / "killed", FULL)
+    taught(folder / "changing", 3)
+    with pytest.raises(InputError, match="batch_size: 15 images cannot be shared by 2 ranks"):
+        distilled(None, replace(PLAIN, batch_size=15))
+
+
+def work(rank: int, port: int, folder: str, number: int) -> None:
+    torch.set_num_threads(1)
+    launched = {"RANK": rank, "WORLD_SIZE": RANKS, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in launched.items()}
+    job = (first_job, second_job)[number]
+    try:
+        with _ranks.joined():
+            job(Path(folder))
+    except InputError as error:
+        (Path(folder) / f"error{number}-{rank}.txt").write_text(str(error))
+        raise SystemExit(2) from error
+
+
+def start(folder: Path, number: int) -> list[int | None]:
+    """Run a job; return the ranks' exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    arguments = [(rank, port, str(folder), number) for rank in range(RANKS)]
+    processes = [context.Process(target=work, args=own) for own in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    return [process.exitcode for process in processes]
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    assert start(folder, 0) == [2, -signal.SIGKILL]
+    taught(folder / "changing", 2)
+    assert start(folder, 1) == [0, 0]
+    return folder
+
+
+def test_two_ranks_have_the_gradients_of_one(jobs: Path):
+    alone = all_gradients()
+    seen = [torch.load(jobs / f"gradients{r}.pt", weights_only=False) for r in range(RANKS)]
+    for case, (gradients, state, history) in alone.items():
+        found, after, rows = seen[0][case]
+        assert found.keys() == gradients.keys()
+        assert any("quantizer" in name for name in found)
+        assert not any("unused" in name for name in found)
+        for name, wanted in gradients.items():
+            torch.testing.assert_close(
+                found[name], wanted, rtol=1e-5, atol=1e-6, msg=f"{case} {name}"
+            )
+            assert torch.equal(found[name], seen[1][case][0][name]), (case, name)
+        for name, wanted in state.items():
+            torch.testing.assert_close(after[name], wanted, rtol=1e-3, atol=1e-4)
+            assert torch.equal(after[name], seen[1][case][1][name]), (case, name)
+        assert rows == seen[1][case][2]
+        assert rows[0]["loss"] == pytest.approx(history[0]["loss"], rel=1e-4)
+        assert rows[0]["heldout_accuracy"] == pytest.approx(
+            history[0]["heldout_accuracy"], abs=0.06
+        )
+
+
+def test_a_killed_rank_ends_the_job_in_one_sentence(jobs: Path):
+    text = (jobs / "error0-0.txt").read_text()
+    assert text.startswith("rank 0 of 2 lost another rank (")
+    assert text.endswith(_ranks.GOES_ON)
+
+
+def test_a_killed_job_goes_on_to_the_same_bits(jobs: Path):
+    files = [jobs / name / CHECKPOINT for name in ("uninterrupted", "killed")]
+    (wanted, facts), (found, other_facts) = (read_tensors(file) for file in files)
+    assert facts == other_facts
+    assert found.keys() == wanted.keys()
+    assert any(name.startswith("part.ema.") for name in found)
+    for name, value in wanted.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_the_number_of_ranks_may_change_on_the_way(jobs: Path, tmp_path):
+    taught(tmp_path, 3)
+    wanted, _ = read_tensors(tmp_path / TEACHER)
+    found, _ = read_tensors(jobs / "changing" / TEACHER)
+    for name, value in wanted.items():
+        if name.startswith(("model.", "optimizer.")):
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_two_ranks_rank_as_one(jobs: Path, tmp_path):
+    alone = ranked(tmp_path).to_json()
+    seen = [torch.load(jobs / f"ranking{r}.pt", weights_only=False) for r in range(RANKS)]
+    for row, other, own in zip(
+        seen[0]["strategies"], seen[1]["strategies"], alone["strategies"], strict=True
+    ):
+        for key, value in own.items():
+            if key == "seconds":
+                continue
+            assert row[key] == other[key]
+            assert row[key] == (
+                pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+            )
