@@ -19,8 +19,12 @@ WRONG = [
     (TrainConfig, {"epochs": 1.5}, "epochs: expected an integer, got 1.5"),
     (TrainConfig, {"epochs": True}, "epochs: expected an integer, got True"),
     (TrainConfig, {"batch_size": -1}, "batch_size: expected at least 1"),
-    (TrainConfig, {"optimizer": "lion"}, "optimizer: expected 'adam' or 'sgd', got 'lion'"),
-    (TrainConfig, {"optimizer": torch.optim.SGD}, "optimizer: expected 'adam' or 'sgd'"),
+    (
+        TrainConfig,
+        {"optimizer": "lion"},
+        "optimizer: expected 'adam' or 'adamw' or 'sgd', got 'lion'",
+    ),
+    (TrainConfig, {"optimizer": torch.optim.SGD}, "optimizer: expected 'adam' or 'adamw' or"),
     (TrainConfig, {"lr": 0.0}, "lr: expected more than 0"),
     (TrainConfig, {"lr": NAN}, "lr: expected a finite number, got nan"),
     (TrainConfig, {"lr": "0.1"}, "lr: expected a finite number, got '0.1'"),
@@ -62,7 +66,7 @@ def test_what_cannot_be_meant_is_named(kind, change, message):
 def test_defaults_and_every_number_of_another_kind(kind):
     kind().check()
     floats = [f.name for f in fields(kind) if isinstance(f.default, float)]
-    ones = dict.fromkeys(floats, 1) | {"label_smoothing": 0}
+    ones = dict.fromkeys(floats, 1) | {"label_smoothing": 0, "momentum": 0}
     kind(**{name: ones[name] for name in floats}).check()  # an int serves as a float
     for name in floats:
         with pytest.raises(InputError, match=f"{name}: expected a finite number, got None"):
