@@ -22,7 +22,7 @@ WRONG = [
     (
         TrainConfig,
         {"optimizer": "lion"},
-        "optimizer: expected 'adam' or 'adamw' or 'sgd', got 'lion'",
+        "optimizer: expected 'adam' or 'adamw' or 'sgd', got",
     ),
     (TrainConfig, {"optimizer": torch.optim.SGD}, "optimizer: expected 'adam' or 'adamw' or"),
     (TrainConfig, {"lr": 0.0}, "lr: expected more than 0"),
