@@ -169,6 +169,22 @@ struct PieceRange {
   }
   int64_t count() const { return (bottom - top) * (right - left) * plan->segments; }
 
+  // body(range) for the rows, each in ranges of a few channels that stay in the cache.
+  template <class F>
+  void each_part(const F& body) const {
+    for (int64_t row = top; row < bottom; ++row)
+      for (int64_t first = left; first < right; first += plan->together)
+        body(PieceRange{plan, row, row + 1, first, std::min(right, first + plan->together)});
+  }
+
+  // body(first element, count) for those that are neighbours in memory, channel after channel.
+  template <class F>
+  void each_stretch(const F& body) const {
+    const View& view = plan->view;
+    for (int64_t at = top * plan->runs; at < std::min(bottom * plan->runs, view.outer); ++at)
+      body((at * view.channels + left) * view.inner, (right - left) * view.inner);
+  }
+
   const Pieces* plan;
   int64_t top, bottom, left, right;
 };

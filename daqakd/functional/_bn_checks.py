@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .._errors import InputError, unknown
@@ -40,6 +41,15 @@ def check_norm(x: Tensor, given: dict[str, Tensor | None], training: bool) -> No
             f"x: one value per channel, {tuple(x.shape)}, has no variance; use a larger batch or"
             " training=False"
         )
+
+
+def check_codes(with_codes: bool, method: str | None) -> None:
+    """Require a quantizer, and a program that runs here, where its codes are asked for."""
+    _checks.flag("with_codes", with_codes)
+    if with_codes and method is None:
+        raise InputError("with_codes: method None has no codes; name a method")
+    if with_codes and torch.compiler.is_exporting():
+        raise InputError("with_codes: an exported program has no codes; export without them")
 
 
 def check_residual(residual: Tensor | None, x: Tensor) -> None:

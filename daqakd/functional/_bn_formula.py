@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..backends import choose
+from ._apply import implementation
 from .dorefa import dorefa_activation
 from .ewgs import ewgs
 from .lsq import lsq
@@ -57,3 +59,12 @@ def quantized(
     if method == "dorefa":
         return dorefa_activation(t, bits=bits, signed=signed)
     return t if method is None else ewgs(t, *parameters, bits=bits, delta=delta)
+
+
+def packed(
+    y: Tensor, method: int, level: Tensor | None, bits: int, signed: bool, backend: str | None
+) -> Tensor:
+    """Return the packed codes of quantized values."""
+    pack = implementation("codes_pack", choose("codes", y, backend))
+    codes: Tensor = pack(y.detach(), level, method, bits, signed)
+    return codes

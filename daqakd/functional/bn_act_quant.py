@@ -11,8 +11,8 @@ from .._ops import ACTIVATION_CODES, METHOD_CODES
 from ..backends import choose
 from . import _checks
 from ._apply import first_order, implementation, split_scalar
-from ._bn_checks import check_norm, check_quantizer, check_residual
-from ._bn_formula import activated, quantized
+from ._bn_checks import check_codes, check_norm, check_quantizer, check_residual
+from ._bn_formula import activated, packed, quantized
 
 Activation = Literal["none", "relu", "relu6"]
 
@@ -42,6 +42,7 @@ class Settings(NamedTuple):
     activation: int
     quantizer: QuantizerSettings
     with_activation: bool
+    with_codes: bool = False
 
 
 class BNActQuantFunction(torch.autograd.Function):
@@ -57,21 +58,26 @@ class BNActQuantFunction(torch.autograd.Function):
         parameter: Tensor | None,
         upper: Tensor | None,
         given: Settings,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Normalize, add, activate and quantize, keeping ``x``, the residual and the statistics."""
-        y, t, statistics = implementation("bn_act_quant_forward", given.backend)(
+        y, t, statistics, codes = implementation("bn_act_quant_forward", given.backend)(
             *(x, residual, weight, bias, *given.running, given.training, *given.momentum),
             *(given.eps, given.activation, given.quantizer.method, parameter, upper),
-            *(*given.quantizer.widths, given.with_activation),
+            *(*given.quantizer.widths, given.with_activation, given.with_codes),
         )
         ctx.save_for_backward(x, residual, statistics, weight, bias, parameter, upper)
         ctx.set_materialize_grads(False)
         ctx.given = given
-        return y, t
+        if not given.with_codes:
+            return y, t
+        ctx.mark_non_differentiable(codes)
+        return y, t, codes
 
     @staticmethod
     @first_order
-    def backward(ctx: Any, grad: Tensor | None, grad_t: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_t: Tensor | None, *codes: None
+    ) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, the residual, weight, bias and the quantizer's parameters."""
         x, residual, statistics, weight, bias, parameter, upper = ctx.saved_tensors
         given = ctx.given
@@ -90,10 +96,13 @@ class BNActQuantFunction(torch.autograd.Function):
 
 def run_checked(
     x: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, given: Settings
-) -> tuple[Tensor, Tensor]:
-    """Return the quantized activation, and the activation where asked for; nothing is checked."""
+) -> tuple[Tensor, ...]:
+    """Return the quantized activation, the activation, empty where not asked for, and the codes.
+
+    Codes that nobody asked for are left out. Nothing is checked.
+    """
     q = given.quantizer
-    found: tuple[Tensor, Tensor] = BNActQuantFunction.apply(
+    found: tuple[Tensor, ...] = BNActQuantFunction.apply(
         x, residual, weight, bias, q.parameter, q.upper, given
     )
     return found
@@ -119,6 +128,7 @@ def bn_act_quant(
     grad_scale: float | None = None,
     delta: float | Tensor = 0.0,
     with_activation: bool = False,
+    with_codes: bool = False,
     backend: str | None = None,
 ) -> Any:
     """Batch norm, a residual, an activation and a quantizer as one op [BatchNorm; method's paper].
@@ -150,21 +160,25 @@ def bn_act_quant(
         grad_scale: of LSQ's step.
         delta: of EWGS.
         with_activation: also return the activation itself, for a shortcut or a pool.
+        with_codes: also return the packed codes of the quantized values, written in the same pass:
+            uint8, in memory order, low bits first, 1, 2, 4 or 8 bits each, from the lowest code on.
         backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
 
     Returns:
-        The quantized activation, shape, dtype and strides of ``x``; with ``with_activation`` a pair
-        of it and the activation. Without a method both are the activation.
+        The quantized activation, shape, dtype and strides of ``x``; where asked for, a tuple of it,
+        the activation and the codes. Without a method the first two are the activation.
 
     Raises:
         InputError: a wrong dtype, shape, bit width, activation, method, ``ste`` or backend, one
-            value per channel in training, or no statistics to use.
+            value per channel in training, no statistics to use, or codes without a method or in an
+            exported program.
 
     >>> x = torch.tensor([[-1.0], [0.0], [1.0]])
     >>> bn_act_quant(x, method="pact", parameters=(torch.tensor(1.5),), bits=2).flatten()
     tensor([0., 0., 1.])
     """
     _checks.flag("training", training)
+    check_codes(with_codes, method)
     norm = {"running_mean": running_mean, "running_var": running_var}
     check_norm(x, {**norm, "weight": weight, "bias": bias}, training)
     check_residual(residual, x)
@@ -179,7 +193,11 @@ def bn_act_quant(
         norm_of = running_mean, running_var, weight, bias, residual, training, momentum, eps
         t = activated(x, *norm_of, activation)
         y = quantized(t, method, parameters, bits, signed, ste, grad_scale, delta)
-        return (y, t) if with_activation else y
+        results = [y, t] if with_activation else [y]
+        if with_codes:
+            level = parameter if upper is None else None
+            results.append(packed(y, METHOD_CODES[str(method)], level, bits, signed, backend))
+        return tuple(results) if results[1:] else y
     given = Settings(
         choose("bn_act_quant", x, backend),
         (running_mean, running_var),
@@ -195,8 +213,9 @@ def bn_act_quant(
             (_checks.ste_code(ste), scale, number, tensor),
         ),
         with_activation and method is not None,
+        with_codes,
     )
-    y, t = run_checked(x, residual, weight, bias, given)
-    if not with_activation:
-        return y
-    return y, y if method is None else t
+    y, t, *codes = run_checked(x, residual, weight, bias, given)
+    if with_activation:
+        return y, y if method is None else t, *codes
+    return (y, *codes) if codes else y

@@ -62,7 +62,10 @@ CUDA_MANY_KERNELS = {  # rows that do not start on 16 bytes take the other branc
     "backward_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeightBackward", "DeviceEWGS"),
     "backward_columns": ("PerChannel<LSQ<float>>", "PACTBackward"),
     "bn_moments_columns": (),
-    "bn_forward_kernel": QUANTIZERS,
+    "bn_forward_kernel": (  # true: with codes
+        *(f"{quantizer},false" for quantizer in QUANTIZERS),
+        *(f"{quantizer},true" for quantizer in QUANTIZERS[1:]),
+    ),
     "bn_backward_kernel": QUANTIZERS,
 }
 CUDA_MANY_READING_KERNELS = {

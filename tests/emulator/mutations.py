@@ -192,10 +192,10 @@ BOUNDS = [
         "codes.cu", "if (kAligned && left >= kFragment) {", "if (left >= kFragment) {", "codes"
     ),
     Mutation("codes.cu", "i < slot && i * 8 < left * slot", "i < slot", "codes"),
-    Mutation("codes.cu", "if (left < kFragment) {", "if (false) {", "codes"),
-    Mutation("codes.cu", "found |= i < left ?", "found |= true ?", "codes"),
+    Mutation("codes.cuh", "if (left < N) {", "if (false) {", "codes"),
+    Mutation("codes.cuh", "found |= i < left ?", "found |= true ?", "codes"),
     Mutation("codes.cu", "aligned({from, to}) ?", "aligned({to}) ?", "codes"),
-    Mutation("codes.cu", "|| !is_dense) return", "|| true) return", "codes"),
+    Mutation("codes.cuh", "|| !is_dense) return", "|| true) return", "codes"),
 ]
 INDICES = [
     Mutation("codes.cu", "codes + at / 8 * all.slot, found", "codes + at / 8, found", "codes"),
@@ -315,6 +315,12 @@ NORMS = [
         "(1 - share) * double(running) + share * value",
         "share * double(running) + (1 - share) * value",
         "bn_act_quant",
+    ),
+    Mutation(
+        "bn_forward.cuh", "all.codes + at * slots.slot / 8", "all.codes + at / 8", "bn_act_quant"
+    ),
+    Mutation(
+        "bn_act_quant.cu", "with_codes && has_whole_bytes<T>(slot)", "with_codes", "bn_act_quant"
     ),
     Mutation("bn_statistics.cuh", "count > 1 ? count - 1 : 1", "count", "bn_act_quant"),
     Mutation("bn_statistics.cuh", "(k + 1 == packs && i < last)", "k + 1 == packs", "bn_act_quant"),
