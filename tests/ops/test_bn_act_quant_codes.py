@@ -21,6 +21,8 @@ OWN_SHAPES = {
     "1x1": Case("1x1", (3, 5, 1, 1)),
     "odd-columns": Case("odd-columns", (70, 37)),
     "wide-columns": Case("wide-columns", (3, 1101)),
+    "8x8": Case("8x8", (3, 5, 8, 8)),
+    "6x10": Case("6x10", (4, 6, 6, 10)),
     "4x4": Case("4x4", (5, 3, 4, 4)),
     "one-image": Case("one-image", (1, 1, 3, 5)),
 }
@@ -33,8 +35,9 @@ MANY = {
 
 def chains(first: int):
     """Return a chain of every width; methods, activations and modes take turns."""
-    for turn, bits in enumerate(BITS, first):
-        method, signed = METHODS[turn % 4], bits > 1 and turn % 3 == 0
+    for turn in range(first, first + 4):
+        bits, method = BITS[turn % 4], METHODS[(turn + turn // 4) % 4]
+        signed = bits > 1 and turn % 3 == 0
         activation = "none" if signed else ("relu", "relu6")[turn % 2]
         yield Chain(method, activation, turn % 2 == 0, turn % 5 > 0, bits)
 
@@ -74,8 +77,8 @@ def check_all(chain: Chain, case: Case, dtype: torch.dtype, backend: str) -> Non
 @each_combination(case=SHAPES | OWN_SHAPES)
 def test_every_layout(case, dtype, backend):
     cases.require("bn_act_quant", backend, dtype)
-    slow = backend in cases.SIMULATED
-    for chain in itertools.islice(chains(sum(case.base)), 2 if slow else 4):
+    most = {"triton": 1, "emulated": 2}.get(backend, 4)
+    for chain in itertools.islice(chains(sum(case.base)), most):
         check(chain, case, dtype, backend)
 
 
