@@ -101,3 +101,10 @@ def test_launches(name):
     assert launches == wanted
     assert all(map(torch.equal, found, captured))
     assert emulator().living_tensors() == 0
+
+
+def test_a_tensor_between_two_tiles_has_blocks_for_every_processor():
+    numel, before = 2**21 + 1, emulator().counts()["blocks"]
+    g, mask = torch.ones(numel, dtype=torch.bfloat16), torch.zeros(numel // 8 + 1).byte()
+    overload("dorefa_activation_backward", "emulated")(g, mask)
+    assert emulator().counts()["blocks"] - before == 513
