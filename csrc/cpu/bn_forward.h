@@ -1,7 +1,7 @@
 #pragma once
 
-#include "channels.h"
 #include "codes.h"
+#include "moments.h"
 
 // Forward passes of bn_act_quant: statistics, then the values.
 namespace daqakd::cpu {
