@@ -16,9 +16,9 @@ from daqakd.functional import bn_act_quant
 from daqakd.quant import QuantConv2d, saved_codes
 from daqakd.quant.weight_cache import WeightCache
 
+from ..helpers.cached import Calls
 from ..helpers.live import LiveMemory
 from .test_quant import METHODS
-from .test_weight_cache import Calls
 
 CODES = ("codes_pack", "codes_unpack")
 
