@@ -176,9 +176,9 @@ needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="installed witho
 
 @functools.cache
 def cuda() -> dict[tuple[str, str], sass.Kernel]:
-    return {
-        (sass.short(name), arch): found for (name, arch), found in sass.kernels(LIBRARY).items()
-    }
+    found = sass.kernels(LIBRARY)
+    names = sass.short(name for name, _ in found)
+    return {(names[name], arch): kernel for (name, arch), kernel in found.items()}
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,9 @@ import daqakd
 from daqakd.quant import QuantConv2d, saved_codes
 from daqakd.quant.weight_cache import WeightCache
 
+from ..helpers.cached import Calls
 from ..helpers.live import LiveMemory
 from .test_quant import METHODS
-from .test_weight_cache import Calls
 
 CODES = ("codes_pack", "codes_unpack")
 
@@ -76,10 +77,21 @@ def same_steps(students: list[nn.Module], x: Tensor, count: int = 3) -> None:
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-@pytest.mark.parametrize("memory", FORMATS)
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("bits", [3, 8])
+def each_training():
+    """Every combination; in the ordinary run widths and layouts take turns."""
+    factors = METHODS, (None, torch.bfloat16, torch.float16), (3, 8), FORMATS
+    for (i, method), (j, autocast), (k, bits), (m, memory) in itertools.product(
+        *map(enumerate, factors)
+    ):
+        marks = pytest.mark.slow if (i + j + k + m) % 2 else ()
+        yield pytest.param(
+            *(method, autocast, bits, memory),
+            id=f"{method}-{autocast}-{bits}-{memory}",
+            marks=marks,
+        )
+
+
+@pytest.mark.parametrize(("method", "autocast", "bits", "memory"), list(each_training()))
 def test_training_gives_the_same_bits(method, autocast, bits, memory):
     students = pair(method, act_bits=bits)
     x = torch.randn(5, 3, 12, 12).to(memory_format=FORMATS[memory])
