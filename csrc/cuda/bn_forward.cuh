@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) bn_forward_kernel(
     if (all.activation) store_pack<W>(all.activation + at, activation, left, all.aligned);
     store_pack<W>(all.y + at, x[k], left, all.aligned);
     if constexpr (kCodes) {
-      const uint64_t found = slots.of<T, W>(left, [&](int i) { return x[k].value[i]; });
+      const uint64_t found = slots.of<T, W>(x[k].value, left);
       store_slots<W>(all.codes + at * slots.slot / 8, found, slots.slot, left);
     }
   }

@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) codes_pack_kernel(
   for (int k = 0; k < kFragments; ++k) {
     const int64_t at = base + k * kBlockElements, left = numel - at;
     if (left <= 0) return;
-    const uint64_t found = slots.of<T, kFragment>(left, [&](int i) { return fragment[k][i]; });
+    const uint64_t found = slots.of<T, kFragment>(fragment[k], left);
     store_slots<kFragment>(codes + at / 8 * all.slot, found, all.slot, left);
   }
 }

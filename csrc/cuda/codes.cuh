@@ -19,12 +19,12 @@ __device__ __forceinline__ float code_of(float y, const CodeGrid<float>& grid, b
 // What a thread packs with.
 struct CodeSlots {
   // The codes of N neighbours side by side, zero beyond `left`.
-  template <class T, int N, class F>
-  __device__ __forceinline__ uint64_t of(int64_t left, const F& value) const {
+  template <class T, int N, class Values>
+  __device__ __forceinline__ uint64_t of(const Values& y, int64_t left) const {
     uint64_t found = 0;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const unsigned code = unsigned(code_of<T>(load(value(i)), grid, is_dense));
+      const unsigned code = unsigned(code_of<T>(load(y[i]), grid, is_dense));
       found |= i < left ? uint64_t(code) << i * slot : 0u;
     }
     return found;
