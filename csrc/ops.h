@@ -51,8 +51,9 @@ tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
     Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
     optional<Tensor> delta_tensor);
 
-tuple<Tensor, Tensor, Tensor> bn_act_quant_forward(
-    const BNArguments& given, const RunningStatistics& running, bool with_activation);
+tuple<Tensor, Tensor, Tensor, Tensor> bn_act_quant_forward(
+    const BNArguments& given, const RunningStatistics& running, bool with_activation,
+    bool with_codes);
 tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_act_quant_backward(
     const optional<Tensor>& grad, const optional<Tensor>& grad_activation, const Tensor& statistics,
     const BNArguments& given, bool with_residual);

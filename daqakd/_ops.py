@@ -5,6 +5,8 @@ An op is called through its overload, ``torch.ops.daqakd.<op>.<backend>``, never
 float32, or float64 where the input is. Masks are packed in memory order of ``empty_like(x)``, low
 bits first, and so are codes, each in ``slot_bits`` bits: ``codes_pack`` keeps quantized values as
 codes minus the lowest one, NaN as 0; ``codes_unpack`` gives the same bits back, in memory order.
+``bn_act_quant_forward`` returns the values, the activation and the statistics, and the codes that
+``codes_pack`` gives of the values; what was not asked for is empty.
 ``kd_loss_forward`` returns the loss; the reduced CE and KL ``[2]``, without a reduction ``[0]``;
 each row's CE and KL ``[B]``; and the gradient, for a mean the mean's times B.
 """
@@ -253,14 +255,16 @@ BN_QUANTIZER = "int method, Tensor? parameter, Tensor? upper, int bits, bool sig
 @_define(
     "bn_act_quant_forward(Tensor x, Tensor? residual, Tensor? weight, Tensor? bias,"
     " Tensor(a!)? running_mean, Tensor(b!)? running_var, bool training, float momentum,"
-    f" Tensor? momentum_tensor, float eps, int activation, {BN_QUANTIZER}, bool with_activation)"
-    " -> (Tensor, Tensor, Tensor)"
+    f" Tensor? momentum_tensor, float eps, int activation, {BN_QUANTIZER}, bool with_activation,"
+    " bool with_codes) -> (Tensor, Tensor, Tensor, Tensor)"
 )
-def _(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    with_activation = rest[-1]
+def _(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    bits, _, with_activation, with_codes = rest[-4:]
     statistics = x.new_empty((2, x.shape[1]), dtype=accumulation_dtype(x.dtype))
     activation = torch.empty_like(x) if with_activation else x.new_empty((0,))
-    return torch.empty_like(x), activation, statistics
+    per_byte = 8 // slot_bits(bits)
+    codes = _packed(x, per_byte) if with_codes else x.new_empty((0,), dtype=torch.uint8)
+    return torch.empty_like(x), activation, statistics, codes
 
 
 @_define(

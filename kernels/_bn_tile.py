@@ -7,7 +7,8 @@ import triton.language as tl
 
 from ._maths import clip
 from ._norm import normalize
-from ._quantizers import quantized, quantizer_gradient
+from ._partition import store_tile_mask
+from ._quantizers import quantized, quantized_codes, quantizer_gradient
 
 RELU, RELU6 = tl.constexpr(1), tl.constexpr(2)  # codes of activations
 
@@ -19,6 +20,7 @@ class Elements(NamedTuple):
     residual: Any = None
     y: Any = None
     activation: Any = None
+    codes: Any = None  # packed, of y
     grad: Any = None
     grad_activation: Any = None
     dx: Any = None
@@ -56,14 +58,18 @@ def _normalized(e, norm, channel, channels, at, inside):
 
 @triton.jit
 def forward_tile(
-    e, norm, q, channel, channels, at, inside, ACTIVATION: tl.constexpr, METHOD: tl.constexpr
-):
-    """Normalize, add, activate and quantize."""
+    e, norm, q, channel, channels, at, inside,
+    ACTIVATION: tl.constexpr, METHOD: tl.constexpr, SLOT: tl.constexpr,
+):  # fmt: skip
+    """Normalize, add, activate and quantize; pack the codes, in SLOT bits each."""
     _, _, u = _normalized(e, norm, channel, channels, at, inside)
     t = _activated(u, ACTIVATION)
     if e.activation is not None:
         store(e.activation, at, t, inside)
-    store(e.y, at, quantized(t, q, METHOD), inside)
+    y = quantized(t, q, METHOD).to(e.y.dtype.element_ty)
+    tl.store(e.y + at, y, mask=inside)
+    if e.codes is not None:
+        store_tile_mask(e.codes, quantized_codes(y, q, METHOD), at, inside, SLOT)
 
 
 @triton.jit

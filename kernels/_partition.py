@@ -249,6 +249,19 @@ def store_mask(mask, codes, numel, BITS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def store_tile_mask(mask, codes, at, inside, BITS: tl.constexpr):
+    """Pack the codes of a tile whose rows begin and end with bytes; ``inside`` may end a byte."""
+    PER: tl.constexpr = 8 // BITS
+    ROWS: tl.constexpr = codes.shape[0]
+    BYTES: tl.constexpr = codes.shape[1] // PER
+    shifts = tl.arange(0, PER) * BITS
+    codes = tl.reshape(tl.where(inside, codes, 0), [ROWS, BYTES, PER]) << shifts[None, None, :]
+    place = tl.min(tl.reshape(at, [ROWS, BYTES, PER]), 2) // PER
+    some = tl.max(tl.reshape(inside.to(tl.int32), [ROWS, BYTES, PER]), 2) > 0
+    tl.store(mask + place, tl.sum(codes, 2).to(tl.uint8), mask=some)
+
+
+@triton.jit
 def load_codes(mask, at, inside, BITS: tl.constexpr):
     """Return the codes of the elements ``at``."""
     PER: tl.constexpr = 8 // BITS

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from ._dorefa import dorefa_activation_value
 from ._maths import at_least_smallest
+from .codes import codes_of
 from .ewgs import ewgs_gradient, ewgs_value
 from .lsq import lsq_gradient, lsq_value, pass_interval
 from .pact import pact_codes, pact_gradient, pact_value
@@ -58,6 +59,19 @@ def quantized(t, q, METHOD: tl.constexpr):
     elif METHOD == EWGS:
         t = ewgs_value(t, tl.load(q.parameter), tl.load(q.upper), q.highest)
     return t
+
+
+@triton.jit
+def quantized_codes(y, q, METHOD: tl.constexpr):
+    """Return the codes of quantized values in the dtype they are stored in, from the lowest on."""
+    step, levels = 1.0, 1.0
+    if METHOD == LSQ:
+        step = at_least_smallest(tl.load(q.parameter))
+    elif METHOD == PACT:
+        step = tl.div_rn(at_least_smallest(tl.load(q.parameter)), q.highest)
+    else:
+        levels = q.highest
+    return codes_of(y, step, q.lowest, q.highest, levels)
 
 
 @triton.jit

@@ -18,6 +18,7 @@ __all__ = [
     "Running",
     "bn_act_quant_backward",
     "bn_act_quant_forward",
+    "can_pack",
     "quantizer",
 ]
 
@@ -33,12 +34,13 @@ def bn_forward_runs_kernel(
     blocks,
     ACTIVATION: tl.constexpr,
     METHOD: tl.constexpr,
+    SLOT: tl.constexpr,
     RUNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One program: RUNS x BLOCK elements of one channel."""
     channel, at, inside = run_tile(outer, channels, inner, blocks, RUNS, BLOCK)
-    forward_tile(elements, norm, quantizer, channel, channels, at, inside, ACTIVATION, METHOD)
+    forward_tile(elements, norm, quantizer, channel, channels, at, inside, ACTIVATION, METHOD, SLOT)
 
 
 @triton.jit
@@ -53,6 +55,7 @@ def bn_forward_columns_kernel(
     inner,
     ACTIVATION: tl.constexpr,
     METHOD: tl.constexpr,
+    SLOT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -60,7 +63,7 @@ def bn_forward_columns_kernel(
     column, channel, _, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     inside = (column[None, :] < width) & (at < numel)
     channel = channel[None, :]
-    forward_tile(elements, norm, quantizer, channel, channels, at, inside, ACTIVATION, METHOD)
+    forward_tile(elements, norm, quantizer, channel, channels, at, inside, ACTIVATION, METHOD, SLOT)
 
 
 @triton.jit
@@ -110,6 +113,11 @@ def bn_backward_columns_kernel(
     )
 
 
+def can_pack(shape: tuple[int, int, int], slot: int) -> bool:
+    """Return whether no two programs share bytes of codes of ``slot`` bits, in memory order."""
+    return isinstance(plan_of(*shape), Columns) or shape[2] * slot % 8 == 0
+
+
 def bn_act_quant_forward(
     elements: Elements,
     norm: Norm,
@@ -120,16 +128,17 @@ def bn_act_quant_forward(
     eps: float,
     activation: int,
     method: int,
+    slot: int,
 ) -> None:
-    """Write the statistics, ``y`` and the activation.
+    """Write the statistics, ``y``, and the activation and the codes where they are given.
 
-    ``shape`` is [outer, channels, inner], in memory order.
+    ``shape`` is [outer, channels, inner], in memory order; a code takes ``slot`` bits.
     """
     plan = plan_of(*shape)
     make_statistics(elements.x, plan, training, running, eps, norm.statistics)
     narrow = isinstance(plan, Columns)
     kernel = bn_forward_columns_kernel if narrow else bn_forward_runs_kernel
-    codes = {"ACTIVATION": activation, "METHOD": method}
+    codes = {"ACTIVATION": activation, "METHOD": method, "SLOT": slot}
     kernel[(plan.programs,)](elements, norm, q, *plan.sizes, **codes, **plan.options)
 
 

@@ -20,14 +20,24 @@ def _step(parameter, parts):
 
 
 @triton.jit
-def _stored(code, step, levels, like):
-    """Return the values of codes as a tensor of the dtype of ``like`` holds them."""
-    return tl.div_rn(code * step, levels).to(like.dtype.element_ty)
+def _bits(v):
+    return v.to(tl.float32).to(tl.int32, bitcast=True)
 
 
 @triton.jit
-def _bits(v):
-    return v.to(tl.float32).to(tl.int32, bitcast=True)
+def codes_of(y, step, lowest, highest, levels):
+    """Return the codes of values in the dtype they are stored in, from the lowest on."""
+    v = y.to(tl.float32)
+    position = tl.div_rn(v * levels, step)
+    code = half_even(clip(tl.where(position == position, position, lowest), lowest, highest))
+    if y.dtype != tl.float32:
+        # 16 bits are too few for 256 levels: where the nearest is another number, v is the next
+        value = tl.div_rn(code * step, levels).to(y.dtype).to(tl.float32)
+        toward = tl.where(_bits(v - value) < 0, -1.0, 1.0)
+        other = clip(code + toward, lowest, highest)
+        found = _bits(tl.div_rn(other * step, levels).to(y.dtype)) == _bits(v)
+        code = tl.where(found & (_bits(value) != _bits(v)), other, code)
+    return (code - lowest).to(tl.int32)
 
 
 @triton.jit
@@ -46,18 +56,9 @@ def codes_pack_flat_kernel(
     """One program: the codes of BLOCK elements."""
     at = flat_tile(BLOCK)
     inside = at < numel
-    v = tl.load(y + at, mask=inside, other=0.0).to(tl.float32)
-    step = _step(parameter, parts)
-    position = tl.div_rn(v * levels, step)
-    code = half_even(clip(tl.where(position == position, position, lowest), lowest, highest))
-    if y.dtype.element_ty != tl.float32:
-        # 16 bits are too few for 256 levels: where the nearest is another number, v is the next
-        wanted, value = _bits(v), _stored(code, step, levels, y).to(tl.float32)
-        toward = tl.where(_bits(v - value) < 0, -1.0, 1.0)
-        other = clip(code + toward, lowest, highest)
-        found = _bits(_stored(other, step, levels, y)) == wanted
-        code = tl.where(found & (_bits(value) != wanted), other, code)
-    store_mask(mask, tl.where(inside, (code - lowest).to(tl.int32), 0), numel, SLOT, BLOCK)
+    values = tl.load(y + at, mask=inside, other=0.0)
+    code = codes_of(values, _step(parameter, parts), lowest, highest, levels)
+    store_mask(mask, tl.where(inside, code, 0), numel, SLOT, BLOCK)
 
 
 @triton.jit
@@ -76,7 +77,8 @@ def codes_unpack_flat_kernel(
     at = flat_tile(BLOCK)
     inside = at < numel
     code = load_codes(mask, at, inside, SLOT).to(tl.float32) + lowest
-    tl.store(y + at, _stored(code, _step(parameter, parts), levels, y), mask=inside)
+    value = tl.div_rn(code * _step(parameter, parts), levels)
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
 
 
 def codes_pack(

@@ -15,8 +15,17 @@ struct QuantizerArguments {
   double grad_scale = 1, delta = 0;
   optional<Tensor> delta_tensor = std::nullopt;
 
+  // What the levels are multiples of, where that is a parameter.
+  optional<Tensor> level() const { return method == Method::ewgs ? std::nullopt : parameter; }
+
   int64_t lowest() const { return is_signed ? -(int64_t(1) << (bits - 1)) : 0; }
   int64_t highest() const { return (int64_t(1) << (is_signed ? bits - 1 : bits)) - 1; }
+
+  void check_codes(bool with_codes) const {
+    require(
+        !with_codes || method != Method::none,
+        "with_codes: method 0 has no codes; give a quantizer, or with_codes=False");
+  }
 
   void check(const Tensor& x) const {
     require(

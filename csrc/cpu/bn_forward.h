@@ -1,6 +1,7 @@
 #pragma once
 
-#include "channels.h"
+#include "codes.h"
+#include "moments.h"
 
 // Forward passes of bn_act_quant: statistics, then the values.
 namespace daqakd::cpu {
@@ -113,12 +114,15 @@ struct NormMaker {
   }
 };
 
+// Where channels share bytes of the codes (null without), these take a pass over y of their own.
 template <class T, class Q>
 void forward(
     const Pieces& plan, const ForwardTensors<T>& all, bool training,
-    const NormMaker<Compute<T>>& maker, ActivationRange<Compute<T>> range, const Q& q) {
+    const NormMaker<Compute<T>>& maker, ActivationRange<Compute<T>> range, const Q& q,
+    const CodePacker<T>* codes) {
   using C = Compute<T>;
   const int64_t channels = plan.view.channels;
+  const bool in_pass = codes && codes->is_whole(plan.view.inner);
   const Norms<C> norms(channels);
   const std::unique_ptr<Moments[]> partials(new Moments[training ? plan.partials() : 1]);
   pass_over<C>(
@@ -132,16 +136,26 @@ void forward(
                               : maker.from_running(channel, channels));
       },
       [&](const PieceRange& pieces, C*) {
-        run<ForwardBody<T, Q>>(all, pieces, norms.each(), range, &q);
+        const auto write = [&](const PieceRange& some) {
+          run<ForwardBody<T, Q>>(all, some, norms.each(), range, &q);
+        };
+        if (!in_pass) return write(pieces);
+        pieces.each_part([&](const PieceRange& some) {
+          write(some);
+          some.each_stretch([&](int64_t first, int64_t n) { codes->pack(first, n); });
+        });
       });
+  if (codes && !in_pass) codes->pack_all(plan.view.numel());
 }
 
 template <class T, class Q>
 void forward(
     const Columns& plan, const ForwardTensors<T>& all, bool training,
-    const NormMaker<Compute<T>>& maker, ActivationRange<Compute<T>> range, const Q& q) {
+    const NormMaker<Compute<T>>& maker, ActivationRange<Compute<T>> range, const Q& q,
+    const CodePacker<T>* codes) {
   using C = Compute<T>;
   const int64_t channels = plan.view.channels, numel = plan.view.numel();
+  const bool in_pass = codes && codes->is_whole(plan.width);
   const Norms<C> norms(channels);
   const std::unique_ptr<Moments[]> partials(
       new Moments[training ? plan.down() * plan.across() : 1]);
@@ -167,8 +181,10 @@ void forward(
           run<ColumnForwardBody<T, Q>>(
               all, Piece{first, std::max<int64_t>(n, 1), 0, n},
               EachNorm<C>{tile.of[0], tile.of[1], tile.of[2]}, range, &q);
+          if (in_pass) codes->pack(first, n);
         }
       });
+  if (codes && !in_pass) codes->pack_all(numel);
 }
 
 }  // namespace daqakd::cpu

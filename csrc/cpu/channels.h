@@ -3,8 +3,8 @@
 #include <memory>
 
 #include "../formulas/bn_act_quant.h"
-#include "element.h"
 #include "partition.h"
+#include "piece.h"
 #include "simd.h"
 
 // Passes over tensors whose channels depend on sums over themselves.
@@ -37,85 +37,6 @@ void each_partial(const Columns& plan, int64_t channel, const F& body) {
     for (int64_t copy = 0; copy < plan.copies(); ++copy)
       for (int64_t i = 0; i < group; ++i)
         body(row * plan.across() + (copy * channels + channel) * group + i);
-}
-
-// Elements of one channel: runs of `inner` neighbours, `stride` apart.
-struct Piece {
-  // Where n elements from `first` on lie, if they are neighbours, else -1.
-  DAQAKD_INLINE int64_t neighbours(int64_t first, int64_t n) const {
-    if (count <= inner) return start + first;
-    const int64_t within = first % inner;
-    return within + n <= inner ? start + first / inner * stride + within : -1;
-  }
-
-  int64_t start, inner, stride, count;
-};
-
-// Elements from `first` on of a piece, wherever its runs lie: body(address, place, count).
-template <class F>
-DAQAKD_INLINE void each_run(const Piece& piece, int64_t first, int64_t n, const F& body) {
-  int64_t within = piece.count <= piece.inner ? first : first % piece.inner;
-  int64_t at = piece.start + within;
-  if (within != first) at += first / piece.inner * piece.stride;
-  for (int64_t place = 0; place < n;) {
-    const int64_t count = std::min(n - place, piece.inner - within);
-    body(at, place, count);
-    place += count;
-    at += piece.stride - within;
-    within = 0;
-  }
-}
-
-// n elements from `first` on, side by side: those of x where they are, or the buffer.
-template <class T>
-DAQAKD_INLINE const Compute<T>* gather(
-    const T* x, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
-  const int64_t at = piece.neighbours(first, n);
-  if (at >= 0) return widen(x + at, n, buffer);
-  each_run(
-      piece, first, n,
-      [&](int64_t at, int64_t place, int64_t count) __attribute__((always_inline)) {
-        for (int64_t i = 0; i < count; ++i) buffer[place + i] = load(x[at + i]);
-      });
-  return buffer;
-}
-
-template <class T>
-DAQAKD_INLINE void scatter(
-    const Compute<T>* __restrict__ from, const Piece& piece, int64_t first, int64_t n, T* y) {
-  each_run(
-      piece, first, n,
-      [&](int64_t at, int64_t place, int64_t count) __attribute__((always_inline)) {
-        for (int64_t i = 0; i < count; ++i) y[at + i] = store<T>(from[place + i]);
-      });
-}
-
-template <class C>
-inline constexpr C kZeros[kBlock] = {};
-
-// The same, zeros where there is no x.
-template <class T>
-DAQAKD_INLINE const Compute<T>* gather_or_zero(
-    const T* x, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
-  return x ? gather(x, piece, first, n, buffer) : kZeros<Compute<T>>;
-}
-
-// Where to compute n elements from `first` on: where they belong, or the buffer, for settle().
-template <class T>
-DAQAKD_INLINE Compute<T>* place(
-    T* y, const Piece& piece, int64_t first, int64_t n, Compute<T>* buffer) {
-  if constexpr (std::is_same_v<T, Compute<T>>) {
-    const int64_t at = piece.neighbours(first, n);
-    if (at >= 0) return y + at;
-  }
-  return buffer;
-}
-
-template <class T>
-DAQAKD_INLINE void settle(
-    const Compute<T>* placed, const Compute<T>* buffer, const Piece& piece, int64_t first,
-    int64_t n, T* y) {
-  if (placed == buffer) scatter(buffer, piece, first, n, y);
 }
 
 constexpr int64_t kShortest = 16;  // runs of a channel shorter than this are walked as columns
@@ -168,6 +89,22 @@ struct PieceRange {
               plan->piece(row, channel, part), number++);
   }
   int64_t count() const { return (bottom - top) * (right - left) * plan->segments; }
+
+  // body(range) for the rows, each in ranges of a few channels that stay in the cache.
+  template <class F>
+  void each_part(const F& body) const {
+    for (int64_t row = top; row < bottom; ++row)
+      for (int64_t first = left; first < right; first += plan->together)
+        body(PieceRange{plan, row, row + 1, first, std::min(right, first + plan->together)});
+  }
+
+  // body(first element, count) for those that are neighbours in memory, channel after channel.
+  template <class F>
+  void each_stretch(const F& body) const {
+    const View& view = plan->view;
+    for (int64_t at = top * plan->runs; at < std::min(bottom * plan->runs, view.outer); ++at)
+      body((at * view.channels + left) * view.inner, (right - left) * view.inner);
+  }
 
   const Pieces* plan;
   int64_t top, bottom, left, right;
@@ -264,73 +201,6 @@ struct TileValues {
     for (int kind = 0; kind < kKinds; ++kind) plan.spread(values[kind], left, columns, of[kind]);
   }
   C of[kKinds][kTileColumns];
-};
-
-// Mean and sum of squared deviations of some elements.
-struct Moments {
-  double count, mean, squares;
-};
-
-template <class T>
-struct MomentsBody {
-  using C = Compute<T>;
-
-  DAQAKD_INLINE static void run(const T* x, PieceRange range, Moments* partials) {
-    range.each([&](int64_t index, int64_t, const Piece& piece, int64_t)
-                   __attribute__((always_inline)) { partials[index] = of(x, piece); });
-  }
-
-  DAQAKD_INLINE static Moments of(const T* x, const Piece& piece) {
-    C wide[kBlock];
-    double sum = 0, total = 0;
-    const double n = double(piece.count);
-    for (int64_t first = 0; first < piece.count; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, piece.count - first);
-      const C* __restrict__ v = gather(x, piece, first, count, wide);
-      sum += lane_sum<C>(count, [&](int64_t i) __attribute__((always_inline)) { return v[i]; });
-    }
-    const C mean = C(sum / n);
-    for (int64_t first = 0; first < piece.count; first += kBlock) {
-      const int64_t count = std::min<int64_t>(kBlock, piece.count - first);
-      const C* __restrict__ v = gather(x, piece, first, count, wide);
-      total += lane_sum<C>(count, [&](int64_t i) __attribute__((always_inline)) {
-        return (v[i] - mean) * (v[i] - mean);
-      });
-    }
-    const double rounded = sum / n - double(mean);
-    return {n, sum / n, total - n * rounded * rounded};
-  }
-};
-
-// The moments of each column of a tile.
-template <class T>
-struct ColumnMomentsBody {
-  using C = Compute<T>;
-
-  DAQAKD_INLINE static void run(
-      const T* x, int64_t width, int64_t rows, int64_t columns, int64_t last,
-      Moments* to) {  // the bottom row has `last` columns
-    C sum[kTileColumns] = {}, squares[kTileColumns] = {}, mean[kTileColumns], wide[kTileColumns];
-    const auto each = [&](const auto& body) __attribute__((always_inline)) {
-      for (int64_t row = 0; row < rows; ++row) {
-        const int64_t n = row + 1 == rows ? last : columns;
-        body(widen(x + row * width, n, wide), n);
-      }
-    };
-    each([&](const C* __restrict__ v, int64_t n) __attribute__((always_inline)) {
-      for (int64_t i = 0; i < n; ++i) sum[i] += v[i];
-    });
-    for (int64_t i = 0; i < columns; ++i)
-      mean[i] = sum[i] / C(std::max<int64_t>(1, rows - (i < last ? 0 : 1)));
-    each([&](const C* __restrict__ v, int64_t n) __attribute__((always_inline)) {
-      for (int64_t i = 0; i < n; ++i) squares[i] += (v[i] - mean[i]) * (v[i] - mean[i]);
-    });
-    for (int64_t i = 0; i < columns; ++i) {
-      const double count = double(rows - (i < last ? 0 : 1));
-      const double exact = double(sum[i]) / std::max(1.0, count), rounded = exact - mean[i];
-      to[i] = {count, exact, squares[i] - count * rounded * rounded};
-    }
-  }
 };
 
 }  // namespace daqakd::cpu

@@ -17,30 +17,19 @@ struct Gradients {
   T* dx;              // null for an op without
 };
 
-// dx; returns the partial sums of all elements, [kSums, blocks] of Runs(1, 1, numel).
-template <class T, class Op>
-Tensor flat_partials(
-    const Launch& launch, const Tensor& model, const Gradients<T>& to, const Op& op) {
-  const Runs plan(1, 1, model.numel());
-  const Tensor partials = scratch(model, std::max<int64_t>(1, Op::kSums * plan.blocks()));
-  launch(
-      backward_runs<T, kVector<T>, false, Op>, plan.blocks(), kThreads, to.grad, to.other, to.dx,
-      mutable_data<float>(partials), plan, to.template are_aligned<Op>(), 1.0f, op);
-  return partials;
-}
-
-// dx, and sums[k] = op's sum k over all elements.
+// dx, and sums[k] = op's sum k over all elements, or sums[0] = what the op makes of them.
 template <class T, class Op>
 void flat_backward(
     const Launch& launch, const Tensor& model, const Gradients<T>& to,
     std::initializer_list<float*> sums, const Op& op) {
-  const Tensor partials = flat_partials(launch, model, to, op);
-  const Reduction shape = Runs(1, 1, model.numel()).reduction();
-  const float* from = data<float>(partials);
-  for (float* sum : sums) {
-    launch(reduce_kernel, 1, kReduceThreads, from, shape, 1.0f, sum);
-    from += shape.terms();
-  }
+  const Runs plan(1, 1, model.numel());
+  const Tensor partials = scratch(model, std::max<int64_t>(1, Op::kSums * plan.blocks()));
+  const LaunchCounter counter(launch, model, Op::kSums > 0 && plan.blocks() > 1);
+  Fold fold{{}, plan.reduction(), 1.0f, counter.get()};
+  std::copy(sums.begin(), sums.end(), fold.out);
+  launch(
+      backward_runs<T, kVector<T>, false, Op>, plan.blocks(), kThreads, to.grad, to.other, to.dx,
+      mutable_data<float>(partials), plan, to.template are_aligned<Op>(), 1.0f, op, fold);
 }
 
 // dx, and out [channels] = op's sum times `scale`.
@@ -64,31 +53,35 @@ struct ChannelBackward {
 
   void by_columns() const {
     const Columns<kVector<T>> plan(view);
-    const Tensor partials = scratch(out, plan.down() * plan.width);
-    go(backward_columns<T, Op>, plan, partials, 1.0f);
-    reduce(partials, plan.reduction());
+    add_up(backward_columns<T, Op>, plan, plan.down() * plan.width);
   }
 
   template <int W>
   void by_runs(const Runs& plan) const {
     const auto kernel =
         plan.has_groups() ? backward_runs<T, W, true, Op> : backward_runs<T, W, false, Op>;
-    if (plan.reduction().terms() == 1) return go(kernel, plan, out, scale);
-    const Tensor partials = scratch(out, plan.blocks());
-    go(kernel, plan, partials, 1.0f);
-    reduce(partials, plan.reduction());
+    if (plan.reduction().terms() == 1) return go(kernel, plan, out, scale, Fold{});
+    add_up(kernel, plan, plan.blocks());
   }
 
-  void go(const auto& kernel, const auto& plan, const Tensor& sums, float factor) const {
+  // With so many partial sums.
+  void add_up(const auto& kernel, const auto& plan, int64_t size) const {
+    const Tensor partials = scratch(out, size);
+    const Reduction shape = plan.reduction();
+    float* sums = mutable_data<float>(out);
+    if (can_fold(shape)) {
+      const LaunchCounter counter(launch, out, plan.blocks() > 1);
+      return go(kernel, plan, partials, 1.0f, {{sums}, shape, scale, counter.get()});
+    }
+    go(kernel, plan, partials, 1.0f, Fold{});
+    launch(reduce_kernel, view.channels, kReduceThreads, data<float>(partials), shape, scale, sums);
+  }
+
+  void go(const auto& kernel, const auto& plan, const Tensor& sums, float factor, const Fold& fold)
+      const {
     launch(
         kernel, plan.blocks(), kThreads, to.grad, to.other, to.dx, mutable_data<float>(sums), plan,
-        to.template are_aligned<Op>(), factor, op);
-  }
-
-  void reduce(const Tensor& partials, const Reduction& shape) const {
-    launch(
-        reduce_kernel, view.channels, kReduceThreads, data<float>(partials), shape, scale,
-        mutable_data<float>(out));
+        to.template are_aligned<Op>(), factor, op, fold);
   }
 };
 

@@ -1,11 +1,14 @@
 #pragma once
 
 #include "elementwise.cuh"
+#include "fold.cuh"
 
 // The backward kernels of the ops that formulas/elementwise.h describes, with their sums. How a
 // tile is added up follows from its shape and dtype alone, not from where its tensors lie, and the
 // ops on many tensors add up theirs by the same function.
 namespace daqakd::cuda {
+
+static_assert(kThreads == kReduceThreads);  // all threads of the last block add up
 
 constexpr int kBackwardBlocks = 4;  // per multiprocessor at least: 64 registers, and nothing spills
 
@@ -93,14 +96,13 @@ __device__ __forceinline__ void backward_tile(
   }
 }
 
-// The block's sums, times `scale`, into its place of each.
+// Sum s of the block, times `scale`, into place(s).
 template <int kSums, int N>
-__device__ __forceinline__ void store_sums(
-    const float (&sums)[N], float scale, float* partials, int64_t block, int64_t blocks) {
+__device__ __forceinline__ void store_sums(const float (&sums)[N], float scale, const auto& place) {
 #pragma unroll
   for (int s = 0; s < kSums; ++s) {
     const float total = block_sum<kThreads>(sums[s]);
-    if (threadIdx.x == 0) partials[s * blocks + block] = total * scale;
+    if (threadIdx.x == 0) *place(s) = total * scale;
     __syncthreads();
   }
 }
@@ -112,13 +114,15 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks) backward_runs(
     const T* __restrict__ grad,      // [numel]
     const void* __restrict__ other,  // [numel]
     T* __restrict__ dx,              // [numel]
-    float* __restrict__ partials,    // [kSums, down, channels, segments]
-    Runs plan, bool aligned, float scale, Op op) {
+    float* partials,                 // [kSums, down, channels, segments]
+    Runs plan, bool aligned, float scale, Op op, Fold fold) {
   const Tile<kGroups> tile(plan, blockIdx.x);
   const decltype(op.prepare(0)) prepared[1] = {op.prepare(tile.channel)};
   float sums[1][kSumsOf<Op>] = {};
   backward_tile<W>(grad, other, dx, tile, aligned, op, prepared, sums);
-  store_sums<Op::kSums>(sums[0], scale, partials, blockIdx.x, gridDim.x);
+  store_sums<Op::kSums>(
+      sums[0], scale, [&](int s) { return partials + s * int64_t(gridDim.x) + blockIdx.x; });
+  if constexpr (Op::kSums > 0) fold.run<Op::kSums>(partials, op);
 }
 
 // One thread: W columns of kTileRows / 8 rows; the block adds its 8 rows of threads in order.
@@ -127,8 +131,8 @@ __global__ void __launch_bounds__(kThreads, 2) backward_columns(
     const T* __restrict__ grad,      // [numel]
     const void* __restrict__ other,  // [numel]
     T* __restrict__ dx,              // [numel]
-    float* __restrict__ partials,    // [down, width]
-    Columns<kVector<T>> plan, bool aligned, float scale, Op op) {
+    float* partials,                 // [down, width]
+    Columns<kVector<T>> plan, bool aligned, float scale, Op op, Fold fold) {
   constexpr int W = kVector<T>, kRows = kThreads / kLanes, kBatch = Op::kBits > 0 ? 4 : 2;
   __shared__ float lines[kRows][kLanes * W];
   const int lane = threadIdx.x % kLanes, line = threadIdx.x / kLanes;
@@ -162,6 +166,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_columns(
   __syncthreads();
   for (int i = threadIdx.x; i < kLanes * W && left_edge + i < plan.width; i += kThreads)
     partials[tile * plan.width + left_edge + i] = add_lines(lines, i) * scale;
+  fold.run<1>(partials, op);
 }
 
 }  // namespace daqakd::cuda

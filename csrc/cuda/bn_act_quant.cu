@@ -32,10 +32,15 @@ void normalize(
   const int64_t numel = view.numel(), stride = kThreads * kVector<T>;
   all.aligned = aligned({all.x, all.residual, all.y, all.activation});
   const ChannelTable table(norms, view, stride);
+  const DeviceCodes codes = parameters.codes();
   parameters.by_method([&](const auto& q) {
+    using Q = std::decay_t<decltype(q)>;
+    auto kernel = bn_forward_kernel<T, Q, false>;
+    if constexpr (!std::is_same_v<Q, DeviceNoQuantizer>)
+      if (all.codes) kernel = bn_forward_kernel<T, Q, true>;
     launch(
-        bn_forward_kernel<T, std::decay_t<decltype(q)>>, ceil_div(numel, kNormBatch * stride),
-        kThreads, all, numel, table, ActivationRange<float>(activation), q);
+        kernel, ceil_div(numel, kNormBatch * stride), kThreads, all, numel, table,
+        ActivationRange<float>(activation), q, codes);
   });
 }
 
@@ -45,16 +50,20 @@ float* update(const optional<Tensor>& running) {
 
 }  // namespace
 
-tuple<Tensor, Tensor, Tensor> bn_act_quant_forward(
-    const BNArguments& given, const RunningStatistics& running, bool with_activation) {
+tuple<Tensor, Tensor, Tensor, Tensor> bn_act_quant_forward(
+    const BNArguments& given, const RunningStatistics& running, bool with_activation,
+    bool with_codes) {
   given.check();
+  given.quantizer.check_codes(with_codes);
   running.check(given.x, given.training);
   const Launch launch(given.x);
   const Tensor x = dense(given.x);
   const int64_t channels = x.size(1), shape[2] = {2, channels}, none = 0;
   Tensor y = empty_as(x), statistics = empty(x, shape, 2, ScalarType::Float);
   Tensor activation = with_activation ? empty_as(x) : empty(x, &none, 1, x.scalar_type());
-  if (x.numel() == 0) return {y, activation, torch::stable::zero_(statistics)};
+  const int slot = slot_bits(given.quantizer.bits);
+  Tensor codes = with_codes ? empty_mask(x, slot) : empty(x, &none, 1, ScalarType::Byte);
+  if (x.numel() == 0) return {y, activation, torch::stable::zero_(statistics), codes};
   const optional<Tensor> weight = as_floats(given.weight), bias = as_floats(given.bias);
   const optional<Tensor> momentum = as_floats(running.momentum_tensor);
   const optional<Tensor> residual = beside(given.residual, x);
@@ -78,11 +87,15 @@ tuple<Tensor, Tensor, Tensor> bn_act_quant_forward(
     else
       launch(bn_running_kernel, ceil_div(channels, kThreads), kThreads, maker);
     T* kept = with_activation ? mutable_data<T>(activation) : nullptr;
+    // Threads that would share bytes of the codes leave them to a pass over y of its own.
+    const bool in_pass = with_codes && has_whole_bytes<T>(slot);
+    uint8_t* packed = in_pass ? mutable_data<uint8_t>(codes) : nullptr;
     normalize<T>(
-        launch, x, {data<T>(x), address<T>(residual), mutable_data<T>(y), kept, false}, maker.norms,
-        given.activation, parameters);
+        launch, x, {data<T>(x), address<T>(residual), mutable_data<T>(y), kept, packed, false},
+        maker.norms, given.activation, parameters);
+    if (with_codes && !in_pass) pack_codes(launch, y, codes, parameters.codes());
   });
-  return {y, activation, statistics};
+  return {y, activation, statistics, codes};
 }
 
 }  // namespace daqakd::cuda

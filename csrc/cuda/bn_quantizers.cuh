@@ -1,7 +1,7 @@
 #pragma once
 
 #include "../common/bn_arguments.h"
-#include "scalar.cuh"
+#include "codes.cuh"
 
 // The quantizers of bn_act_quant, whose parameters lie on the device: read() gives one of values.
 namespace daqakd::cuda {
@@ -72,6 +72,12 @@ struct QuantizerParameters {
       default:
         return body(DeviceNoQuantizer{});
     }
+  }
+
+  DeviceCodes codes() const {
+    return codes_of(
+        given.level() ? parameter : std::nullopt, int64_t(given.method), given.bits,
+        given.is_signed);
   }
 
   const QuantizerArguments& given;

@@ -1,18 +1,9 @@
-#include "../formulas/codes.h"
+#include "codes.cuh"
 
 #include "../ops.h"
-#include "elementwise.cuh"
 
 namespace daqakd::cuda {
 namespace {
-
-struct DeviceCodes {
-  __device__ CodeGrid<float> grid() const { return {parameter ? *parameter : 1.0f, range}; }
-
-  CodeRange<float> range;
-  const float* parameter;  // [], or null
-  int slot;                // bits of a packed code
-};
 
 // The codes of a thread's neighbours: as many bytes as a slot has bits, the last ones cut short.
 template <bool kAligned>
@@ -26,30 +17,6 @@ __device__ __forceinline__ uint64_t load_slots(const uint8_t* address, int slot,
   uint64_t codes = 0;
   for (int i = 0; i < slot && i * 8 < left * slot; ++i) codes |= uint64_t(address[i]) << 8 * i;
   return codes;
-}
-
-// Codes beyond `left` must be zero.
-__device__ __forceinline__ void store_slots(
-    uint8_t* address, uint64_t codes, int slot, int64_t left) {
-  if (left < kFragment) {
-    for (int i = 0; i * 8 < left * slot; ++i) address[i] = uint8_t(codes >> 8 * i);
-  } else if (slot == 8) {
-    *reinterpret_cast<uint64_t*>(address) = codes;
-  } else if (slot == 4) {
-    *reinterpret_cast<uint32_t*>(address) = uint32_t(codes);
-  } else if (slot == 2) {
-    *reinterpret_cast<uint16_t*>(address) = uint16_t(codes);
-  } else {
-    *address = uint8_t(codes);
-  }
-}
-
-template <class T>
-__device__ __forceinline__ float code_of(float y, const CodeGrid<float>& grid, bool is_dense) {
-  const float code = grid.nearest(y);
-  if (std::is_same_v<T, float> || !is_dense) return code;
-  const float value = load(store<T>(grid.value(code))), other = grid.beyond(code, value, y);
-  return daqakd::code_of(y, code, value, other, load(store<T>(grid.value(other))));
 }
 
 // One thread: 4 fragments, whole bytes of codes each.
@@ -66,19 +33,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks) codes_pack_kernel(
     const int64_t at = base + k * kBlockElements;
     if (at < numel) fragment[k] = load_fragment<V>(y + at, numel - at);
   }
-  const CodeGrid<float> grid = all.grid();
-  const bool is_dense = grid.is_dense();
+  const CodeSlots slots = all.slots();
 #pragma unroll
   for (int k = 0; k < kFragments; ++k) {
     const int64_t at = base + k * kBlockElements, left = numel - at;
     if (left <= 0) return;
-    uint64_t found = 0;
-#pragma unroll
-    for (int i = 0; i < kFragment; ++i) {
-      const unsigned code = unsigned(code_of<T>(load(fragment[k][i]), grid, is_dense));
-      found |= i < left ? uint64_t(code) << i * all.slot : 0u;
-    }
-    store_slots(codes + at / 8 * all.slot, found, all.slot, left);
+    const uint64_t found = slots.of<T, kFragment>(fragment[k], left);
+    store_slots<kFragment>(codes + at / 8 * all.slot, found, all.slot, left);
   }
 }
 
@@ -110,20 +71,19 @@ __global__ void __launch_bounds__(kThreads, kBlocks) codes_unpack_kernel(
   }
 }
 
-// The parameter must outlive the launch.
-DeviceCodes codes_of(
-    const optional<Tensor>& parameter, int64_t method, int64_t bits, bool is_signed) {
-  return {
-      CodeRange<float>(Method(method), bits, is_signed),
-      parameter ? data<float>(*parameter) : nullptr, slot_bits(bits)};
-}
-
-optional<Tensor> as_parameter(const optional<Tensor>& parameter) {
-  if (!parameter) return std::nullopt;
-  return daqakd::as_parameter(*parameter, ScalarType::Float);
-}
-
 }  // namespace
+
+void pack_codes(const Launch& launch, const Tensor& y, const Tensor& codes, DeviceCodes all) {
+  by_dtype(y, [&](auto element) {
+    using T = decltype(element);
+    const T* from = data<T>(y);
+    const auto kernel =
+        aligned({from}) ? codes_pack_kernel<T, kVector<T>> : codes_pack_kernel<T, 1>;
+    launch(
+        kernel, ceil_div(y.numel(), kFragments * kBlockElements), kThreads, from,
+        mutable_data<uint8_t>(codes), y.numel(), all);
+  });
+}
 
 Tensor codes_pack(
     const Tensor& y, const optional<Tensor>& parameter, int64_t method, int64_t bits,
@@ -131,19 +91,9 @@ Tensor codes_pack(
   check_codes_pack(y, parameter, method, bits, is_signed);
   const Launch launch(y);
   const Tensor input = dense(y);
-  const optional<Tensor> level = as_parameter(parameter);
+  const optional<Tensor> level = as_floats(parameter);
   Tensor codes = empty_mask(y, slot_bits(bits));
-  const int64_t numel = y.numel();
-  if (numel == 0) return codes;
-  by_dtype(y, [&](auto element) {
-    using T = decltype(element);
-    const T* from = data<T>(input);
-    const auto kernel =
-        aligned({from}) ? codes_pack_kernel<T, kVector<T>> : codes_pack_kernel<T, 1>;
-    launch(
-        kernel, ceil_div(numel, kFragments * kBlockElements), kThreads, from,
-        mutable_data<uint8_t>(codes), numel, codes_of(level, method, bits, is_signed));
-  });
+  if (y.numel() != 0) pack_codes(launch, input, codes, codes_of(level, method, bits, is_signed));
   return codes;
 }
 
@@ -152,7 +102,7 @@ Tensor codes_unpack(
     bool is_signed, int64_t count, ScalarType dtype) {
   check_codes_unpack(codes, parameter, method, bits, is_signed, count, dtype);
   const Launch launch(codes);
-  const optional<Tensor> level = as_parameter(parameter);
+  const optional<Tensor> level = as_floats(parameter);
   Tensor y = empty(codes, &count, 1, dtype);
   if (count == 0) return y;
   by_dtype(y, [&](auto element) {

@@ -18,25 +18,32 @@ struct DeviceBinaryBackward : DoReFaBinaryBackward<float> {
   const float* mean_gradient;  // [], null when detached
 };
 
+// sum(g * tanh(w)) and how many weights are the largest, for what each of those gets.
+struct TieGradient : PerTensor<DoReFaMaximumGradient<float>> {
+  __device__ float finish(const double (&sums)[2]) const {
+    return dorefa_tie_gradient(sums[0], sums[1], *parameter);
+  }
+};
+
+// At 1 bit: the mean gradient, which every weight gets.
+struct MeanGradient : DoReFaSignedSum<float> {
+  __device__ float finish(const double (&sums)[1]) const { return float(sums[0] / double(numel)); }
+
+  int64_t numel;
+};
+
+// A block leaves the magnitude of its tile, the last one the tensor's.
 template <class T>
 __global__ void __launch_bounds__(kThreads) magnitude_kernel(
-    const T* __restrict__ w,       // [numel]
-    float* __restrict__ partials,  // [blocks]
-    Runs plan, bool aligned, int64_t bits) {
-  magnitude_tile(w, Tile<false>(plan, blockIdx.x), aligned, bits, partials + blockIdx.x);
-}
-
-__global__ void __launch_bounds__(kThreads)
-    magnitude_reduce_kernel(BlockPartials earlier, int64_t bits, float* __restrict__ out) {  // []
-  const float magnitude = earlier.magnitude(bits);
-  if (threadIdx.x == 0) *out = magnitude;
-}
-
-__global__ void __launch_bounds__(kThreads) tie_gradient_kernel(
-    BlockPartials earlier, const float* __restrict__ maximum, int64_t bits,
+    const T* __restrict__ w,  // [numel]
+    float* partials,          // [blocks]
+    Runs plan, bool aligned, int64_t bits, Counter counter,
     float* __restrict__ out) {  // []
-  const float gradient = earlier.tie_gradient(*maximum, bits);
-  if (threadIdx.x == 0) *out = gradient;
+  magnitude_tile(w, Tile<false>(plan, blockIdx.x), aligned, bits, partials + blockIdx.x);
+  if (!counter.is_last()) return;
+  const BlockPartials all{partials, gridDim.x, plan.inner};
+  const float magnitude = all.magnitude(bits);
+  if (threadIdx.x == 0) *out = magnitude;
 }
 
 template <class T>
@@ -44,10 +51,10 @@ void magnitude(const Launch& launch, const Tensor& w, int64_t bits, float* out) 
   const T* from = data<T>(w);
   const Runs plan(1, 1, w.numel());
   const Tensor partials = scratch(w, plan.blocks());
-  float* found = mutable_data<float>(partials);
-  const BlockPartials earlier{found, plan.blocks(), w.numel()};
-  launch(magnitude_kernel<T>, plan.blocks(), kThreads, from, found, plan, aligned({from}), bits);
-  launch(magnitude_reduce_kernel, 1, kThreads, earlier, bits, out);
+  const LaunchCounter counter(launch, w, plan.blocks() > 1);
+  launch(
+      magnitude_kernel<T>, plan.blocks(), kThreads, from, mutable_data<float>(partials), plan,
+      aligned({from}), bits, counter.get(), out);
 }
 
 // Into `out`: what each of the largest weights, at 1 bit every weight, gets through the maximum.
@@ -56,12 +63,10 @@ void tie_gradient(
     const Launch& launch, const Tensor& grad, const Tensor& w, const float* maximum, int64_t bits,
     float* out) {
   const Gradients<T> to{data<T>(grad), data<T>(w), nullptr};
-  const PerTensor<DoReFaMaximumGradient<float>> sums{{maximum}, {}};
-  const Tensor partials = bits == 1 ? flat_partials(launch, w, to, DoReFaSignedSum<float>{})
-                                    : flat_partials(launch, w, to, sums);
-  const int64_t blocks = Runs(1, 1, w.numel()).blocks();
-  const BlockPartials earlier{data<float>(partials), blocks, w.numel()};
-  launch(tie_gradient_kernel, 1, kThreads, earlier, maximum, bits, out);
+  if (bits == 1)
+    flat_backward(launch, w, to, {out}, MeanGradient{{}, w.numel()});
+  else
+    flat_backward(launch, w, to, {out}, TieGradient{{{maximum}, {}}});
 }
 
 }  // namespace

@@ -8,19 +8,25 @@
 // one tensor and for many, so that both have the same bits.
 namespace daqakd::cuda {
 
+// What each of the largest weights gets of the maximum's gradient, from op's sums.
+__device__ __forceinline__ float dorefa_tie_gradient(double sum, double ties, float maximum) {
+  return -float(sum) / (maximum * maximum) / float(ties);
+}
+
 // The partials of a tensor, one per block; every block that needs them adds them.
 struct BlockPartials {
   static_assert(kThreads == kReduceThreads);
 
   __device__ double sum(int64_t k) const {
-    const double sum = block_total(blocks, [&](int64_t i) { return partials[k * blocks + i]; });
+    const double sum =
+        block_total(blocks, [&](int64_t i) { return __ldcg(partials + k * blocks + i); });
     __syncthreads();
     return sum;
   }
   __device__ float largest() const {
     unsigned largest = 0;
     for (int64_t i = threadIdx.x; i < blocks; i += kThreads)
-      largest = max(largest, __float_as_uint(partials[i]));
+      largest = max(largest, __float_as_uint(__ldcg(partials + i)));
     return __uint_as_float(block_max<kThreads>(largest));
   }
 
@@ -34,7 +40,7 @@ struct BlockPartials {
   __device__ float tie_gradient(float maximum, int64_t bits) const {
     const double total = sum(0);
     if (bits == 1) return float(total / double(numel));
-    return -float(total) / (maximum * maximum) / float(sum(1));
+    return dorefa_tie_gradient(total, sum(1), maximum);
   }
 
   const float* partials;  // [sums, blocks]

@@ -1,6 +1,3 @@
-#include <mutex>
-#include <unordered_map>
-
 #include "../common/kd_arguments.h"
 #include "../ops.h"
 #include "kd_kernels.cuh"
@@ -27,36 +24,6 @@ __global__ void __launch_bounds__(kCountThreads) kd_count(
   if (threadIdx.x == 0) counts[blockIdx.x] = total;
 }
 
-// The place of a stream's counter: its launches run one after the other, so they can share one.
-// Numbers name streams, for a handle may return, and one handle stands for every thread's own
-// stream. None for a captured launch, for graphs run at any time, and none beyond kStreams streams.
-optional<unsigned> counter_of(cudaStream_t stream) {
-  static std::mutex mutex;
-  static std::unordered_map<unsigned long long, unsigned> streams;
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  unsigned long long number = 0;
-  if (cudaStreamIsCapturing(stream, &status) != cudaSuccess) cudaGetLastError();
-  if (status == cudaStreamCaptureStatusActive) return std::nullopt;
-  if (cudaStreamGetId(stream, &number) != cudaSuccess) return cudaGetLastError(), std::nullopt;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (const auto found = streams.find(number); found != streams.end()) return found->second;
-  if (streams.size() == kStreams) return std::nullopt;
-  return streams.emplace(number, unsigned(streams.size())).first->second;
-}
-
-// The counter of a launch that adds up its blocks: the stream's, or one in memory of its own, whose
-// zero is written on the same stream and captured with the launch.
-template <class T>
-optional<Tensor> take_counter(const Launch& launch, const Tensor& model, Batch<T>& batch) {
-  const optional<unsigned> place = counter_of(launch.stream());
-  batch.stream = place.value_or(0);
-  if (place || !batch.loss || batch.unreduced) return std::nullopt;
-  Tensor zero = scratch(model, 1);
-  torch::stable::zero_(zero);
-  batch.counter = reinterpret_cast<unsigned*>(mutable_data<float>(zero));
-  return zero;
-}
-
 // The classes of a row decide how many threads share it and how many elements each holds.
 template <class T, int V, class F>
 void with_kernel(int64_t classes, const F& run) {
@@ -79,7 +46,9 @@ void launch_rows(const Launch& launch, const Tensor& model, Batch<T> batch) {
     const int64_t words[2] = {4 * blocks, tiles};  // partials, counts
     const Tensor memory = scratch(model, words[0] + words[1]);
     batch.partials = reinterpret_cast<double*>(mutable_data<float>(memory));
-    const optional<Tensor> counter = take_counter(launch, model, batch);
+    const bool adds_up = batch.loss && !batch.unreduced;
+    const LaunchCounter counter(launch, model, adds_up && blocks > 1);
+    batch.counter = counter.get();
     if (batch.mean && batch.labels && blocks * batch.rows > kReadLabels) {
       unsigned* counts = reinterpret_cast<unsigned*>(mutable_data<float>(memory) + words[0]);
       launch(kd_count, tiles, kCountThreads, batch.labels, batch.rows, batch.ignore, counts);

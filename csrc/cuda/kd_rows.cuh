@@ -3,6 +3,7 @@
 #include <cfloat>
 
 #include "../formulas/kd_loss.h"
+#include "counter.cuh"
 #include "reduce.cuh"
 #include "scalar.cuh"
 
@@ -28,18 +29,13 @@ struct Batch {
   float scale;                    // of upstream
   float *loss, *parts, *ce, *kl;  // loss: null in backward
   double* partials;               // [blocks, 2]
-  unsigned* counter;              // a 0 of this launch alone, or null: then the stream's
-  unsigned stream;                // place in kd_counters
+  Counter counter;
 
   __device__ bool counts_rows() const { return mean && labels; }
   __device__ KDSettings<float> settings() const {
     return {temperature.value(), ce_weight.value(), kd_weight.value()};
   }
 };
-
-// How many blocks of a stream's launch are done; a launch leaves 0 to the next, which waits for it.
-constexpr unsigned kStreams = 4096;
-static __device__ unsigned kd_counters[kStreams];
 
 struct Sum {
   __device__ float operator()(float a, float b) const { return a + b; }
@@ -93,19 +89,13 @@ __device__ __forceinline__ float count_rows(const Batch<T>& batch) {
 template <int Threads, class T>
 __device__ __forceinline__ void reduce_loss(
     const Batch<T>& batch, float ce, float kl, float count) {
-  __shared__ bool last;
   double sums[2] = {ce, kl};
   block_sums<Threads>(sums);
   if (threadIdx.x == 0) {
     batch.partials[2 * int64_t(blockIdx.x)] = sums[0];
     batch.partials[2 * int64_t(blockIdx.x) + 1] = sums[1];
-    __threadfence();
-    unsigned* counter = batch.counter ? batch.counter : kd_counters + batch.stream;
-    last = atomicInc(counter, gridDim.x - 1) == gridDim.x - 1;
   }
-  __syncthreads();
-  if (!last) return;
-  __threadfence();
+  if (!batch.counter.is_last()) return;
   sums[0] = sums[1] = 0;
   for (int64_t i = threadIdx.x; i < gridDim.x; i += Threads)
     for (int k = 0; k < 2; ++k) sums[k] += __ldcg(batch.partials + 2 * i + k);

@@ -60,8 +60,7 @@ tuple<Tensors, Tensors> lsq_many_backward(
           {{data<float>(step[i])}, {lsq_range<float>(qmin[i], qmax[i], STE(ste))}},
           rows_of(x[i], step[i])};
     };
-    const Partials partials = backward_many<T, Op>(launch, grad, x, dx, op);
-    reduce_many(launch, partials, {&ds}, [&](size_t i) { return float(grad_scale[i]); });
+    backward_many<T, Op>(launch, grad, x, dx, op, {{&ds}, {grad_scale.begin(), grad_scale.end()}});
   });
   return {dx, ds};
 }

@@ -33,7 +33,8 @@ struct TensorOp {
 template <class T, class Op>
 TensorTask<Op> make_task(const Tensor& x, const void* grad, void* out, const TensorOp<Op>& with) {
   const bool all_aligned = aligned({data<T>(x), grad, out});
-  return {data<T>(x), grad, out, nullptr, with.rows, with.runs(x).inner, all_aligned, with.op};
+  return {data<T>(x),         grad, out,         nullptr, {}, with.rows,
+          with.runs(x).inner, 1.0f, all_aligned, with.op};
 }
 
 // y of every x; op(i) gives the op of the i-th and its rows.
@@ -70,38 +71,61 @@ Partials partials_of(const Tensors& x, const auto& op) {
   return found;
 }
 
-// dx of every x, unless the op has none, and the partial sums.
-template <class T, class Op>
-Partials backward_many(
-    const Launch& launch, const Tensors& grad, const Tensors& x, const Tensors& dx,
-    const auto& op) {
-  Partials partials = partials_of<Op::kSums>(x, op);
-  const auto fill = [&](TensorTask<Op>& task, size_t i) {
-    void* out = Op::kHasDx ? mutable_data<T>(dx[i]) : nullptr;
-    task = make_task<T, Op>(x[i], data<T>(grad[i]), out, op(i));
-    task.partials = partials.of(i);
-    return task.runs().across();
-  };
-  launch_tables<TaskTable<Op>>(x.size(), fill, [&](const TaskTable<Op>& table, int64_t blocks) {
-    launch(backward_many_kernel<T, Op>, blocks, kThreads, table);
-  });
-  return partials;
-}
+// Where sum s of tensor i goes, times scale[i]: into out[s][i], [rows]; nowhere without out.
+struct SumsOf {
+  std::vector<const Tensors*> out;
+  std::vector<float> scale;
 
-// Sum s of tensor i, times scale(i), into outputs[s][i], each [rows].
-inline void reduce_many(
-    const Launch& launch, const Partials& partials, std::vector<const Tensors*> outputs,
-    const auto& scale) {
+  template <class Task>
+  void enter(Task& task, size_t i) const {
+    for (size_t s = 0; s < out.size(); ++s) task.sums[s] = mutable_data<float>((*out[s])[i]);
+    if (!scale.empty()) task.scale = scale[i];
+  }
+  // Of the last block, to add up what several blocks have left.
+  int64_t fold_steps(const Partials& partials) const {
+    int64_t steps = 0;
+    for (const Runs& shape : partials.shape)
+      if (shape.segments > 1)
+        steps += cuda::fold_steps(int64_t(out.size()) * shape.channels, shape.segments);
+    return steps;
+  }
+};
+
+inline void reduce_many(const Launch& launch, const Partials& partials, const SumsOf& sums) {
   const auto fill = [&](ReduceTask& task, size_t i) {
     const Runs& shape = partials.shape[i];
-    task = {partials.of(i), {}, shape.channels, shape.segments, int(outputs.size()), scale(i)};
-    for (size_t s = 0; s < outputs.size(); ++s) task.out[s] = mutable_data<float>((*outputs[s])[i]);
-    return task.outputs();
+    task = {partials.of(i), {}, shape.channels, shape.segments, int(sums.out.size()), 1.0f};
+    sums.enter(task, i);
+    return shape.segments > 1 ? task.outputs() : 0;
   };
   launch_tables<ReduceTable>(
       partials.shape.size(), fill, [&](const ReduceTable& table, int64_t warps) {
         launch(reduce_many_kernel, ceil_div(warps, kThreads / 32), kThreads, table);
       });
+}
+
+// dx of every x, unless the op has none, and the sums; without any, the partials are for the
+// caller's next launch.
+template <class T, class Op>
+Partials backward_many(
+    const Launch& launch, const Tensors& grad, const Tensors& x, const Tensors& dx, const auto& op,
+    const SumsOf& sums = {}) {
+  Partials partials = partials_of<Op::kSums>(x, op);
+  const int64_t steps = sums.fold_steps(partials);
+  const bool folds = 0 < steps && steps <= kMostFoldSteps;
+  const LaunchCounter counter(launch, x[0], folds);
+  const auto fill = [&](TensorTask<Op>& task, size_t i) {
+    void* out = Op::kHasDx ? mutable_data<T>(dx[i]) : nullptr;
+    task = make_task<T, Op>(x[i], data<T>(grad[i]), out, op(i));
+    task.partials = partials.of(i);
+    sums.enter(task, i);
+    return task.runs().across();
+  };
+  launch_tables<TaskTable<Op>>(x.size(), fill, [&](const TaskTable<Op>& table, int64_t blocks) {
+    launch(backward_many_kernel<T, Op>, blocks, kThreads, table, folds, counter.get());
+  });
+  if (!folds) reduce_many(launch, partials, sums);
+  return partials;
 }
 
 // Whether the dense `x` is so many rows, one after the other in memory.

@@ -17,7 +17,9 @@ struct TensorTask {
   const void *x, *grad;  // [rows, inner]; grad is null forward
   void* out;             // [rows, inner], or null for an op without
   float* partials;       // [kSums, rows, segments]
+  float* sums[2];        // [rows] each, or null where a later launch takes the partials
   int64_t rows, inner;
+  float scale;  // of sums
   bool aligned;
   Op op;
 
@@ -64,7 +66,29 @@ __device__ __forceinline__ void backward_task(const TensorTask<Op>& task, int bl
   backward_tile<W>(
       static_cast<const T*>(task.grad), task.x, static_cast<T*>(task.out), tile, task.aligned,
       task.op, prepared, sums);
-  store_sums<Op::kSums>(sums[0], 1.0f, task.partials, block, plan.across());
+  const bool whole = task.sums[0] && plan.segments == 1;  // a block has all of its row
+  store_sums<Op::kSums>(sums[0], whole ? task.scale : 1.0f, [&](int s) {
+    return whole ? task.sums[s] + block : task.partials + s * plan.across() + block;
+  });
+}
+
+// The sums of rows that several blocks have, a warp each, with the bits that reduce_kernel has.
+template <class Op>
+__device__ __forceinline__ void fold_tasks(const TaskTable<Op>& table) {
+  int first = 0, next = threadIdx.x / 32;  // outputs
+  for (int m = 0; m < table.count; ++m) {
+    const TensorTask<Op>& task = table.task[m];
+    const int rows = int(task.rows), blocks = table.first[m + 1] - table.first[m];
+    if (blocks <= rows) continue;
+    const int segments = blocks / rows;
+    for (; next < first + Op::kSums * rows; next += kFoldWarps) {
+      const int output = next - first;
+      const float* partials = task.partials + int64_t(output) * segments;
+      const double sum = warp_total(segments, [&](int64_t i) { return __ldcg(partials + i); });
+      if (threadIdx.x % 32 == 0) task.sums[output / rows][output % rows] = float(sum * task.scale);
+    }
+    first += Op::kSums * rows;
+  }
 }
 
 template <class T, class Op>
@@ -80,24 +104,26 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T, class Op>
 __global__ void __launch_bounds__(kThreads, kBlocks)
-    backward_many_kernel(const __grid_constant__ TaskTable<Op> table) {
+    backward_many_kernel(const __grid_constant__ TaskTable<Op> table, bool folds, Counter counter) {
   const int m = find_task(table, blockIdx.x), block = blockIdx.x - table.first[m];
   const TensorTask<Op>& task = table.task[m];
   if (has_whole_packs<T>(task.rows, task.inner))
     backward_task<T, kVector<T>>(task, block);
   else
     backward_task<T, 1>(task, block);
+  if constexpr (Op::kSums > 0)
+    if (folds && counter.is_last()) fold_tasks(table);
 }
 
-// The reduction of one tensor's partials: [kSums, rows, segments] -> out[s] [rows].
+// The reduction of one tensor's partials where they are many: [kinds, rows, segments] -> sums.
 struct ReduceTask {
   const float* partials;
-  float* out[2];
+  float* sums[2];  // [rows]
   int64_t rows, segments;
-  int sums;
+  int kinds;
   float scale;
 
-  __host__ __device__ int64_t outputs() const { return sums * rows; }
+  __host__ __device__ int64_t outputs() const { return kinds * rows; }
 };
 
 struct ReduceTable {
@@ -118,7 +144,8 @@ static __global__ void __launch_bounds__(kThreads)
   const int64_t output = warp - table.first[m];
   const float* partials = one.partials + output * one.segments;
   const double sum = warp_total(one.segments, [&](int64_t i) { return partials[i]; });
-  if (threadIdx.x % 32 == 0) one.out[output / one.rows][output % one.rows] = float(sum * one.scale);
+  if (threadIdx.x % 32 == 0)
+    one.sums[output / one.rows][output % one.rows] = float(sum * one.scale);
 }
 
 }  // namespace daqakd::cuda

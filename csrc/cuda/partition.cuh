@@ -21,11 +21,14 @@ inline bool is_narrow(const View& view) { return view.channels > 1 && view.inner
 // Whether sums walk columns; a single image has runs alone.
 inline bool has_columns(const View& view) { return is_narrow(view) && view.outer > 1; }
 
-// Elements of a channel that make one partial sum. Small tiles give a layer's weights enough
-// blocks; where there would be more than 1,024, large ones keep the partial sums few.
-constexpr int kSmallTile = 2048, kLargeTile = 8192;
+// Elements of a channel that make one partial sum: the smallest tile with at most 1,024 of them,
+// which a block adds up at 4 a thread, or the largest. So there are at least 512 blocks from 2^20
+// elements on; an H100 holds 528 of backward's at a time.
+constexpr int kSmallTile = 2048, kLargeTile = 8192, kMostPartials = 1024;
 __host__ __device__ constexpr int tile_of(int64_t numel) {
-  return numel <= int64_t(1024) * kSmallTile ? kSmallTile : kLargeTile;
+  int tile = kSmallTile;
+  while (tile < kLargeTile && numel > int64_t(kMostPartials) * tile) tile *= 2;
+  return tile;
 }
 
 // One block owns one tile of one channel: a segment of a long run, or several whole short runs. An

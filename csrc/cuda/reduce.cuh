@@ -96,9 +96,9 @@ struct Reduction {
   int64_t down, across, copies, channels, group;
 
   __host__ __device__ int64_t terms() const { return down * copies * group; }
-  // Where term i of a channel lies.
+  // Where term i of a channel lies; a single channel's lie one after the other.
   __device__ __forceinline__ int64_t at(int64_t channel, int64_t i) const {
-    if (down * copies == 1) return channel * group + i;
+    if (channels == 1 || down * copies == 1) return channel * group + i;
     const unsigned run = unsigned(i) / unsigned(group), row = run / unsigned(copies);
     const unsigned copy = run % unsigned(copies), within = unsigned(i) % unsigned(group);
     return row * across + (copy * channels + channel) * group + within;

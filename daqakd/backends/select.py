@@ -69,7 +69,7 @@ def choose(op: str, x: Tensor, backend: str | None = None) -> str:
         return FORMULA if inlined else _decide(op, x, backend)
     if backend is not None:
         return _decide(op, x, backend)
-    key = op, x.device, x.dtype, _forced
+    key = op, "cpu" if x.is_cpu else x.device, x.dtype, _forced
     found = CHOICES.get(key)
     if found is None:
         found = _decide(op, x, None)

@@ -178,6 +178,8 @@ class Truth:
         var, mean = torch.var_mean(self.x, self.others, correction=0, keepdim=True)
         invstd = (var + BN_EPS).rsqrt()
         self.unit, self.factor = (self.x - mean) * invstd, weight[:, None, None] * invstd
+        # a mean is right to the rounding of what it is the mean of
+        self.reach = self.unit.abs() + self.x.abs().mean(self.others, keepdim=True) * invstd
         norm = self.unit * weight[:, None, None] + bias[:, None, None]
         u = norm + residual
         self.t, self.size = u.clamp(min=0), 1 + norm.abs() + residual.abs()
@@ -192,7 +194,7 @@ class Truth:
 
     def _sums(self, terms: Tensor) -> tuple[Tensor, Tensor]:
         """Return a sum of each channel, and the same times the normalized input."""
-        weighted = terms * (self.unit if terms is self.du else self.unit.abs())
+        weighted = terms * (self.unit if terms is self.du else self.reach)
         return terms.sum(self.others, keepdim=True), weighted.sum(self.others, keepdim=True)
 
     def values_problem(self, y: Tensor, t: Tensor | None = None) -> str | None:

@@ -5,16 +5,43 @@ from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
+from torch.compiler import is_dynamo_compiling
 
 from .._errors import InputError
 from .._ops import OVERLOADS
-from ..backends import FORMULA, reference
+from ..backends import FORMULA, choose, reference
+from ..backends.contract import LARGEST_NUMBER
 from . import _checks
 
+Run = Callable[..., Any]  # an op by one backend
+Passes = tuple[Run, Run]  # forward and backward
 
-def implementation(name: str, backend: str) -> Callable[..., Any]:
+PASSES: dict[tuple[str, str], Passes] = {}  # by stem and backend, filled as they are used
+
+
+def implementation(name: str, backend: str) -> Run:
     """Return what runs op ``name``: a backend's overload, or the formula as plain ATen."""
     return reference.IMPLEMENTATIONS[name] if backend == FORMULA else OVERLOADS[name, backend]
+
+
+def passes(stem: str, x: Tensor, backend: str | None = None) -> Passes:
+    """Return what runs the two ops of ``stem`` on ``x``.
+
+    Graphs need overloads, in compiled autograd backward too; else what one calls is faster.
+    """
+    chosen = choose(stem, x, backend)
+    if is_dynamo_compiling():
+        return _overloads(stem, chosen)
+    found = PASSES.get((stem, chosen))
+    if found is None:
+        forward, backward = _overloads(stem, chosen)
+        found = PASSES[stem, chosen] = getattr(forward, "_op", forward), backward
+    return found
+
+
+def _overloads(stem: str, backend: str) -> Passes:
+    forward, backward = f"{stem}_forward", f"{stem}_backward"
+    return implementation(forward, backend), implementation(backward, backend)
 
 
 class _SecondDerivative(torch.autograd.Function):
@@ -41,26 +68,45 @@ def first_order(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[
     """
 
     def wrapper(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if not is_grad_enabled():
-            return backward(ctx, *grads)
-        with torch.no_grad():
-            results = backward(ctx, *grads)
-        present = next(grad for grad in grads if grad is not None)
-        anchor = present.new_zeros((), requires_grad=True)
-        return tuple(r if r is None else _SecondDerivative.apply(r, anchor) for r in results)
+        if is_grad_enabled():
+            return _refusing_a_second(backward, ctx, *grads)
+        return backward(ctx, *grads)
 
     return wrapper
 
 
-def in_strides_of(grad: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+def first_order_of_one(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
+    """Do as :func:`first_order` for one output: a list of gradients would cost time."""
+
+    def wrapper(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if is_grad_enabled():
+            return _refusing_a_second(backward, ctx, grad)
+        return backward(ctx, grad)
+
+    return wrapper
+
+
+def _refusing_a_second(
+    backward: Callable[..., tuple[Tensor | None, ...]], ctx: Any, *grads: Tensor
+) -> tuple[Tensor | None, ...]:
+    with torch.no_grad():
+        results = backward(ctx, *grads)
+    present = next(grad for grad in grads if grad is not None)
+    anchor = present.new_zeros((), requires_grad=True)
+    return tuple(r if r is None else _SecondDerivative.apply(r, anchor) for r in results)
+
+
+def in_strides_of(grad: Tensor, strides: tuple[int, ...]) -> Tensor:
     """Return ``grad`` laid out with ``strides``, so that it lines up with a packed mask."""
     if grad.stride() == strides:
         return grad
-    return torch.empty_strided(shape, strides, dtype=grad.dtype, device=grad.device).copy_(grad)
+    return grad.new_empty_strided(grad.shape, strides).copy_(grad)
 
 
 def split_scalar(value: float | Tensor, name: str) -> tuple[float, Tensor | None]:
     """Split a float-or-tensor argument into the op's float and optional 0-dim tensor."""
+    if type(value) is float and abs(value) <= LARGEST_NUMBER:
+        return value, None
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise InputError(f"{name}: expected a 0-dim tensor, got shape {tuple(value.shape)}")

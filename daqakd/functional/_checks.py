@@ -82,7 +82,7 @@ def parameter(name: str, value: Tensor, x: Tensor, axis: int | None) -> None:
     """Require one value, or with ``axis`` one per index of that axis, on the device of ``x``."""
     if not isinstance(value, Tensor) or value.dtype not in FLOATS:
         floating(name, value)
-    if value.device != x.device:
+    if not (value.is_cpu and x.is_cpu):
         same_device(name, value, x)
     if axis is None:
         if value.numel() != 1:

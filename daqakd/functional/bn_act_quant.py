@@ -7,23 +7,14 @@ import torch
 from torch import Tensor
 
 from .._errors import InputError, unknown
-from .._ops import ACTIVATION_CODES, METHOD_CODES, accumulation_dtype
+from .._ops import ACTIVATION_CODES, METHOD_CODES
 from ..backends import choose
 from . import _checks
 from ._apply import first_order, implementation, split_scalar
-from .dorefa import dorefa_activation
-from .ewgs import ewgs
-from .lsq import lsq
-from .pact import pact
+from ._bn_checks import check_codes, check_norm, check_quantizer, check_residual
+from ._bn_formula import activated, packed, quantized
 
 Activation = Literal["none", "relu", "relu6"]
-PARAMETERS = {
-    None: (),
-    "lsq": ("step",),
-    "pact": ("alpha",),
-    "dorefa": (),
-    "ewgs": ("lower", "upper"),
-}
 
 
 class QuantizerSettings(NamedTuple):
@@ -51,6 +42,7 @@ class Settings(NamedTuple):
     activation: int
     quantizer: QuantizerSettings
     with_activation: bool
+    with_codes: bool = False
 
 
 class BNActQuantFunction(torch.autograd.Function):
@@ -66,21 +58,26 @@ class BNActQuantFunction(torch.autograd.Function):
         parameter: Tensor | None,
         upper: Tensor | None,
         given: Settings,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Normalize, add, activate and quantize, keeping ``x``, the residual and the statistics."""
-        y, t, statistics = implementation("bn_act_quant_forward", given.backend)(
+        y, t, statistics, codes = implementation("bn_act_quant_forward", given.backend)(
             *(x, residual, weight, bias, *given.running, given.training, *given.momentum),
             *(given.eps, given.activation, given.quantizer.method, parameter, upper),
-            *(*given.quantizer.widths, given.with_activation),
+            *(*given.quantizer.widths, given.with_activation, given.with_codes),
         )
         ctx.save_for_backward(x, residual, statistics, weight, bias, parameter, upper)
         ctx.set_materialize_grads(False)
         ctx.given = given
-        return y, t
+        if not given.with_codes:
+            return y, t
+        ctx.mark_non_differentiable(codes)
+        return y, t, codes
 
     @staticmethod
     @first_order
-    def backward(ctx: Any, grad: Tensor | None, grad_t: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_t: Tensor | None, *codes: None
+    ) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, the residual, weight, bias and the quantizer's parameters."""
         x, residual, statistics, weight, bias, parameter, upper = ctx.saved_tensors
         given = ctx.given
@@ -99,117 +96,16 @@ class BNActQuantFunction(torch.autograd.Function):
 
 def run_checked(
     x: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, given: Settings
-) -> tuple[Tensor, Tensor]:
-    """Return the quantized activation, and the activation where asked for; nothing is checked."""
+) -> tuple[Tensor, ...]:
+    """Return the quantized activation, the activation, empty where not asked for, and the codes.
+
+    Codes that nobody asked for are left out. Nothing is checked.
+    """
     q = given.quantizer
-    found: tuple[Tensor, Tensor] = BNActQuantFunction.apply(
+    found: tuple[Tensor, ...] = BNActQuantFunction.apply(
         x, residual, weight, bias, q.parameter, q.upper, given
     )
     return found
-
-
-def _check_norm(x: Tensor, given: dict[str, Tensor | None], training: bool) -> None:
-    _checks.floating("x", x)
-    if x.dim() < 2:
-        raise InputError(f"x: expected [N, C, ...], got {tuple(x.shape)}")
-    for name, value in given.items():
-        if value is not None:
-            _checks.parameter(name, value, x, 1)
-    running = given["running_mean"], given["running_var"]
-    if (running[0] is None) != (running[1] is None) or (not training and running[0] is None):
-        raise InputError(
-            "running_mean, running_var: expected both, or none where training=True uses the"
-            " statistics of the batch"
-        )
-    wanted = accumulation_dtype(x.dtype)
-    for name, value in zip(("running_mean", "running_var"), running, strict=True):
-        if value is not None and (value.dtype != wanted or not value.is_contiguous()):
-            raise InputError(f"{name}: expected contiguous {wanted}, got {value.dtype}; convert it")
-    if training and x.numel() == x.shape[1]:
-        raise InputError(
-            f"x: one value per channel, {tuple(x.shape)}, has no variance; use a larger batch or"
-            " training=False"
-        )
-
-
-def _check_residual(residual: Tensor | None, x: Tensor) -> None:
-    if residual is None:
-        return
-    _checks.tensor("residual", residual)
-    if residual.shape != x.shape or residual.dtype != x.dtype:
-        raise InputError(
-            f"residual: expected {x.dtype} {tuple(x.shape)} as x, got {residual.dtype}"
-            f" {tuple(residual.shape)}"
-        )
-    _checks.same_device("residual", residual, x)
-
-
-def _check_quantizer(
-    x: Tensor, method: str | None, parameters: Sequence[Tensor], bits: int, signed: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the quantizer's parameters, None where it has fewer than two."""
-    if method not in PARAMETERS:
-        raise unknown("method", str(method), [name for name in PARAMETERS if name])
-    names = PARAMETERS[method]
-    if not isinstance(parameters, list | tuple) or len(parameters) != len(names):
-        wanted = f"({', '.join(names)})" if names else "none"
-        raise InputError(f"parameters: expected {wanted} for method {method}, got {parameters!r}")
-    for name, value in zip(names, parameters, strict=True):
-        _checks.parameter(name, value, x, None)
-    if method is not None:
-        _checks.integer_range(bits, signed)
-    if signed and method == "ewgs":
-        raise InputError("signed: ewgs has no signed form; give lower a value below 0")
-    first, second = (*parameters, None, None)[:2]
-    return first, second
-
-
-def _activated(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    training: bool,
-    momentum: float | Tensor,
-    eps: float,
-    activation: str,
-) -> Tensor:
-    """Return the activation by PyTorch's own ops, which a compiler fuses itself."""
-    if isinstance(momentum, Tensor) and training and running_mean is not None:
-        others = [d for d in range(x.dim()) if d != 1]
-        var, mean = torch.var_mean(x.detach().to(running_mean.dtype), others)
-        running_mean.lerp_(mean, momentum)
-        running_var.lerp_(var, momentum)  # type: ignore[union-attr]
-        running_mean = running_var = None
-    rate = 0.0 if isinstance(momentum, Tensor) else momentum
-    norm = running_mean, running_var, weight, bias, training, rate, eps
-    u = torch.nn.functional.batch_norm(x, *norm)
-    u = u if residual is None else u + residual
-    if activation == "relu6":
-        return torch.nn.functional.relu6(u)
-    return torch.relu(u) if activation == "relu" else u
-
-
-def _quantized(
-    t: Tensor,
-    method: str | None,
-    parameters: Sequence[Tensor],
-    bits: int,
-    signed: bool,
-    ste: str,
-    grad_scale: float | None,
-    delta: float | Tensor,
-) -> Tensor:
-    """Return what the quantizer's own function gives."""
-    if method == "lsq":
-        return lsq(t, *parameters, bits=bits, signed=signed, ste=ste, grad_scale=grad_scale)
-    if method == "pact":
-        return pact(t, *parameters, bits=bits, signed=signed)
-    if method == "dorefa":
-        return dorefa_activation(t, bits=bits, signed=signed)
-    return t if method is None else ewgs(t, *parameters, bits=bits, delta=delta)
 
 
 def bn_act_quant(
@@ -232,6 +128,7 @@ def bn_act_quant(
     grad_scale: float | None = None,
     delta: float | Tensor = 0.0,
     with_activation: bool = False,
+    with_codes: bool = False,
     backend: str | None = None,
 ) -> Any:
     """Batch norm, a residual, an activation and a quantizer as one op [BatchNorm; method's paper].
@@ -263,36 +160,44 @@ def bn_act_quant(
         grad_scale: of LSQ's step.
         delta: of EWGS.
         with_activation: also return the activation itself, for a shortcut or a pool.
+        with_codes: also return the packed codes of the quantized values, written in the same pass:
+            uint8, in memory order, low bits first, 1, 2, 4 or 8 bits each, from the lowest code on.
         backend: ``"reference"``, ``"triton"``, ``"native"`` or None for the automatic choice.
 
     Returns:
-        The quantized activation, shape, dtype and strides of ``x``; with ``with_activation`` a pair
-        of it and the activation. Without a method both are the activation.
+        The quantized activation, shape, dtype and strides of ``x``; where asked for, a tuple of it,
+        the activation and the codes. Without a method the first two are the activation.
 
     Raises:
         InputError: a wrong dtype, shape, bit width, activation, method, ``ste`` or backend, one
-            value per channel in training, or no statistics to use.
+            value per channel in training, no statistics to use, or codes without a method or in an
+            exported program.
 
     >>> x = torch.tensor([[-1.0], [0.0], [1.0]])
     >>> bn_act_quant(x, method="pact", parameters=(torch.tensor(1.5),), bits=2).flatten()
     tensor([0., 0., 1.])
     """
     _checks.flag("training", training)
+    check_codes(with_codes, method)
     norm = {"running_mean": running_mean, "running_var": running_var}
-    _check_norm(x, {**norm, "weight": weight, "bias": bias}, training)
-    _check_residual(residual, x)
+    check_norm(x, {**norm, "weight": weight, "bias": bias}, training)
+    check_residual(residual, x)
     if activation not in ACTIVATION_CODES:
         raise unknown("activation", str(activation), list(ACTIVATION_CODES))
-    parameter, upper = _check_quantizer(x, method, parameters, bits, signed)
+    parameter, upper = check_quantizer(x, method, parameters, bits, signed)
     scale = 1.0 if grad_scale is None else _checks.real("grad_scale", grad_scale)
     number, tensor = split_scalar(delta, "delta")
     if _checks.real("eps", eps) < 0:
         raise InputError(f"eps: expected a finite number from 0 on, got {eps}")
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         norm_of = running_mean, running_var, weight, bias, residual, training, momentum, eps
-        t = _activated(x, *norm_of, activation)
-        y = _quantized(t, method, parameters, bits, signed, ste, grad_scale, delta)
-        return (y, t) if with_activation else y
+        t = activated(x, *norm_of, activation)
+        y = quantized(t, method, parameters, bits, signed, ste, grad_scale, delta)
+        results = [y, t] if with_activation else [y]
+        if with_codes:
+            level = parameter if upper is None else None
+            results.append(packed(y, METHOD_CODES[str(method)], level, bits, signed, backend))
+        return tuple(results) if results[1:] else y
     given = Settings(
         choose("bn_act_quant", x, backend),
         (running_mean, running_var),
@@ -308,8 +213,9 @@ def bn_act_quant(
             (_checks.ste_code(ste), scale, number, tensor),
         ),
         with_activation and method is not None,
+        with_codes,
     )
-    y, t = run_checked(x, residual, weight, bias, given)
-    if not with_activation:
-        return y
-    return y, y if method is None else t
+    y, t, *codes = run_checked(x, residual, weight, bias, given)
+    if with_activation:
+        return y, y if method is None else t, *codes
+    return (y, *codes) if codes else y

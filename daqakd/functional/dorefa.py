@@ -5,11 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, in_strides_of
+from ._apply import Run, first_order_of_one, in_strides_of, passes
 
-Arguments = tuple[str, int, bool]  # backend, bits, then detach_max or signed
+Arguments = tuple[Run, Run, int, bool]  # forward, backward, bits, then detach_max or signed
 
 
 class DoReFaWeightFunction(torch.autograd.Function):
@@ -18,19 +17,18 @@ class DoReFaWeightFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor, arguments: Arguments) -> Tensor:
         """Quantize, keeping ``w`` and the maximum."""
-        backend, bits, _ = ctx.arguments = arguments
+        run, _, bits, _ = ctx.arguments = arguments
         y: Tensor
-        y, maximum = implementation("dorefa_weight_forward", backend)(w, bits)
+        y, maximum = run(w, bits)
         ctx.save_for_backward(w, maximum)
         return y
 
     @staticmethod
-    @first_order
+    @first_order_of_one
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dw."""
         w, maximum = ctx.saved_tensors
-        backend, bits, detach_max = ctx.arguments
-        run = implementation("dorefa_weight_backward", backend)
+        _, run, bits, detach_max = ctx.arguments
         return run(grad, w, maximum, bits, detach_max), None
 
 
@@ -40,20 +38,20 @@ class DoReFaActivationFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, arguments: Arguments) -> Tensor:
         """Quantize, keeping 1 bit per element."""
-        backend, bits, signed = arguments
+        run, backward, bits, signed = arguments
         y: Tensor
-        y, mask = implementation("dorefa_activation_forward", backend)(x, bits, signed)
+        y, mask = run(x, bits, signed)
         ctx.save_for_backward(mask)
-        ctx.backend, ctx.strides = backend, y.stride()
+        ctx.kept = backward, y.stride()
         return y
 
     @staticmethod
-    @first_order
+    @first_order_of_one
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx."""
         (mask,) = ctx.saved_tensors
-        run = implementation("dorefa_activation_backward", ctx.backend)
-        return run(in_strides_of(grad, grad.shape, ctx.strides), mask), None
+        run, strides = ctx.kept
+        return run(in_strides_of(grad, strides), mask), None
 
 
 def dorefa_weight(
@@ -84,7 +82,7 @@ def dorefa_weight(
     _checks.floating("w", w)
     _checks.bit_width(bits)
     _checks.flag("detach_max", detach_max)
-    arguments = (choose("dorefa_weight", w, backend), bits, detach_max)
+    arguments = (*passes("dorefa_weight", w, backend), bits, detach_max)
     y: Tensor = DoReFaWeightFunction.apply(w, arguments)
     return y
 
@@ -114,6 +112,6 @@ def dorefa_activation(
     """
     _checks.floating("x", x)
     _checks.integer_range(bits, signed)
-    arguments = (choose("dorefa_activation", x, backend), bits, signed)
+    arguments = (*passes("dorefa_activation", x, backend), bits, signed)
     y: Tensor = DoReFaActivationFunction.apply(x, arguments)
     return y

@@ -5,11 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, split_scalar
+from ._apply import Run, first_order_of_one, passes, split_scalar
 
-Arguments = tuple[str, int, float]  # backend, bits, delta
+Arguments = tuple[Run, Run, int, float]  # forward, backward, bits, delta
 
 
 class EWGSFunction(torch.autograd.Function):
@@ -26,17 +25,16 @@ class EWGSFunction(torch.autograd.Function):
     ) -> Tensor:
         """Quantize, keeping ``x`` and the range."""
         ctx.save_for_backward(x, lower, upper, delta_tensor)
-        backend, bits, _ = ctx.arguments = arguments
-        y: Tensor = implementation("ewgs_forward", backend)(x, lower, upper, bits)
+        run, _, bits, _ = ctx.arguments = arguments
+        y: Tensor = run(x, lower, upper, bits)
         return y
 
     @staticmethod
-    @first_order
+    @first_order_of_one
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx, dlower and dupper."""
         x, lower, upper, delta_tensor = ctx.saved_tensors
-        backend, bits, delta = ctx.arguments
-        run = implementation("ewgs_backward", backend)
+        _, run, bits, delta = ctx.arguments
         dx, dlower, dupper = run(grad, x, lower, upper, bits, delta, delta_tensor)
         return dx, dlower, dupper, None, None
 
@@ -78,6 +76,6 @@ def ewgs(
     _checks.parameter("lower", lower, x, None)
     _checks.parameter("upper", upper, x, None)
     number, tensor = split_scalar(delta, "delta")
-    arguments = (choose("ewgs", x, backend), bits, number)
+    arguments = (*passes("ewgs", x, backend), bits, number)
     y: Tensor = EWGSFunction.apply(x, lower, upper, tensor, arguments)
     return y

@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation
+from ._apply import Run, first_order_of_one, passes
 
-# backend, qmin, qmax, axis, ste, grad_scale: one argument, since autograd looks at each of many
-Arguments = tuple[str, int, int, int | None, int, float]
+# forward, backward, qmin, qmax, axis, ste, grad_scale: one argument, since autograd looks at each
+Arguments = tuple[Run, Run, int, int, int | None, int, float]
 
 
 class LSQFunction(torch.autograd.Function):
@@ -21,18 +20,17 @@ class LSQFunction(torch.autograd.Function):
         """Quantize, keeping ``x`` and ``step``."""
         ctx.save_for_backward(x, step)
         ctx.arguments = arguments
-        backend, qmin, qmax, axis, *_ = arguments
-        y: Tensor = implementation("lsq_forward", backend)(x, step, qmin, qmax, axis)
+        run, _, qmin, qmax, axis, _, _ = arguments
+        y: Tensor = run(x, step, qmin, qmax, axis)
         return y
 
     @staticmethod
-    @first_order
+    @first_order_of_one
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx and dstep."""
         x, step = ctx.saved_tensors
-        arguments = ctx.arguments
-        run = implementation("lsq_backward", arguments[0])
-        dx, dstep = run(grad, x, step, *arguments[1:])
+        _, run, qmin, qmax, axis, ste, scale = ctx.arguments
+        dx, dstep = run(grad, x, step, qmin, qmax, axis, ste, scale)
         return dx, dstep, None
 
 
@@ -76,6 +74,7 @@ def lsq(
     qmin, qmax = _checks.integer_range(bits, signed)
     _checks.parameter("step", step, x, axis)
     scale = 1.0 if grad_scale is None else _checks.real("grad_scale", grad_scale)
-    arguments = (choose("lsq", x, backend), qmin, qmax, axis, _checks.ste_code(ste), scale)
+    runs = passes("lsq", x, backend)
+    arguments = (*runs, qmin, qmax, axis, _checks.ste_code(ste), scale)
     y: Tensor = LSQFunction.apply(x, step, arguments)
     return y

@@ -5,11 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import choose
 from . import _checks
-from ._apply import first_order, implementation, in_strides_of
+from ._apply import Run, first_order_of_one, in_strides_of, passes
 
-Arguments = tuple[str, int, bool, int | None]  # backend, bits, signed, axis
+Arguments = tuple[Run, Run, int, bool, int | None]  # forward, backward, bits, signed, axis
 
 
 class PACTFunction(torch.autograd.Function):
@@ -18,21 +17,20 @@ class PACTFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, arguments: Arguments) -> Tensor:
         """Quantize, keeping 2 bits per element."""
-        backend, bits, signed, axis = arguments
+        run, _, bits, signed, axis = arguments
         y: Tensor
-        y, mask = implementation("pact_forward", backend)(x, alpha, bits, signed, axis)
+        y, mask = run(x, alpha, bits, signed, axis)
         ctx.save_for_backward(mask, alpha)
-        ctx.arguments, ctx.strides = arguments, y.stride()
+        ctx.kept = arguments, y.stride()
         return y
 
     @staticmethod
-    @first_order
+    @first_order_of_one
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return dx and dalpha."""
         mask, alpha = ctx.saved_tensors
-        backend, _, signed, axis = ctx.arguments
-        grad = in_strides_of(grad, grad.shape, ctx.strides)
-        dx, dalpha = implementation("pact_backward", backend)(grad, mask, alpha, signed, axis)
+        (_, run, _, signed, axis), strides = ctx.kept
+        dx, dalpha = run(in_strides_of(grad, strides), mask, alpha, signed, axis)
         return dx, dalpha, None
 
 
@@ -71,6 +69,6 @@ def pact(
     _checks.floating("x", x)
     _checks.integer_range(bits, signed)
     _checks.parameter("alpha", alpha, x, axis)
-    arguments = (choose("pact", x, backend), bits, signed, axis)
+    arguments = (*passes("pact", x, backend), bits, signed, axis)
     y: Tensor = PACTFunction.apply(x, alpha, arguments)
     return y

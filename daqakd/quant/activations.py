@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .._ops import METHOD_CODES, STE_CODES
-from ..backends import choose
 from ..functional import _checks
-from ..functional._apply import split_scalar
+from ..functional._apply import passes, split_scalar
 from ..functional.bn_act_quant import QuantizerSettings
 from ..functional.dorefa import DoReFaActivationFunction
 from ..functional.ewgs import EWGSFunction
@@ -46,7 +45,7 @@ class LSQActivation(ActivationQuantizer):
         _checks.floating("x", x)
         qmin, qmax = _checks.integer_range(self.bits, self.known_signed)
         scale = 1 / math.sqrt(max(math.prod(x.shape[1:]), 1) * qmax)
-        arguments = (choose("lsq", x), qmin, qmax, None, STE_CODES["closed"], scale)
+        arguments = (*passes("lsq", x), qmin, qmax, None, STE_CODES["closed"], scale)
         y: Tensor = LSQFunction.apply(x, self.step, arguments)
         return y
 
@@ -83,7 +82,7 @@ class PACTActivation(ActivationQuantizer):
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [PACT]."""
         _checks.floating("x", x)
-        arguments = (choose("pact", x), self.bits, self.known_signed, None)
+        arguments = (*passes("pact", x), self.bits, self.known_signed, None)
         y: Tensor = PACTFunction.apply(x, self.alpha, arguments)
         return y
 
@@ -111,7 +110,7 @@ class DoReFaActivation(ActivationQuantizer):
     def quantize(self, x: Tensor) -> Tensor:
         """Apply [DoReFa]."""
         _checks.floating("x", x)
-        arguments = (choose("dorefa_activation", x), self.bits, self.known_signed)
+        arguments = (*passes("dorefa_activation", x), self.bits, self.known_signed)
         y: Tensor = DoReFaActivationFunction.apply(x, arguments)
         return y
 
@@ -143,7 +142,7 @@ class EWGSActivation(ActivationQuantizer):
         """Apply [EWGS]."""
         _checks.floating("x", x)
         delta, delta_tensor = split_scalar(self.delta, "delta")
-        arguments = (choose("ewgs", x), self.bits, delta)
+        arguments = (*passes("ewgs", x), self.bits, delta)
         y: Tensor = EWGSFunction.apply(x, self.lower, self.upper, delta_tensor, arguments)
         return y
 

@@ -95,7 +95,8 @@ class QuantLayer(nn.Module):
     @property
     def calibrating(self) -> bool:
         """Whether ``calibrate`` is running."""
-        return self.act_quantizer is not None and self.act_quantizer.phase == "start"
+        quantizer: Any = self._modules.get("act_quantizer")
+        return quantizer is not None and quantizer.phase == "start"
 
     def quantized_weight(self) -> Tensor:
         """Return the weights the layer computes with."""
@@ -108,7 +109,9 @@ class QuantLayer(nn.Module):
 
     def quantized_input(self, x: Tensor | Quantized) -> Tensor:
         """Return the activations the layer computes with."""
-        quantizer, cache = self.act_quantizer, self.activation_cache
+        modules: Any = self._modules  # as an attribute, a module is found last
+        quantizer: ActivationQuantizer | None = modules.get("act_quantizer")
+        cache = self.activation_cache
         if isinstance(x, Quantized):
             return x.value if quantizer is None else x.renewed(quantizer)
         if quantizer is None:
@@ -123,27 +126,22 @@ class QuantLayer(nn.Module):
 
     def saving_linear_map(self, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply the operation to the quantized input, and keep that as ``save`` says."""
-        quantizer = self.act_quantizer
-        if self.save == "values" or quantizer is None or is_compiling():
+        if self.save == "values" or is_compiling():
             return self.linear_map(y, weight, bias)
-        if not can_save_codes(y, quantizer):
+        quantizer = self.act_quantizer
+        if quantizer is None or not can_save_codes(y, quantizer):
             return self.linear_map(y, weight, bias)
         return with_saved_codes(self.linear_map, y, weight, bias, quantizer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize input and weights, apply the layer."""
         q, weight, bias = self.quantized_input(x), self.quantized_weight(), self.bias
-        if self.output_scale is not None:
+        scale = self.output_scale
+        if scale is not None:
             if self.calibrating:
                 self._start_scale(x, self.linear_map(q, weight, bias))
-            weight, bias = self._scaled(weight, bias)
+            weight, bias = _scaled(scale, weight, bias)
         return self.saving_linear_map(q, weight, bias)
-
-    def _scaled(self, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
-        """Return weight and bias times the output scale: they are small, the output is not."""
-        assert self.output_scale is not None
-        scale = self.output_scale.abs().to(weight.dtype)
-        return weight * scale, None if bias is None else bias * scale
 
     def _start_scale(self, x: Tensor, out: Tensor) -> None:
         """Start the EWGS output scale; from the weights alone if the output is all zero."""
@@ -161,7 +159,7 @@ class QuantLayer(nn.Module):
         """Turn into the full-precision layer type holding the quantized weights, in place."""
         weight, bias = self.quantized_weight(), self.bias
         if self.output_scale is not None:
-            weight, bias = self._scaled(weight, bias)
+            weight, bias = _scaled(self.output_scale, weight, bias)
         for store in (self._parameters, self._buffers, self._modules, self.__dict__):
             for name in OWN & store.keys():
                 del store[name]
@@ -170,6 +168,12 @@ class QuantLayer(nn.Module):
         layer.weight = nn.Parameter(weight.detach().clone())
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().clone())
+
+
+def _scaled(output_scale: Tensor, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
+    """Return weight and bias times the output scale: they are small, the output is not."""
+    scale = output_scale.abs().to(weight.dtype)
+    return weight * scale, None if bias is None else bias * scale
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._ops import SMALLEST, STE_CODES
-from ..backends import choose
 from ..functional import _checks
-from ..functional._apply import split_scalar
+from ..functional._apply import passes, split_scalar
 from ..functional._many import Together
 from ..functional.dorefa_weight_many import DoReFaWeightManyFunction
 from ..functional.ewgs_many import EWGSManyFunction
@@ -103,7 +102,13 @@ class LSQWeight(WeightQuantizer):
         """Fake-quantize."""
         _checks.floating("w", w)
         code_range = _checks.integer_range(self.bits, True)
-        arguments = (choose("lsq", w), *code_range, self.axis, STE_CODES["closed"], self.grad_scale)
+        arguments = (
+            *passes("lsq", w),
+            *code_range,
+            self.axis,
+            STE_CODES["closed"],
+            self.grad_scale,
+        )
         y: Tensor = LSQFunction.apply(w, self.step, arguments)
         return y
 

@@ -51,10 +51,7 @@ CUDA_FLAT_KERNELS = {  # a tensor without channels: packs are whole, aligned or 
     ),
 }
 CUDA_FLAT_READING_KERNELS = {  # they write a sum per block
-    "backward_runs": (
-        "false,PerTensor<DoReFaMaximumGradient<float>>",
-        "false,DoReFaSignedSum<float>",
-    ),
+    "backward_runs": ("false,TieGradient", "false,MeanGradient"),
 }
 CUDA_CHANNEL_READING_KERNELS = {"bn_backward_runs": QUANTIZERS}
 CUDA_MANY_KERNELS = {  # rows that do not start on 16 bytes take the other branch of the same kernel
@@ -62,7 +59,10 @@ CUDA_MANY_KERNELS = {  # rows that do not start on 16 bytes take the other branc
     "backward_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeightBackward", "DeviceEWGS"),
     "backward_columns": ("PerChannel<LSQ<float>>", "PACTBackward"),
     "bn_moments_columns": (),
-    "bn_forward_kernel": QUANTIZERS,
+    "bn_forward_kernel": (  # true: with codes
+        *(f"{quantizer},false" for quantizer in QUANTIZERS),
+        *(f"{quantizer},true" for quantizer in QUANTIZERS[1:]),
+    ),
     "bn_backward_kernel": QUANTIZERS,
 }
 CUDA_MANY_READING_KERNELS = {
@@ -74,7 +74,6 @@ CUDA_MANY_READING_KERNELS = {
 CUDA_PACKING_KERNELS = {"codes_pack_kernel": ()}  # of two packs or four they make a few bytes
 CUDA_UNPACKING_KERNELS = {"codes_unpack_kernel": ()}
 CUDA_SCALAR_KERNELS = {"reduce_kernel", "reduce_many_kernel", "kd_count"}
-CUDA_SCALAR_KERNELS |= {"magnitude_reduce_kernel", "tie_gradient_kernel"}
 CUDA_SCALAR_KERNELS |= {"bn_merge_kernel", "bn_running_kernel", "bn_gradient_kernel"}
 CUDA_SCALAR_KERNELS |= {  # pixels are bytes, moved and looked up one by one
     f"{name}<{element}>"
@@ -177,9 +176,9 @@ needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="installed witho
 
 @functools.cache
 def cuda() -> dict[tuple[str, str], sass.Kernel]:
-    return {
-        (sass.short(name), arch): found for (name, arch), found in sass.kernels(LIBRARY).items()
-    }
+    found = sass.kernels(LIBRARY)
+    names = sass.short(name for name, _ in found)
+    return {(names[name], arch): kernel for (name, arch), kernel in found.items()}
 
 
 @functools.cache

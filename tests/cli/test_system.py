@@ -63,7 +63,10 @@ def test_an_output_on_a_full_disk(command):
     )
 
 
-@pytest.mark.parametrize("columns", ["0", "", "1", "20", "x"])
+SLOW = (pytest.param(columns, marks=pytest.mark.slow) for columns in ("", "20"))
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "x", *SLOW])
 def test_any_width_shows_everything(columns):
     done = subprocess.run(
         [sys.executable, "-m", "daqakd", "doctor"],

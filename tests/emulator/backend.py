@@ -40,7 +40,7 @@ class Emulator:
         self.library = ctypes.CDLL(str(path))
         self.library.emulator_counts.restype = ctypes.POINTER(Counts)
         self.library.emulator_living_tensors.restype = ctypes.c_int64
-        for name in ("order", "sample", "remember"):
+        for name in ("order", "sample", "remember", "capture"):
             control = getattr(self.library, f"emulator_{name}")
             control.argtypes, control.restype = [ctypes.c_int64], None
         self.seed = 2
@@ -73,6 +73,15 @@ class Emulator:
             yield
         finally:
             self.order(before)
+
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
+        """Tell ops that a graph records their launches, which run all the same."""
+        self.library.emulator_capture(1)
+        try:
+            yield
+        finally:
+            self.library.emulator_capture(0)
 
     @contextmanager
     def sampled(self, blocks: int) -> Iterator[None]:

@@ -16,16 +16,17 @@ from .backend import LIBRARY
 from .mutations import MUTATIONS, Mutation
 
 OWN = "tests/emulator/test_kernels.py"
+LAUNCHES = "tests/emulator/test_launches.py"
 LAWS = "tests/ops/test_quantizer_laws.py"
 # which files test the object of a stem, and by which word; the first to fail ends the run
 TESTS = {
-    "lsq": ("lsq and not many", OWN, "tests/ops/test_lsq.py", LAWS),
-    "pact": ("pact", OWN, "tests/ops/test_pact.py", LAWS),
-    "dorefa": ("dorefa and not many", OWN, "tests/ops/test_dorefa.py", LAWS),
-    "ewgs": ("ewgs and not many", OWN, "tests/ops/test_ewgs.py", LAWS),
-    "lsq_many": ("many", OWN, "tests/ops/test_many.py"),
-    "dorefa_weight_many": ("many", OWN, "tests/ops/test_many.py"),
-    "ewgs_many": ("many", OWN, "tests/ops/test_many.py"),
+    "lsq": ("lsq and not many", LAUNCHES, OWN, "tests/ops/test_lsq.py", LAWS),
+    "pact": ("pact", LAUNCHES, OWN, "tests/ops/test_pact.py", LAWS),
+    "dorefa": ("dorefa and not many", LAUNCHES, OWN, "tests/ops/test_dorefa.py", LAWS),
+    "ewgs": ("ewgs and not many", LAUNCHES, OWN, "tests/ops/test_ewgs.py", LAWS),
+    "lsq_many": ("many", LAUNCHES, OWN, "tests/ops/test_many.py"),
+    "dorefa_weight_many": ("many", LAUNCHES, OWN, "tests/ops/test_many.py"),
+    "ewgs_many": ("many", LAUNCHES, OWN, "tests/ops/test_many.py"),
     "codes": ("codes", OWN, "tests/ops/test_codes.py"),
     "cmi_update": ("cmi", OWN, "tests/ops/test_cmi_state.py", "tests/ops/test_cmi_exact.py"),
     "cmi_divergence": ("cmi", OWN, "tests/ops/test_cmi.py"),

@@ -32,14 +32,14 @@ SYNCHRONIZATION = [
     without("backward_kernels.cuh", f"total * scale;{INNER_BARRIER}", INNER_BARRIER, "ewgs"),
     without("backward_kernels.cuh", f"total * scale;{INNER_BARRIER}", INNER_BARRIER, "ewgs_many"),
     without("backward_kernels.cuh", f"sums[i][0];{BARRIER}", BARRIER, "lsq"),
-    without("dorefa.cuh", f"blocks + i]; }});{INNER_BARRIER}", INNER_BARRIER, "dorefa_weight_many"),
+    without("dorefa.cuh", f"blocks + i); }});{INNER_BARRIER}", INNER_BARRIER, "dorefa_weight_many"),
     without("kd_rows.cuh", f"total = 0;{BARRIER}", BARRIER, "kd_loss"),
     without("kd_rows.cuh", f"{BARRIER}\n  return total > 0", BARRIER, "kd_loss"),
-    without("kd_rows.cuh", f"{BARRIER}\n  if (!last) return;", BARRIER, "kd_loss"),
+    without("counter.cuh", f"{INNER_BARRIER}\n    if (last)", INNER_BARRIER, "kd_loss"),
     without("kd_rows.cuh", f"values[k];{INNER_BARRIER}", INNER_BARRIER, "kd_loss"),
     without("reduce.cuh", f"  }}{BARRIER}\n#pragma unroll\n  for (int k", BARRIER, "kd_loss"),
-    without("kd_rows.cuh", "    __threadfence();\n", "    __threadfence();\n", "kd_loss"),
-    without("kd_rows.cuh", "return;\n  __threadfence();", "\n  __threadfence();", "kd_loss"),
+    without("counter.cuh", "      __threadfence();\n", "      __threadfence();\n", "kd_loss"),
+    without("counter.cuh", "if (last) __threadfence();", "if (last) __threadfence();", "kd_loss"),
     without("kd_loss.cu", f"total = 0;{BARRIER}", BARRIER, "kd_loss"),
     without("kd_loss.cu", f"found);{BARRIER}", BARRIER, "kd_loss"),
     without("bn_statistics.cuh", f"maker.count;{BARRIER}", BARRIER, "bn_act_quant"),
@@ -192,10 +192,10 @@ BOUNDS = [
         "codes.cu", "if (kAligned && left >= kFragment) {", "if (left >= kFragment) {", "codes"
     ),
     Mutation("codes.cu", "i < slot && i * 8 < left * slot", "i < slot", "codes"),
-    Mutation("codes.cu", "if (left < kFragment) {", "if (false) {", "codes"),
-    Mutation("codes.cu", "found |= i < left ?", "found |= true ?", "codes"),
+    Mutation("codes.cuh", "if (left < N) {", "if (false) {", "codes"),
+    Mutation("codes.cuh", "found |= i < left ?", "found |= true ?", "codes"),
     Mutation("codes.cu", "aligned({from, to}) ?", "aligned({to}) ?", "codes"),
-    Mutation("codes.cu", "|| !is_dense) return", "|| true) return", "codes"),
+    Mutation("codes.cuh", "|| !is_dense) return", "|| true) return", "codes"),
 ]
 INDICES = [
     Mutation("codes.cu", "codes + at / 8 * all.slot, found", "codes + at / 8, found", "codes"),
@@ -235,8 +235,8 @@ INDICES = [
     ),
     Mutation(
         "many_kernels.cuh",
-        "one.out[output / one.rows][output % one.rows]",
-        "one.out[output / one.rows][0]",
+        "one.sums[output / one.rows][output % one.rows]",
+        "one.sums[output / one.rows][0]",
         "lsq_many",
     ),
     Mutation(
@@ -279,7 +279,7 @@ INDICES = [
         "kd_loss",
     ),
     Mutation(
-        "kd_rows.cuh",
+        "counter.cuh",
         "gridDim.x - 1) == gridDim.x - 1",
         "gridDim.x - 1) == gridDim.x - 2",
         "kd_loss",
@@ -316,6 +316,12 @@ NORMS = [
         "share * double(running) + (1 - share) * value",
         "bn_act_quant",
     ),
+    Mutation(
+        "bn_forward.cuh", "all.codes + at * slots.slot / 8", "all.codes + at / 8", "bn_act_quant"
+    ),
+    Mutation(
+        "bn_act_quant.cu", "with_codes && has_whole_bytes<T>(slot)", "with_codes", "bn_act_quant"
+    ),
     Mutation("bn_statistics.cuh", "count > 1 ? count - 1 : 1", "count", "bn_act_quant"),
     Mutation("bn_statistics.cuh", "(k + 1 == packs && i < last)", "k + 1 == packs", "bn_act_quant"),
     Mutation(
@@ -341,4 +347,25 @@ NORMS = [
     ),
     Mutation("bn_backward.cuh", "training\n", "!training\n", "bn_act_quant_backward"),
 ]
-MUTATIONS = [*SYNCHRONIZATION, *WARPS, *BOUNDS, *INDICES, *NORMS]
+LAST_BLOCK = [
+    without("counter.cuh", f"{INNER_BARRIER}\n    if (gridDim.x == 1)", INNER_BARRIER, "lsq"),
+    without("counter.cuh", "      __threadfence();\n", "      __threadfence();\n", "ewgs"),
+    without("counter.cuh", "if (last) __threadfence();", "if (last) __threadfence();", "dorefa"),
+    Mutation("counter.cuh", "atomicInc(counter, gridDim.x - 1)", "atomicAdd(counter, 1u)", "pact"),
+    Mutation(
+        "counter.cuh", "atomicInc(counter, gridDim.x - 1)", "atomicInc(counter, gridDim.x)", "lsq"
+    ),
+    without("fold.cuh", "\n      __syncthreads();", "\n      __syncthreads();", "ewgs"),
+    Mutation("fold.cuh", "channel += kFoldWarps", "channel += 2 * kFoldWarps", "lsq"),
+    Mutation("fold.cuh", "partials + s * terms + i", "partials + i", "ewgs"),
+    without(
+        "many_kernels.cuh",
+        "    if (blocks <= rows) continue;\n",
+        "    if (blocks <= rows) continue;\n",
+        "lsq_many",
+    ),
+    Mutation("many_kernels.cuh", "next += kFoldWarps", "next += 2 * kFoldWarps", "lsq_many"),
+    Mutation("many_kernels.cuh", "first += Op::kSums * rows;", "first += rows;", "ewgs_many"),
+    without("many_kernels.cuh", "folds && counter.is_last()", " && counter.is_last()", "lsq_many"),
+]
+MUTATIONS = [*SYNCHRONIZATION, *WARPS, *BOUNDS, *INDICES, *NORMS, *LAST_BLOCK]

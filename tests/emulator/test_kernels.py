@@ -80,7 +80,7 @@ EXACT = {
     "codes": range(4),
     "cmi": range(5),
     "kd_loss": (),
-    "bn_act_quant": (5, 6, 7, 9, 13, 14, 15, 16),
+    "bn_act_quant": (3, 6, 7, 8, 9, 11, 15, 16, 17, 18, 19),
 }
 
 

@@ -47,6 +47,7 @@ DOUBLES = ("soft", "weight", "centroids", "divergence", "row_grad", "wide_partia
 OTHERS = {"mask": "*u8", "largest": "*i32", "state": "*i64", "hard": "*i64", "group_of": "*i64"}
 OTHERS |= dict.fromkeys(DOUBLES, "*fp64")
 OTHERS |= {"moments.counts": "*fp64", "moments.means": "*fp64", "moments.squares": "*fp64"}
+OTHERS |= {"elements.codes": "*u8"}
 OTHERS |= {"norm.weight": "*fp32", "outs.norm": "*fp32"}  # other ops have weights in fp64
 OTHERS |= {f"numbers.{name}": "fp32" for name in kd_loss.Numbers._fields if name != "ignore"}
 OTHERS |= {"counter": "*i32", "row_sums": "*fp64"}
@@ -84,7 +85,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "bn_gradient_reduce_kernel": ("outs.pulls", "outs.parameter", "outs.upper"),
     **dict.fromkeys(
         ("bn_forward_runs_kernel", "bn_forward_columns_kernel"),
-        (*BN_PATHS, "elements.activation"),
+        (*BN_PATHS, "elements.activation", "elements.codes"),
     ),
     **dict.fromkeys(
         ("bn_backward_sums_runs_kernel", "bn_backward_sums_columns_kernel"),
@@ -101,11 +102,17 @@ PAIRS = ((4, 2), (2, 1), (1, 0), (0, 2), (3, 1), (1, 1))
 ALONE = ("partials", "wide_partials", "delta", "delta_tensor", "programs")
 EVEN = ("inner", "numel", "width", "classes")  # sizes that a launch knows to be multiples of 16
 INNERS: tuple[Tile, ...] = ({}, {"inner": 1})  # 1 is compiled in: channels that lie side by side
+RUNS: tuple[Tile, ...] = ({"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024})
+SLOTS: tuple[Tile, ...] = tuple({"SLOT": slot} for slot in (1, 2, 4, 8))
 TILES: dict[str, list[Tile]] = {  # by what a name contains, the first that fits
     "augment": [{"BLOCK": 1024}],
-    "codes": [{"SLOT": slot, "BLOCK": 4096} for slot in (1, 2, 4, 8)],
+    "codes": [{**slot, "BLOCK": 4096} for slot in SLOTS],
+    "bn_forward_runs": [{**tile, **slot} for tile in RUNS for slot in SLOTS],
+    "bn_forward_columns": [
+        {"ROWS": 32, "COLUMNS": 128, **inner, **slot} for inner in INNERS for slot in SLOTS
+    ],
     "flat": [{"BLOCK": 4096}],
-    "runs": [{"RUNS": 1, "BLOCK": 4096}, {"RUNS": 4, "BLOCK": 1024}],
+    "runs": list(RUNS),
     "sums_columns": [{"ROWS": 16, "COLUMNS": 128, **inner} for inner in INNERS],
     "moments_columns": [{"ROWS": 16, "COLUMNS": 128, **inner} for inner in INNERS],
     "columns": [{"ROWS": 32, "COLUMNS": 128, **inner} for inner in INNERS],

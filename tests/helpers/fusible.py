@@ -13,6 +13,10 @@ from daqakd._ops import ACTIVATION_CODES, METHOD_CODES
 from daqakd.models import build
 from daqakd.quant.fusion import chain
 
+from .small import SlimResNet
+
+CHAINS = 5  # of SlimResNet
+
 
 class OpCalls:
     """Counts the calls of ``bn_act_quant`` that chains make, and keeps their options by name."""
@@ -97,6 +101,13 @@ def quantized(model: nn.Module, method: str = "lsq", **options: Any) -> Any:
     return daqakd.calibrate(made, images()).train()
 
 
+def pair(method: str = "lsq", model: nn.Module | None = None) -> tuple[Any, Any]:
+    """Return a fused student, of SlimResNet unless another is given, and the student."""
+    torch.manual_seed(0)
+    plain = quantized(model or SlimResNet(), method)
+    return daqakd.fuse(plain), plain
+
+
 def without_ties(model: nn.Module) -> None:
     """Change what makes a gradient of one rounding: ReLU at exactly 0, equal values in a pool."""
     for name, module in list(model.named_modules()):
@@ -123,6 +134,13 @@ def step(model: nn.Module, x: Tensor | None = None) -> tuple[Tensor, dict[str, T
     loss = y.square().mean()
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return y.detach(), {k: g for k, g in zip(named, found, strict=True) if g is not None}
+
+
+def chains_run(model: nn.Module) -> int:
+    """Return how many chains one forward pass runs as one op."""
+    with OpCalls() as calls:
+        model(images())
+    return len(calls)
 
 
 def assert_alike(fused: nn.Module, plain: nn.Module, x: Tensor | None = None) -> None:

@@ -111,13 +111,13 @@ def bn_act_quant(dtype: torch.dtype, backend: str) -> Results:
         norm = [numbers(shape[1:2], own, place) for place in range(3, 6)]
         quantizer = method, *given.get(method, (None, None)), 3, False
         var = norm[2].abs() + 0.5
-        y, t, statistics = forward(
-            *(x, r, *norm[:2], norm[2], var, True, 0.1, None, 1e-5, 1, *quantizer, True)
+        y, t, statistics, codes = forward(
+            *(x, r, *norm[:2], norm[2], var, True, 0.1, None, 1e-5, 1, *quantizer, True, method > 0)
         )
         gradients = backward(
             *(g, r, x, r, statistics, *norm[:2], True, 1, *quantizer, 0, 0.5, 0.25, None, True)
         )
-        results += [y, t, statistics, norm[2], var, *gradients]
+        results += [y, t, statistics, codes, norm[2], var, *gradients]
     return [], results
 
 

@@ -5,6 +5,7 @@ a tensor argument; what a masked load leaves out is undefined, and so poisoned; 
 nearest 16-bit number.
 """
 
+import inspect
 import random
 from functools import wraps
 from typing import Any
@@ -17,6 +18,10 @@ from triton import language
 from triton.runtime import interpreter
 
 Builder = interpreter.InterpreterBuilder
+is_builtin = language.core.is_builtin
+PATCHED: tuple[Any, ...] = (language, language.core, language.math)
+PATCHED += (language.core.tensor, language.core.tensor_descriptor_base)
+BUILTINS = {owner: [n for n, _ in inspect.getmembers(owner, is_builtin)] for owner in PATCHED}
 
 
 class OutOfBoundsError(RuntimeError):
@@ -115,6 +120,15 @@ def _(original, self, pointers, value, mask, *rest):
 def _(original, self, op, pointers, value, mask, *rest):
     strictness.check(pointers.data, mask.data, element_size(pointers), "add to")
     return original(self, op, pointers, value, mask, *rest)
+
+
+@wrapped(interpreter, "_patch_builtin")
+def _(original, owner, builder, scope):
+    """Looking for them at every call of a function takes two fifths of the interpreter's time."""
+    for name in BUILTINS[owner]:
+        member = getattr(owner, name)
+        if is_builtin(member):
+            interpreter._patch_attr(owner, name, member, builder, scope)
 
 
 @wrapped(interpreter, "_convert_float")

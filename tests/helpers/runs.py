@@ -141,11 +141,14 @@ def run_bn_act_quant(
     forward, backward = (
         overload(f"bn_act_quant_{way}", backend) for way in ("forward", "backward")
     )
-    results = forward(x, x.flip(0), *norm, *batch, True, 0.1, None, 1e-5, 1, 0, *NO_QUANTIZER, True)
+    of_batch = *batch, True, 0.1, None, 1e-5, 1, 0, *NO_QUANTIZER
+    results = forward(x, x.flip(0), *norm, *of_batch, True, False)
     results += tuple(batch)
     for method, signed in ((1, True), (4, False)):
-        quantizer = method, parameters[0], parameters[1] if method == 4 else None, 3, signed
-        results += forward(x, None, *norm, *given, False, 0.1, None, 1e-5, 2, *quantizer, True)
+        upper, bits = (None, 3) if signed else (parameters[1], 1)
+        quantizer = method, parameters[0], upper, bits, signed
+        by_given = *given, False, 0.1, None, 1e-5, 2, *quantizer
+        results += forward(x, None, *norm, *by_given, True, True)
         tensors = x.flip(0), x if signed else None, x, None if signed else x.flip(0)
         results += backward(
             *tensors, torch.stack(given), *norm, signed, 1, *quantizer, 0, 0.5, 0.1, None, signed

@@ -52,6 +52,7 @@ def norm() -> tuple[Tensor, ...]:
 
 BY_LSQ, BY_PACT = (1, scalar(0.3), None, 4, False), (2, scalar(1.2), None, 3, True)
 BY_DOREFA, BY_EWGS = (3, None, None, 4, False), (4, scalar(-0.1), scalar(1.2), 3, False)
+BY_ONE_BIT = 3, None, None, 1, False
 ALONE, WITH_RESIDUAL = (0, 0.5, 0.0, None, False), (0, 1.0, 0.0, scalar(0.2), True)
 UNQUANTIZED = 0, None, None, 8, False
 STATISTICS = torch.tensor([[0.1, -0.2, 0.0], [0.9, 1.1, 1.3]])
@@ -136,12 +137,13 @@ SAMPLES: dict = {
         ([columns(HALF)],) * 2 + ([scalar(-1.0)], [scalar(1.0)], [4], 0.0, scalar(0.1)),
     ],
     "bn_act_quant_forward": lambda: [
-        (images(), None, *norm(), True, 0.1, None, 1e-5, 1, *BY_LSQ, True),
-        (columns(HALF),) * 2 + (*[None] * 4, True, 0.1, None, 1e-5, 0, *BY_PACT, False),
+        (images(), None, *norm(), True, 0.1, None, 1e-5, 1, *BY_LSQ, True, False),
+        (columns(HALF),) * 2 + (*[None] * 4, True, 0.1, None, 1e-5, 0, *BY_PACT, False, True),
         (images(),) * 2
-        + (None, None, *norm()[2:], False, 0.1, scalar(0.5), 0.0, 2, *BY_EWGS, True),
-        (columns(), None, *[None] * 4, True, 0.1, None, 1e-5, 1, *UNQUANTIZED, False),
-        (torch.zeros(0, 3), None, *norm(), True, 0.1, None, 1e-5, 1, *BY_DOREFA, True),
+        + (None, None, *norm()[2:], False, 0.1, scalar(0.5), 0.0, 2, *BY_EWGS, True, True),
+        (columns(), None, *[None] * 4, True, 0.1, None, 1e-5, 1, *UNQUANTIZED, False, False),
+        (torch.zeros(0, 3), None, *norm(), True, 0.1, None, 1e-5, 1, *BY_DOREFA, True, True),
+        (torch.randn(5, 3), None, *norm(), True, 0.1, None, 1e-5, 1, *BY_ONE_BIT, False, True),
     ],
     "bn_act_quant_backward": lambda: [
         (images(), None, images(), None, STATISTICS, *norm()[:2], True, 1, *BY_LSQ, *ALONE),

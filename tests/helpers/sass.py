@@ -3,7 +3,7 @@
 import re
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,16 @@ def cuobjdump(file: Path, *options: str) -> Iterator[str]:
     assert process.returncode == 0, command
 
 
-def short(symbol: str) -> str:
-    """Return ``lsq_forward_runs<float,4,false>`` for a mangled or plain name."""
-    plain = subprocess.run(["c++filt", symbol], capture_output=True, text=True, check=True).stdout
+def short(symbols: Iterable[str]) -> dict[str, str]:
+    """Return ``lsq_forward_runs<float,4,false>`` and the like for mangled or plain names."""
+    names = list(symbols)
+    done = subprocess.run(
+        ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True
+    )
+    return dict(zip(names, map(_short, done.stdout.splitlines()), strict=True))
+
+
+def _short(plain: str) -> str:
     plain = re.sub(r"\(anonymous namespace\)::|daqakd::(cuda::)?|^void ", "", plain.strip())
     return plain.split("(")[0].replace(" ", "").replace("__nv_", "").replace("__", "")
 

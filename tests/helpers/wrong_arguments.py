@@ -186,6 +186,11 @@ BN_ACT_QUANT: Pairs = [
     ({"ste": "close"}, r"ste: expected one of closed, open, rounded, got 'close'"),
     ({"eps": -1.0}, r"eps: expected a finite number from 0 on, got -1\.0"),
     ({"backend": "cuda"}, r"unknown backend in backend= 'cuda'"),
+    ({"with_codes": 1}, "with_codes: expected True or False, got 1"),
+    (
+        {"method": None, "parameters": (), "with_codes": True},
+        "with_codes: method None has no codes; name a method",
+    ),
 ]
 WRONG: dict[str, Pairs] = {
     "bn_act_quant": BN_ACT_QUANT,

@@ -74,10 +74,13 @@ class Chain:
         residual = rest.pop(0) if self.with_residual else None
         return x, residual, rest[0], rest[1], rest[2:]
 
-    def run(self, inputs: list[Tensor], running: tuple[Tensor, ...], backend: str):
-        """Return the values and the activation."""
+    def run(
+        self, inputs: list[Tensor], running: tuple[Tensor, ...], backend: str, **options
+    ) -> tuple[Tensor, ...]:
+        """Return the values and the activation, and what ``options`` ask for."""
         x, residual, weight, bias, parameters = self.split(inputs)
-        options: dict = {"delta": self.delta} if self.method == "ewgs" else {}
+        if self.method == "ewgs":
+            options["delta"] = self.delta
         if self.method == "lsq":
             options["grad_scale"] = self.grad_scale
         return bn_act_quant(

@@ -11,7 +11,7 @@ import daqakd
 from daqakd.quant.activation_cache import ActivationCache
 from daqakd.quant.weight_cache import WeightCache
 
-from .test_weight_cache import Calls
+from ..helpers.cached import Calls
 
 
 class Attention(nn.Module):

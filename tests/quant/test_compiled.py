@@ -77,8 +77,15 @@ def test_inductor_gives_what_eager_gives(method):
     assert_close(results(compiled), results(student))
 
 
-@each_method
-@pytest.mark.parametrize("backend", dict.fromkeys([choose("lsq", X), "reference"]))
+def each_forced():
+    """Every method with every backend; the ordinary run takes one method with the second."""
+    for i, backend in enumerate(dict.fromkeys([choose("lsq", X), "reference"])):
+        for method in METHODS:
+            marks = pytest.mark.slow if i and method != "pact" else ()
+            yield pytest.param(method, backend, marks=marks)
+
+
+@pytest.mark.parametrize(("method", "backend"), list(each_forced()))
 def test_a_forced_backend_keeps_its_ops(method, backend):
     student, graphs = calibrated(method).train(), Graphs()
     with use_backend(backend):

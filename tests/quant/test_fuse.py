@@ -32,7 +32,8 @@ CASES += [("mobilenet_v2", "lsq"), ("resnet10", "dorefa")]
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
-def test_one_step_is_that_of_the_student(name, method):
+def test_one_step_is_that_of_the_student_and_what_is_fused_is_told(name, method):
+    _, norms, quantizing, others = ARCHITECTURES[name]
     plain = student(name, method)
     fused = daqakd.fuse(plain)
     for training in (True, False):
@@ -40,15 +41,9 @@ def test_one_step_is_that_of_the_student(name, method):
             model.train(training)
         with OpCalls() as calls:
             assert_alike(fused, plain)
-        _, _, quantizing, others = ARCHITECTURES[name]
         assert sum(call.get("method") is not None for call in calls.made) == quantizing
         assert len(calls) == quantizing + others
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_what_is_fused_is_told(name):
-    found = daqakd.summary(daqakd.fuse(student(name))).fusion
-    _, norms, quantizing, others = ARCHITECTURES[name]
+    found = daqakd.summary(fused).fusion
     assert found is not None
     assert (found.norms, len(found.fused)) == (norms, quantizing + others)
     assert not found.fused.keys() & found.whole.keys()

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import daqakd
-from daqakd.backends import choose, use_backend
 from daqakd.quant import QuantConv2d, QuantLinear
 from daqakd.quant.base import ActivationQuantizer
 
@@ -180,14 +179,8 @@ def test_dorefa_gets_its_magnitude_back_where_no_batchnorm_follows():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_compiles_whole_and_exports_without_our_ops(method):
+def test_exports_without_our_ops(method):
     student, x = calibrated(method), images()
-    compiled = torch.compile(copy.deepcopy(student).train(), fullgraph=True, backend="aot_eager")
-    with use_backend(choose("lsq", x)):  # where the graph keeps the ops, it keeps the bits
-        for model in (student.train(), compiled):
-            model(x).square().mean().backward()
-    pairs = zip(student.parameters(), compiled.parameters(), strict=True)
-    assert all(torch.equal(a.grad, b.grad) for a, b in pairs)
     program = torch.export.export(student.eval(), (x,))
     assert not [n for n in program.graph.nodes if "daqakd" in str(n.target)]
     torch.testing.assert_close(program.module()(x), student(x))

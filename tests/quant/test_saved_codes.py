@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import daqakd
-from daqakd.functional import bn_act_quant
 from daqakd.quant import QuantConv2d, saved_codes
 from daqakd.quant.weight_cache import WeightCache
 
+from ..helpers.cached import Calls
 from ..helpers.live import LiveMemory
 from .test_quant import METHODS
-from .test_weight_cache import Calls
 
 CODES = ("codes_pack", "codes_unpack")
 
@@ -77,10 +77,21 @@ def same_steps(students: list[nn.Module], x: Tensor, count: int = 3) -> None:
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-@pytest.mark.parametrize("memory", FORMATS)
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("bits", [3, 8])
+def each_training():
+    """Every combination; in the ordinary run widths and layouts take turns."""
+    factors = METHODS, (None, torch.bfloat16, torch.float16), (3, 8), FORMATS
+    for (i, method), (j, autocast), (k, bits), (m, memory) in itertools.product(
+        *map(enumerate, factors)
+    ):
+        marks = pytest.mark.slow if (i + j + k + m) % 2 else ()
+        yield pytest.param(
+            *(method, autocast, bits, memory),
+            id=f"{method}-{autocast}-{bits}-{memory}",
+            marks=marks,
+        )
+
+
+@pytest.mark.parametrize(("method", "autocast", "bits", "memory"), list(each_training()))
 def test_training_gives_the_same_bits(method, autocast, bits, memory):
     students = pair(method, act_bits=bits)
     x = torch.randn(5, 3, 12, 12).to(memory_format=FORMATS[memory])
@@ -158,26 +169,6 @@ def test_kept_bytes_of_an_activation(method, bits, record_property):
     assert kept["codes"] == pytest.approx(VALUES[method] - 4 + slot, abs=0.05)
 
 
-class Fused(nn.Module):
-    """The same student, its chain as one op."""
-
-    def __init__(self, student: Any) -> None:
-        super().__init__()
-        self.norm, self.conv = student.norm, student.conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        norm: Any = self.norm
-        conv: Any = self.conv
-        quantizer = conv.act_quantizer
-        y = bn_act_quant(
-            *(x, norm.running_mean, norm.running_var, norm.weight, norm.bias),
-            method=quantizer.method,
-            parameters=tuple(quantizer.parameters()),
-            bits=quantizer.bits,
-        )
-        return conv.saving_linear_map(y, conv.quantized_weight(), conv.bias)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_kept_bytes_of_an_activation_whose_chain_is_one_op(method, record_property):
     torch.manual_seed(0)
@@ -186,12 +177,63 @@ def test_kept_bytes_of_an_activation_whose_chain_is_one_op(method, record_proper
     fused, kept = [], {}
     for save in ("values", "codes"):
         student = daqakd.quantize(net, save=save, **options)
-        fused.append(Fused(daqakd.calibrate(student, batch).train()))
+        fused.append(daqakd.fuse(daqakd.calibrate(student, batch).train()))
         kept[save] = kept_per_element(copy.deepcopy(fused[-1]), batch)
     record_property(f"bytes an element, fused, {method}", kept)
     assert kept["values"] <= 8.3
     assert kept["codes"] <= 4.8
     same_steps(fused, batch)
+
+
+class Block(nn.Module):
+    """A chain whose activation others read, with channels that share bytes of the codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.last = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
+        self.conv, self.next = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = torch.relu(self.norm(x))
+        return self.next(torch.relu(self.last(self.conv(t)) + t))
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(3, 6, 8, 8), (3, 6, 7, 7)], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_fused_chains_write_the_codes_themselves(method, shape, autocast):
+    torch.manual_seed(0)
+    net, x = Block(), torch.randn(shape)
+    options = {"weight_bits": 4, "act_bits": 3, "method": method, "first_last": "same"}
+    students = [daqakd.quantize(net, save=s, **options) for s in ("values", "codes")]
+    fused = [daqakd.fuse(daqakd.calibrate(student, x).train()) for student in students]
+    with Calls() as calls, torch.autocast("cpu", autocast, enabled=autocast is not None):
+        same_steps(fused, x)
+    apart = autocast is not None  # the second chain: what it adds up has two dtypes
+    assert [calls.of[name] for name in CODES] == [3 * apart, 3 * 2]
+    assert calls.of["bn_act_quant_forward"] == 3 * 2 * (2 - apart)
+
+
+def test_fused_chains_write_no_codes_that_nobody_keeps():
+    student = daqakd.fuse(pair("lsq")[1])
+    sizes = []
+
+    class Sizes(Calls):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found = super().__torch_dispatch__(func, types, args, kwargs)
+            if "bn_act_quant_forward" in func.name():
+                sizes.append(found[-1].numel())
+            return found
+
+    x = torch.randn(2, 3, 12, 12)
+    with Sizes(), torch.no_grad():
+        student(x)
+    with Sizes(), torch.autograd.graph.save_on_cpu():
+        student(x)
+    assert sizes == [0, 0]
+    with Sizes():
+        student(x)
+    assert sizes[2] > 0
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -163,8 +163,15 @@ def without_dimension(key: str, value: torch.Tensor) -> torch.Tensor:
     return value.reshape(()) if value.shape == (1,) and not key.startswith("part.") else value
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize(("method", "parameters"), [("lsq", 6), ("pact", 3), ("ewgs", 15)])
+def each_state():
+    """Every method, its number of parameters, with every optimizer; these take turns."""
+    for i, (method, parameters) in enumerate({"lsq": 6, "pact": 3, "ewgs": 15}.items()):
+        for j, optimizer in enumerate(("adam", "sgd")):
+            marks = pytest.mark.slow if (i + j) % 2 else ()
+            yield pytest.param(method, parameters, optimizer, marks=marks)
+
+
+@pytest.mark.parametrize(("method", "parameters", "optimizer"), list(each_state()))
 def test_a_checkpoint_of_steps_without_a_dimension_continues(
     tmp_path, monkeypatch, method, parameters, optimizer
 ):

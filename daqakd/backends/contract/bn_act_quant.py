@@ -55,7 +55,7 @@ def bn_act_quant_forward(
     training: bool,
     *rest: Any,
 ) -> None:
-    momentum, momentum_tensor, eps, *quantizer, _ = rest
+    momentum, momentum_tensor, eps, *quantizer, _, with_codes = rest
     _norm(x, weight, bias)
     if residual is not None:
         same("residual", residual, x)
@@ -69,6 +69,10 @@ def bn_act_quant_forward(
     parameter("momentum_tensor", momentum_tensor, x)
     require(0 <= eps < float("inf"), f"eps: expected a finite number from 0 on, got {eps}")
     _quantizer(x, *quantizer)
+    require(
+        not with_codes or quantizer[1] != 0,
+        "with_codes: method 0 has no codes; give a quantizer, or with_codes=False",
+    )
 
 
 @check

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..._ops import ACTIVATION_CODES, METHOD_CODES, accumulation_dtype
 from .._layout import broadcast, in_strides_of, like
 from ._common import implement, to_accumulation_dtype
+from .codes import codes_pack
 from .dorefa import dorefa_activation_backward, dorefa_activation_forward
 from .ewgs import ewgs_backward, ewgs_forward
 from .lsq import lsq_backward, lsq_forward
@@ -41,6 +42,11 @@ class _Quantizer(NamedTuple):
         if self.method == METHOD_CODES["dorefa"]:
             return dorefa_activation_forward(t, self.bits, self.signed)[0]
         return t if self.upper is None else ewgs_forward(t, self._given(), self.upper, self.bits)
+
+    def codes(self, y: Tensor) -> Tensor:
+        """Return the packed codes of quantized activations."""
+        level = None if self.upper is not None else self.parameter
+        return codes_pack(y, level, self.method, self.bits, self.signed)
 
     def backward(
         self, g: Tensor, t: Tensor, ste: int, grad_scale: float, delta: tuple[float, Tensor | None]
@@ -130,8 +136,9 @@ def bn_act_quant_forward(
     eps: float,
     activation: int,
     *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    *arguments, with_activation = rest
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *arguments, with_activation, with_codes = rest
+    quantizer = _Quantizer(*arguments)
     dtype, count = accumulation_dtype(x.dtype), x.numel() // max(x.shape[1], 1)
     if not training:
         running = (value for value in (running_mean, running_var) if value is not None)
@@ -148,8 +155,10 @@ def bn_act_quant_forward(
     statistics = statistics if count else torch.zeros_like(statistics)
     _, u = _norm_of(x, statistics, weight, bias).apply(x, residual)
     t = _activate(u, activation)
-    y = like(_Quantizer(*arguments).forward(t), x)
-    return y, like(t, x) if with_activation else x.new_empty((0,)), statistics
+    y = like(quantizer.forward(t), x)
+    none = x.new_empty((0,))
+    codes = quantizer.codes(y) if with_codes else none.to(torch.uint8)
+    return y, like(t, x) if with_activation else none, statistics, codes
 
 
 @implement

@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._ops import slot_bits
 from .._layout import dense, in_strides_of, memory_view
-from ._launch import implement, kernels, launch
+from ._launch import implement, kernels, launch, new_mask
+from .codes import codes_pack
 
 
 def _float(parameter: Tensor | None) -> Tensor | None:
@@ -36,21 +38,29 @@ def bn_act_quant_forward(
     bits: int,
     signed: bool,
     with_activation: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    with_codes: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = dense(x)
     y = torch.empty_like(x)
     t = torch.empty_like(x) if with_activation else x.new_empty(0)
+    slot, none = slot_bits(bits), x.new_empty(0, dtype=torch.uint8)
+    codes = new_mask(x, 8 // slot) if with_codes else none
     new = torch.empty if x.numel() else torch.zeros
     statistics = new(2, x.shape[1], dtype=torch.float32, device=x.device)
     if x.numel():
         of = kernels("bn_act_quant")
-        elements = of.Elements(x, _beside(residual, x), y, t if with_activation else None)
+        view = memory_view(x, 1)
+        in_pass = with_codes and of.can_pack(view, slot)
+        kept = t if with_activation else None, codes if in_pass else None
+        elements = of.Elements(x, _beside(residual, x), y, *kept)
         norm = of.Norm(statistics, _float(weight), _float(bias))
         running = of.Running(running_mean, running_var, _float(momentum_tensor), momentum)
         q = of.quantizer(method, _float(parameter), _float(upper), bits, signed)
-        settings = memory_view(x, 1), training, eps, activation, method
+        settings = view, training, eps, activation, method, slot if in_pass else 0
         launch(x, of.bn_act_quant_forward, elements, norm, running, q, *settings)
-    return y, t, statistics
+        if with_codes and not in_pass:  # programs would share bytes
+            codes = codes_pack(y, parameter if upper is None else None, method, bits, signed)
+    return y, t, statistics, codes
 
 
 @implement

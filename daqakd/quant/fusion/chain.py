@@ -16,6 +16,7 @@ from ..._ops import ACTIVATION_CODES
 from ...backends import choose
 from ...functional.bn_act_quant import UNQUANTIZED, QuantizerSettings, Settings, run_checked
 from ..quantized import Quantized
+from ..saved_codes import can_save_codes, codes_of
 from .heads import Head, ModuleHead, NormCall
 from .members import Kind, activation_kind, is_hooked, is_ready, layers_obstacle, takes
 from .proxies import IN_PLACE
@@ -115,10 +116,12 @@ class Chain:
             return (y, y) if both else y
         if quantizer is None or (both and torch.is_inference_mode_enabled()):
             # tensors of inference mode do not tell whether they changed
-            y, _ = self._run(self.head.call(norm, state), x, residual)
+            y = self._run(self.head.call(norm, state), x, residual)[0]
             return (y, y) if both else y
-        settings = quantizer.fused_settings(x)
-        y, t = self._run(self.head.call(norm, state), x, residual, settings)
+        settings, keeps = quantizer.fused_settings(x), _keep_codes(layers, x, quantizer)
+        y, t, *codes = self._run(self.head.call(norm, state), x, residual, settings, keeps)
+        if codes:
+            codes_of(y, quantizer, *codes)
         return (Quantized(y, t, t._version), t) if both else Quantized(y)
 
     def _members(
@@ -135,8 +138,9 @@ class Chain:
         x: Tensor,
         residual: Tensor | None,
         quantizer: QuantizerSettings = UNQUANTIZED,
-    ) -> tuple[Tensor, Tensor]:
-        """Return what the layers take, or the activation; and that where asked for, too."""
+        with_codes: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Return what the layers take, or the activation; then that, and the codes if wanted."""
         kind = "none" if self.activation is None else self.activation.kind
         momentum = norm.momentum
         given = Settings(
@@ -148,6 +152,7 @@ class Chain:
             ACTIVATION_CODES[kind],
             quantizer,
             self.with_activation and quantizer.method != 0,
+            with_codes,
         )
         return run_checked(x, residual, norm.weight, norm.bias, given)
 
@@ -196,6 +201,11 @@ def _quantizer_of(root: nn.Module, layers: tuple[str, ...]) -> str:
     first: Any = root.get_submodule(layers[0])
     quantizer = getattr(first, "act_quantizer", None)
     return f"{'no quantizer' if quantizer is None else quantizer.method} of {', '.join(layers)}"
+
+
+def _keep_codes(layers: tuple[Any, ...], x: Tensor, quantizer: Any) -> bool:
+    """Return whether a layer keeps its input as codes, where that is made of x."""
+    return any(layer.save == "codes" for layer in layers) and can_save_codes(x, quantizer)
 
 
 def _clips(quantizer: Any) -> bool:

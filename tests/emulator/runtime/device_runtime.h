@@ -22,7 +22,7 @@ cudaError_t cudaFuncSetAttribute(F* kernel, cudaFuncAttribute, int bytes) {
   return fits ? cudaSuccess : cudaErrorInvalidValue;
 }
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  *status = cudaStreamCaptureStatusNone;
+  *status = emulator::is_capturing() ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamGetId(cudaStream_t, unsigned long long* number) {

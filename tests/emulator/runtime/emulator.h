@@ -38,6 +38,7 @@ struct Kernel {
 // Throws what the launch did wrong.
 void run(const Kernel& kernel, Index grid, Index block, size_t shared_bytes);
 bool allow_shared(void* function, size_t bytes);
+bool is_capturing();
 
 void barrier(Site site);
 void fence();

@@ -67,6 +67,9 @@ bool allow_shared(void* function, size_t bytes) {
   return bytes <= kMostShared;
 }
 
+// A launch of which not all blocks run must not count them where the next one does.
+bool is_capturing() { return device.capturing || device.sampled_blocks; }
+
 void run(const Kernel& kernel, Index grid, Index block, size_t shared_bytes) {
   if (const char* what = exceeded(kernel, grid, block, shared_bytes))
     report(std::string("a launch beyond the limits: ") + what, name_of(kernel));

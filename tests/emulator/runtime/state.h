@@ -53,6 +53,7 @@ struct Device {
   int threads = 0, now = -1;
   Range static_shared{}, dynamic_shared{};
   int64_t sampled_blocks = 0;  // run the first and last of a launch only; 0 for all
+  bool capturing = false;      // what ops are told of their stream
   Counts counts{};
 
   Fiber& fiber() { return fibers[now]; }
