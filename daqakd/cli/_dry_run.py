@@ -14,7 +14,6 @@ from ..ranking.preview import image_seconds, search_images, search_seconds
 from ..train import Result, TrainConfig, distill, teach
 from ..train.preview import peak_bytes, training_seconds
 from ._job import JobOptions, chosen_device
-from ._options import RECIPE
 
 if TYPE_CHECKING:
     from ._student import RankOptions, StudentOptions
@@ -92,7 +91,7 @@ def student(
     if strategy == "auto":
         stage, strategy = ranking(options, dataset, teacher)
         stages.append(stage)
-    recipe = {name: getattr(options.quantization, name) for name in RECIPE}
+    recipe = options.recipe
 
     def train(data: Dataset, few: TrainConfig) -> Result:
         made = quantize(teacher, **recipe)

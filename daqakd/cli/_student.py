@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -20,7 +20,8 @@ from ..train.averaging import lent
 from ..train.identity import check_finished
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
 from ._job import HOLDOUT, JobOptions, check_strategy, chosen_device
-from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup
+from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup, optional
+from ._widths import read_widths
 
 PACKED = "student.packed"
 TEACHER_DECAY = 5e-4
@@ -55,8 +56,17 @@ class StudentOptions(RankOptions):
     """The student's augmentation; auto ranks first and takes the winner."""
     holdout: float = HOLDOUT
     """Fraction of the training images kept for validation."""
+    bits: Annotated[Path | None, optional("FILE.toml")] = None
+    """Other widths for single layers: lines of "name or glob" = [weight bits, activation bits], or
+    = "fp" for layers that stay in full precision."""
     training: TrainGroup = TrainGroup()
     quantization: LayerGroup = LayerGroup()
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The arguments of ``quantize``, as the student's file keeps them."""
+        widths = {} if self.bits is None else read_widths(self.bits)
+        return {name: getattr(self.quantization, name) for name in RECIPE} | widths
 
     @property
     def train_config(self) -> TrainConfig:
@@ -68,6 +78,8 @@ class StudentOptions(RankOptions):
         super().check(file)
         check_strategy(self.strategy)
         self.quantization.check()
+        if self.bits is not None:
+            read_widths(self.bits)
         self.train_config.check()
 
     def check_data(self, dataset: Dataset) -> None:
@@ -137,7 +149,7 @@ def _train_into(
     path: Path, options: StudentOptions, name: str, teacher: nn.Module, dataset: Dataset
 ) -> None:
     """Choose the strategy, train the student, keep it and its other states."""
-    recipe = {name: getattr(options.quantization, name) for name in RECIPE}
+    recipe = options.recipe
     student = quantize(teacher, **recipe)
     strategy = choose_strategy(options, teacher, dataset)
     result = distill(

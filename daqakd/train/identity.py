@@ -1,4 +1,4 @@
-"""What a checkpoint belongs to: the data set, the teacher and the options of its run."""
+"""What a checkpoint belongs to: its data set, teacher, options and quantizers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,11 +10,18 @@ from torch import Tensor, nn
 
 from .._errors import InputError
 from ..data import Dataset
+from ..quant.base import Quantizer
 from .checkpoint import read_progress
 from .config import TrainConfig
 
 # these may change on the way: how far to train, and what leaves the numbers as they are
 FREE = ("epochs", "workers", "prefetch", "checkpoint_seconds", "diagnose", "tensorboard")
+
+PARTS = {
+    "data": "on another data set",
+    "options": "with other options",
+    "quantizers": "with other quantizers",
+}
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
@@ -28,13 +35,23 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def identity(
-    dataset: Dataset, strategy: str, config: TrainConfig, teacher: nn.Module | None
+    dataset: Dataset,
+    strategy: str,
+    config: TrainConfig,
+    model: nn.Module,
+    teacher: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Return what a run's checkpoints are written with; JSON."""
+    """Return what the checkpoints of a model's run are written with; JSON."""
     given = {k: v for k, v in vars(config).items() if k not in FREE}
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
     options |= {"strategy": strategy, "flip": dataset.flip}
-    return {**_origin(dataset, teacher), "options": options}
+    return {**_origin(dataset, teacher), "options": options, "quantizers": _quantizers(model)}
+
+
+def _quantizers(model: nn.Module) -> dict[str, str]:
+    """Return the method and the bits of every quantizer by its name."""
+    found = ((n, m) for n, m in model.named_modules() if isinstance(m, Quantizer))
+    return {name: f"{one.method}, {one.bits} bits" for name, one in found}
 
 
 def _origin(dataset: Dataset, teacher: nn.Module | None) -> dict[str, Any]:
@@ -65,10 +82,10 @@ def check_finished(
 
 def check_identity(path: Path, title: str, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Raise InputError where a checkpoint belongs to something else; an older one tells less."""
-    for key in ("data", "options"):
-        changed = _changes(there.get(key, here[key]), here[key])
+    for key, what in PARTS.items():
+        own = here.get(key, {})
+        changed = _changes(there.get(key, own), own)
         if changed:
-            what = "on another data set" if key == "data" else "with other options"
             raise _refusal(path, title, f"{what}: {changed}")
     if there.get("teacher", here["teacher"]) != here["teacher"]:
         raise _refusal(path, title, "with another teacher: its weights differ")

@@ -197,7 +197,7 @@ def distill(
         groups = param_groups(student, config.lr, config.weight_decay, rate)
         classes = dataset.num_classes
         losses = partial(distillation, teacher=frozen, classes=classes, config=config)
-        belongs = {} if folder is None else identity(dataset, strategy, config, frozen)
+        belongs = {} if folder is None else identity(dataset, strategy, config, student, frozen)
         with synchronised(student, config.sync_bn), fused(student, config.fuse == "auto"):
             own = student_parts(student, dataset, config, stream, quiet)
             run = student, losses, stream, groups, dataset, config, folder, "student", quiet
@@ -223,7 +223,7 @@ def teach(
         _check_outputs("model", model, dataset)
         groups = param_groups(model, config.lr, config.weight_decay)
         losses = partial(supervised, classes=dataset.num_classes, config=config)
-        belongs = {} if folder is None else identity(dataset, strategy, config, None)
+        belongs = {} if folder is None else identity(dataset, strategy, config, model)
         run = groups, dataset, config, folder, "teacher", quiet, belongs
         with synchronised(model, config.sync_bn):
             return _train(model, losses, stream, *run)
