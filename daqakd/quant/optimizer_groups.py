@@ -25,14 +25,18 @@ def _group_of(student: nn.Module) -> dict[int, str]:
 
 
 def param_groups(
-    student: nn.Module, lr: float, weight_decay: float, quantizer_lr: float | None = None
+    student: nn.Module,
+    lr: float,
+    weight_decay: float,
+    quantizer_lr: float | None = None,
+    alpha_decay: float | None = None,
 ) -> list[dict[str, Any]]:
     """Split the parameters for an optimizer: the model's, the quantizers', PACT's alphas.
 
     Steps, ranges and output scales get no weight decay; PACT's alpha decays like the weights
-    ([PACT] section 3). ``quantizer_lr`` is the learning rate of both quantizer groups, None for
-    ``lr``. Empty groups are left out. A warning says so where no weight would train, as in a
-    student made of a teacher that was frozen before.
+    ([PACT] section 3), or by ``alpha_decay``. ``quantizer_lr`` is the learning rate of both
+    quantizer groups, None for ``lr``. Empty groups are left out. A warning says so where no weight
+    would train, as in a student made of a teacher that was frozen before.
 
     Raises:
         InputError: no model, a rate that is no finite number from 0 on, or no parameter that
@@ -40,12 +44,14 @@ def param_groups(
     """
     check_module("student", student)
     rate = lr if quantizer_lr is None else quantizer_lr
-    for name, value in (("lr", lr), ("weight_decay", weight_decay), ("quantizer_lr", rate)):
+    decay = weight_decay if alpha_decay is None else alpha_decay
+    given = {"lr": lr, "weight_decay": weight_decay, "quantizer_lr": rate, "alpha_decay": decay}
+    for name, value in given.items():
         check_rate(name, value)
     groups: dict[str, dict[str, Any]] = {
         "model": {"params": [], "lr": lr, "weight_decay": weight_decay},
         "quantizer": {"params": [], "lr": rate, "weight_decay": 0.0},
-        "alpha": {"params": [], "lr": rate, "weight_decay": weight_decay},
+        "alpha": {"params": [], "lr": rate, "weight_decay": decay},
     }
     group_of = _group_of(student)
     for parameter in student.parameters():

@@ -37,6 +37,8 @@ class TrainConfig:
     """Peak learning rate of steps, ranges and alphas; a tenth of --lr by default."""
     weight_decay: float = 1e-4
     """Of the model's parameters and PACT's alpha; steps and ranges never decay."""
+    alpha_decay: float | None = None
+    """Of PACT's alpha, where it is another than --weight-decay."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Of the learning rate: cosine to 0, a factor --lr-gamma at every milestone, or none."""
     schedule_by: Literal["step", "epoch"] = "step"
@@ -102,7 +104,7 @@ class TrainConfig:
         """Raise InputError for values that cannot be meant, wrong types included."""
         check_types(self)
         check_least(self, 1, "epochs", "batch_size", "calibration_batches", "accumulate")
-        check_least(self, 0, "quantizer_lr", "weight_decay", "momentum", "lr_gamma")
+        check_least(self, 0, "quantizer_lr", "weight_decay", "alpha_decay", "momentum", "lr_gamma")
         check_least(self, 0, "warmup_steps", "warmup_epochs", "warmup_start", "reestimate_bn")
         check_workers(self)
         check_least(

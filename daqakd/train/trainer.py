@@ -194,7 +194,8 @@ def distill(
         _calibrate_if_needed(student, stream, config)
         _check_outputs("student", student, dataset)
         rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
-        groups = param_groups(student, config.lr, config.weight_decay, rate)
+        decays = config.weight_decay, rate, config.alpha_decay
+        groups = param_groups(student, config.lr, *decays)
         classes = dataset.num_classes
         losses = partial(distillation, teacher=frozen, classes=classes, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, student, frozen)

@@ -146,6 +146,8 @@ def test_param_groups_cover_every_parameter_once():
     groups = {g["name"]: g for g in daqakd.param_groups(student, 0.1, 1e-4, quantizer_lr=0.01)}
     assert groups["model"]["weight_decay"] == groups["alpha"]["weight_decay"] == 1e-4
     assert groups["alpha"]["lr"] == 0.01
+    apart = daqakd.param_groups(student, 0.1, 1e-4, alpha_decay=5e-4)
+    assert {g["name"]: g["weight_decay"] for g in apart} == {"model": 1e-4, "alpha": 5e-4}
     listed = [id(p) for g in groups.values() for p in g["params"]]
     assert sorted(listed) == sorted(id(p) for p in student.parameters())
     steps = {g["name"]: g for g in daqakd.param_groups(calibrated("lsq"), 0.1, 1e-4)}["quantizer"]
