@@ -21,12 +21,18 @@ def row_hash(above: str, cells: Sequence[str]) -> str:
     return hashlib.sha256(",".join([above, *cells]).encode()).hexdigest()[:16]
 
 
+def further(names: Sequence[str], first: Sequence[str]) -> str:
+    """Return what the first row's hash starts from: the columns that not every run has."""
+    return ",".join(names[len(first) :])
+
+
 def to_csv(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = COLUMNS) -> str:
     """Return the text of a file; None is an empty cell, and so is what a row does not have."""
-    text, above = io.StringIO(), ""
+    text = io.StringIO()
     writer = csv.writer(text)
     names = list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
     writer.writerow([*names, HASH])
+    above = further(names, first)
     for row in rows:
         cells = ["" if row.get(name) is None else str(row[name]) for name in names]
         above = row_hash(above, cells)
@@ -51,9 +57,10 @@ def read_metrics(path: Path, first: Sequence[str] = COLUMNS) -> list[dict[str, s
         raise damaged(path, "its end is missing")
     hashed = header[-1] == HASH
     names = header[: len(header) - hashed]
-    if names[: len(first)] != list(first) or len(set(names)) < len(names):
+    own = names == list(first) or (hashed and names[: len(first)] == list(first))
+    if not own or len(set(names)) < len(names):
         raise damaged(path, "its header is not one of daqakd's")
-    above = ""
+    above = further(names, first)
     for number, row in enumerate(rows, 2):
         cells, told = row[: len(names)], row[len(names) :]
         above = row_hash(above, cells)
