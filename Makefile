@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # further arguments of pytest: make test ARGS="tests/quant -q"
 ARGS ?=
+# a file's tests stay in one process, and the files that start most come first
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 CSRC := $(foreach end,h cpp cuh cu,$(wildcard csrc/*.$(end) csrc/*/*.$(end) tests/emulator/*/*.$(end) \
   tests/emulator/*/*/*.$(end)))
 
@@ -23,8 +25,8 @@ help:  ## this list
 demo: $(READY)  ## the main job on an embedded data set, under 3 minutes on 2 cores
 	$(BIN)/python -m daqakd.demo
 
-test: $(READY)  ## the ordinary tests; ARGS="tests/quant -q" goes to pytest, here and in coverage
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## the ordinary tests, in 2 to 4 processes; ARGS="tests/quant -q" goes to pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 slow: $(READY)  ## full products and long runs
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)

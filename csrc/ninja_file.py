@@ -19,6 +19,8 @@ rule nvcc
 rule link
   command = {cxx} -shared $in $flags -o $out
 """
+# first, so that the others fit beside them
+LONGEST = ("bn_act_quant", "bn_act_quant_backward", "kd_loss")
 SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
 SANITIZERS += " -fno-sanitize=vptr -fno-sanitize-recover=all"
 ENTRY = re.compile(
@@ -110,7 +112,7 @@ def write(name, out, work, csrc, build):
     elif name == "_host":
         sources, host, link = host_module(csrc, work, build)
     lines, objects = [RULES.format(cxx=build["cxx"], nvcc=build.get("nvcc", "false"))], []
-    for source in sources:
+    for source in sorted(sources, key=lambda path: path.stem not in LONGEST):
         cuda = source.suffix == ".cu"
         objects.append(f"{source.stem}.o")
         lines.append(f"build {objects[-1]}: {'nvcc' if cuda else 'cxx'} {source}")

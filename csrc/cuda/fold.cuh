@@ -8,8 +8,8 @@
 // Partial sums of a launch, added up by its last block instead of by another launch.
 namespace daqakd::cuda {
 
-// A launch costs about 2 us of the device, and more of the host where that decides; a warp adds
-// 32 partial sums in about 0.3 us, and the last block has 8 warps.
+// An estimate: a launch costs about 2 us of the device, and more of the host where that decides; a
+// warp adds 32 partial sums in about 0.3 us, and the last block has 8 warps.
 constexpr int kFoldWarps = kReduceThreads / 32, kMostFoldSteps = 8 * kFoldWarps;
 inline int64_t fold_steps(int64_t outputs, int64_t terms) {
   return outputs * ((std::min<int64_t>(terms, kReduceThreads) + 31) / 32);

@@ -88,7 +88,9 @@ class Best(Part):
         """Keep the state where it is better than all before."""
         if accuracy is not None and accuracy > self.accuracy:
             self.accuracy, self.epoch = accuracy, epoch
-            self.values = {name: value.clone() for name, value in _state(self.model).items()}
+            # in host memory: the device's is for what trains
+            state = _state(self.model).items()
+            self.values = {name: value.to("cpu", copy=True) for name, value in state}
         return {}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -101,7 +103,4 @@ class Best(Part):
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take them back."""
         self.accuracy, self.epoch = float(tensors["place"][0]), int(tensors["place"][1])
-        self.values = {
-            name: tensors[f"model.{name}"].to(value.device)
-            for name, value in _state(self.model).items()
-        }
+        self.values = {name: tensors[f"model.{name}"] for name in _state(self.model)}

@@ -17,7 +17,7 @@ Train = Callable[[Dataset, TrainConfig], Result]
 
 
 def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tuple[float, float]:
-    """Return the seconds of one step, and those of all epochs, held-out images included.
+    """Return the seconds of one step, and those of all epochs and the tests between and after them.
 
     ``train`` trains a new model every time, without a run directory.
 
@@ -31,17 +31,16 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
     train(few, replace(plain, epochs=1))  # the first steps compile, allocate and choose
     short, long = (train(few, replace(plain, epochs=n)) for n in (1, 1 + STEPS))
     one = max(long.seconds - short.seconds, 0.0) / STEPS
-    return one, config.epochs * (steps * one + _heldout_seconds(long.model, dataset))
+    seen = config.epochs * len(dataset.heldout) + len(dataset.test)
+    return one, config.epochs * steps * one + seen * _forward_seconds(long.model, dataset)
 
 
-def _heldout_seconds(model: nn.Module, dataset: Dataset) -> float:
-    """Return the seconds that an epoch's held-out images take."""
-    some = dataset.heldout[:BATCH]
-    if not len(some):
-        return 0.0
+def _forward_seconds(model: nn.Module, dataset: Dataset) -> float:
+    """Return the seconds that evaluation takes for an image."""
+    some = dataset.fit[:BATCH]
     begin = time.monotonic()
     accuracy(model, dataset.train, dataset.inputs, next(model.parameters()).device, some)
-    return (time.monotonic() - begin) * len(dataset.heldout) / len(some)
+    return (time.monotonic() - begin) / len(some)
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -48,10 +48,15 @@ def check_shares(config: TrainConfig, images: int) -> None:
     """Raise InputError where the ranks' shares, or the parts of them, would not be equal."""
     count, parts = _ranks.count(), _ranks.count() * config.accumulate
     size = min(config.batch_size, images)
-    if count > 1 and size % parts:
+    if size % parts and count > 1:
         raise InputError(
             f"batch_size: {size} images cannot be shared by {count} ranks in {config.accumulate}"
             f" equal part(s) each; choose a multiple of {parts}"
+        )
+    if size % parts:
+        raise InputError(
+            f"accumulate: {parts} equal parts of a batch of {size} images do not exist, and there"
+            " are no more; choose a divisor"
         )
 
 

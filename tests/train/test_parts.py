@@ -119,6 +119,14 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(parts):
         torch.testing.assert_close(moved[1][name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("images", [3, 7])
+def test_parts_of_fewer_images_than_a_batch_are_equal(images):
+    config = replace(CONFIG, batch_size=8, accumulate=4)
+    few = small_dataset(images, holdout=0.0)
+    with pytest.raises(InputError, match=rf"^accumulate: 4 equal parts of a batch of {images} "):
+        daqakd.teach(SmallNet(), few, config=config)
+
+
 def test_clipped_gradients_are_no_longer_than_asked_for(monkeypatch):
     norms, step = [], torch.optim.Adam.step
 
