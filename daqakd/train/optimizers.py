@@ -11,13 +11,20 @@ from .config import TrainConfig
 MODEL = "model"  # the name of the group that is not the quantizers'
 
 
+FUSED = ("cpu", "cuda")  # devices where one pass over parameters and state is the fastest
+
+
 def _made(kind: str, groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    fused = True if devices <= set(FUSED) else None
     if kind == "adam":
-        return torch.optim.Adam(groups, lr=config.lr)
+        return torch.optim.Adam(groups, lr=config.lr, fused=fused)
     if kind == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
     nesterov = config.nesterov and config.momentum > 0
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
+    return torch.optim.SGD(
+        groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused
+    )
 
 
 class Optimizers:
