@@ -68,6 +68,9 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of both models' passes; bf16 is autocast: weights, statistics and the quantizers'
     maths stay float32."""
+    compile: bool = False
+    """Make both models' training passes by torch.compile; in its graphs no chains are fused by
+    --fuse, and the last bits differ. Minutes at the start, less time a step."""
     damping: float = 0.0
     """Pull of weights to the middle of their codes at the end of the run, from 0 at its start."""
     freeze_oscillating: float | None = None

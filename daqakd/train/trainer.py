@@ -26,6 +26,7 @@ from ..quant.base import ActivationQuantizer
 from ..quant.fusion import fused
 from ..ranking.arguments import check_run
 from ..ranking.job import automatic_workers
+from .compiled import compiled, told
 from .config import TrainConfig
 from .evaluate import accuracy
 from .identity import identity
@@ -132,10 +133,21 @@ def _train(
     replica = replicated(model)
     shared: list[Part] = [SharedStatistics(model)] if _ranks.count() > 1 else []
     parts = [*shared, *own, *kept, *logs(own, config, folder, role)]
-    run = stream, losses(replica), validate, config, files, role, watch, belongs, parts
+    run = (
+        stream,
+        losses(compiled(replica, config)),
+        validate,
+        config,
+        files,
+        role,
+        watch,
+        belongs,
+        parts,
+    )
     begin = time.monotonic()
     gradients = partial(own_gradients, replica)
-    history = Loop(model, optimizers, *run, own_gradients=gradients).run()
+    with told(config):
+        history = Loop(model, optimizers, *run, own_gradients=gradients).run()
     accuracy_at_end = history[-1]["heldout_accuracy"]
     if config.reestimate_bn:
         _reestimate(model, stream, config)
@@ -197,7 +209,9 @@ def distill(
         decays = config.weight_decay, rate, config.alpha_decay
         groups = param_groups(student, config.lr, *decays)
         classes = dataset.num_classes
-        losses = partial(distillation, teacher=frozen, classes=classes, config=config)
+        losses = partial(
+            distillation, teacher=compiled(frozen, config), classes=classes, config=config
+        )
         belongs = {} if folder is None else identity(dataset, strategy, config, student, frozen)
         with synchronised(student, config.sync_bn), fused(student, config.fuse == "auto"):
             own = student_parts(student, dataset, config, stream, quiet)
