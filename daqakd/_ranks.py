@@ -97,6 +97,18 @@ def _meet(own: int, count: int) -> None:
         ) from error
 
 
+def check_gpus() -> None:
+    """Raise InputError where this machine has more ranks than GPUs: NCCL wants one for each."""
+    import torch
+
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", _place.count)), torch.cuda.device_count()
+    if _place.count > 1 and here > gpus:
+        raise InputError(
+            f"device: {here} ranks on a machine with {gpus} GPU(s); start as many with"
+            " --nproc-per-node as there are, or pass --device cpu"
+        )
+
+
 def _is_of_others(error: RuntimeError) -> bool:
     import torch.distributed as dist
 

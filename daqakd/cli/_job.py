@@ -101,7 +101,10 @@ def check_strategy(name: str) -> None:
 def chosen_device(choice: str) -> torch.device:
     """Return the device to compute on."""
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return device_of(automatic if choice == "auto" else choice)
+    device = device_of(automatic if choice == "auto" else choice)
+    if device.type == "cuda":
+        _ranks.check_gpus()
+    return device
 
 
 def load_data(

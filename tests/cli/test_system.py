@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from daqakd import InputError, _ranks
+from daqakd.cli._job import chosen_device
 from daqakd.cli.main import main
 
 from ..helpers.refusals import fails
@@ -116,3 +119,15 @@ def test_another_broken_pipe_is_one(monkeypatch, capsys):
 
     monkeypatch.setattr("daqakd.cli.doctor.environment", gone)
     fails(["doctor"], "worker: Broken pipe; check the path", capsys)
+
+
+@pytest.mark.parametrize(("here", "gpus", "refused"), [("3", 2, True), ("2", 2, False)])
+def test_more_ranks_than_gpus(monkeypatch, here, gpus, refused):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr(_ranks, "_place", _ranks._Place(0, int(here)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    told = r"^device: 3 ranks on a machine with 2 GPU\(s\); "
+    with pytest.raises(InputError, match=told) if refused else nullcontext():
+        assert chosen_device("auto").type == "cuda"
+    assert chosen_device("cpu").type == "cpu"
