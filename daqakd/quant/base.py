@@ -87,12 +87,18 @@ class Quantizer(nn.Module):
     """Base of all quantizers: bits, granularity, and a name for messages."""
 
     method = ""
+    uniform = True
+    """Whether its width is the model's own, not one of first and last layers or of overrides."""
     __call__: Callable[..., Tensor]
 
     def __init__(self, bits: int) -> None:
         super().__init__()
         self.bits = bits
         self.name = ""
+
+    def set_bits(self, bits: int) -> None:
+        """Take another width; the parameters are those of the one before until they start anew."""
+        self.bits = bits
 
     @property
     def granularity(self) -> str:

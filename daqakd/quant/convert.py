@@ -44,12 +44,18 @@ def _act_quantizer(spec: LayerSpec) -> ActivationQuantizer | None:
     return EWGSActivation(spec.act_bits, spec.delta)
 
 
-def _quantized_layer(name: str, layer: nn.Module, spec: LayerSpec, normed: bool) -> QuantLayer:
+def _quantized_layer(
+    name: str, layer: nn.Module, spec: LayerSpec, normed: bool, base: LayerSpec
+) -> QuantLayer:
     """Turn ``layer`` into a quantized one; ``normed``: a BatchNorm of its width follows."""
     weight, activation = _weight_quantizer(spec, layer, normed), _act_quantizer(spec)
     for part, quantizer in (("weight_quantizer", weight), ("act_quantizer", activation)):
         if quantizer is not None:
             quantizer.name = f"{name}.{part}" if name else part
+    if weight is not None:
+        weight.uniform = spec.weight_bits == base.weight_bits
+    if activation is not None:
+        activation.uniform = spec.act_bits == base.act_bits
     kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
     made = kind.adopt(layer, weight, activation)
     made.save = spec.save
@@ -73,7 +79,7 @@ def _convert(
     normed = followed_by_batchnorm(model)
     note_first_and_last(list(layers.values()), spec)
     quantized = [
-        _quantized_layer(name, layers[name], one, id(layers[name]) in normed)
+        _quantized_layer(name, layers[name], one, id(layers[name]) in normed, spec)
         for name, one in specs.items()
     ]
     fast_path.switch_off(model)

@@ -27,6 +27,7 @@ OWN = {  # attributes that the layer it replaces does not have
     "activation_cache",
     "save",
     "first_or_last",
+    "passing",
     "place_in_pass",
 }
 FUSERS = {fusion.fuse_conv_bn_eval.__code__, fusion.fuse_linear_bn_eval.__code__}
@@ -47,6 +48,9 @@ class QuantLayer(nn.Module):
     torch's fast path of transformer encoders is switched off; torch's functions that fuse a
     BatchNorm into a layer are refused: fuse before ``quantize`` or after ``dequantize``, as with
     anybody's fusing functions.
+
+    While ``passing`` is set, the forward pass is the layer's that it replaces: quantizers, output
+    scale and ``save`` take no part in it. Set it by :func:`~daqakd.quant.passing.pass_through`.
     """
 
     plain: ClassVar[type[nn.Module]]
@@ -57,6 +61,7 @@ class QuantLayer(nn.Module):
     output_scale: Tensor | None
     macs: Tensor
     save: Save = "values"
+    passing: bool = False
     cached_weight: CachedWeight | None = None  # both set during a forward pass of the model only
     activation_cache: ActivationCache | None = None
 
@@ -75,10 +80,24 @@ class QuantLayer(nn.Module):
         self.register_buffer("macs", torch.zeros((), dtype=torch.int64))
         self.output_scale = None
         if weight is not None and weight.method == "ewgs":
-            ratio = self.weight.abs().mean() / weight(self.weight).abs().mean()
-            self.output_scale = nn.Parameter(ratio.detach().float().reshape(1))
+            self.output_scale = nn.Parameter(self._magnitude_lost())
         converted: Self = self.to(device)
         return converted
+
+    @torch.no_grad()
+    def _magnitude_lost(self) -> Tensor:
+        """Return by how much the weights' mean magnitude is above that of the quantized ones."""
+        assert self.weight_quantizer is not None
+        ratio = self.weight.abs().mean() / self.weight_quantizer(self.weight).abs().mean()
+        return ratio.float().reshape(1)
+
+    @torch.no_grad()
+    def restart_weights(self) -> None:
+        """Start the weight quantizer, and the output scale, from the weights as they are now."""
+        if self.weight_quantizer is not None:
+            self.weight_quantizer.restart(self.weight)
+        if self.output_scale is not None:
+            self.output_scale.copy_(self._magnitude_lost())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight" and sys._getframe(1).f_code in FUSERS:
@@ -135,6 +154,8 @@ class QuantLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize input and weights, apply the layer."""
+        if self.passing:
+            return self.linear_map(x, self.weight, self.bias)
         q, weight, bias = self.quantized_input(x), self.quantized_weight(), self.bias
         scale = self.output_scale
         if scale is not None:

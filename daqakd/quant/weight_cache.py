@@ -5,7 +5,8 @@ the weights by the ``*_many`` ops and leaves every layer its own. The layer uses
 has changed in between, and quantizes its weight itself otherwise: when it is called alone, under
 ``torch.compile``, or inside a checkpoint, whose second pass finds no cached weight; where one
 surrounds the whole model, nothing is cached in either pass. Layers with
-forward pre-hooks of their own take no part, because these may change the weight after it was read.
+forward pre-hooks of their own take no part, because these may change the weight after it was read;
+nor do those that are passing, which do not quantize.
 """
 
 from collections import defaultdict
@@ -35,6 +36,11 @@ def _is_trackable(source: Tensor) -> bool:
     return type(source) in (Tensor, nn.Parameter) and not source.is_inference()
 
 
+def _is_apart(layer: Any) -> bool:
+    """Return whether a layer takes no part: one with hooks before it, or that does not quantize."""
+    return bool(layer._forward_pre_hooks) or layer.passing
+
+
 Place = tuple[dict[str, Any], str, Any]  # a module's parameters or children, a name, what is there
 
 
@@ -42,12 +48,12 @@ class _Member:
     """What a layer's group was chosen by: while nothing of it changed, the choice stays."""
 
     __slots__ = (
-        *("device", "dtype", "hooked", "layer", "places", "quantizer", "settings", "sources"),
+        *("apart", "device", "dtype", "layer", "places", "quantizer", "settings", "sources"),
         *("tensors", "weight"),
     )
 
     def __init__(self, layer: Any) -> None:
-        self.layer, self.hooked = layer, bool(layer._forward_pre_hooks)
+        self.layer, self.apart = layer, _is_apart(layer)
         self.weight = weight = layer._parameters.get("weight")  # None: computed by somebody
         self.dtype, self.device = getattr(weight, "dtype", None), getattr(weight, "device", None)
         self.quantizer = quantizer = layer._modules.get("weight_quantizer")
@@ -64,21 +70,20 @@ class _Member:
         self.places += self.sources or [(layer._parameters, "weight", weight)]
 
     def is_current(self) -> bool:
-        """Return whether the layer has the same weight, quantizers, settings and hooks still."""
+        """Return whether the layer has the same weight, quantizers and settings still."""
         for store, name, before in self.places:
             if store.get(name) is not before:
                 return False
         weight = self.weight
         if weight is not None and (weight.dtype is not self.dtype or weight.device != self.device):
             return False
-        hooked = bool(self.layer._forward_pre_hooks)
-        return hooked is self.hooked and (
+        return _is_apart(self.layer) is self.apart and (
             self.settings is None or self.quantizer.settings() == self.settings
         )
 
     def group(self) -> object:
         """Return a key that the layers of one call share, or None."""
-        if self.hooked or not self.sources or not all(map(_is_trackable, self.tensors)):
+        if self.apart or not self.sources or not all(map(_is_trackable, self.tensors)):
             return None
         if self.weight.numel() >= together_below(self.weight):
             return None

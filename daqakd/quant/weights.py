@@ -68,6 +68,16 @@ class WeightQuantizer(Quantizer):
         """Return the values ``forward`` gave, float32, from their codes and ``magnitude``."""
         raise NotImplementedError
 
+    def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return what parameters and buffers start from, by name."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def restart(self, weight: Tensor) -> None:
+        """Start anew from the weights as they are now."""
+        for name, value in self.starting_values(weight).items():
+            getattr(self, name).copy_(value)
+
 
 class LSQWeight(WeightQuantizer):
     """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled.
@@ -81,13 +91,23 @@ class LSQWeight(WeightQuantizer):
     def __init__(self, weight: Tensor, bits: int, per_channel: bool) -> None:
         super().__init__(bits)
         self.axis = 0 if per_channel else None
+        self.weights_per_step = weight.numel() / (weight.shape[0] if per_channel else 1)
+        self.set_bits(bits)
+        self.step = nn.Parameter(self.starting_values(weight)["step"])
+
+    def set_bits(self, bits: int) -> None:
+        """Take another width."""
+        super().set_bits(bits)
         self.qmax = 2 ** (bits - 1) - 1
+        self.grad_scale = 1 / math.sqrt(self.weights_per_step * self.qmax)
+
+    def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the step, from the mean magnitude."""
         mean = weight.detach().abs()
-        mean = mean.flatten(1).mean(1) if per_channel else mean.mean().reshape(1)
+        mean = mean.mean().reshape(1) if self.axis is None else mean.flatten(1).mean(1)
         usual = 0.5 / math.sqrt(max(weight[0].numel(), 1))  # of torch's initialisation, by fan-in
         mean = torch.where(mean == 0, usual, mean)
-        self.step = nn.Parameter(2 * mean.float() / math.sqrt(self.qmax))
-        self.grad_scale = 1 / math.sqrt(weight.numel() / self.step.numel() * self.qmax)
+        return {"step": 2 * mean.float() / math.sqrt(self.qmax)}
 
     @property
     def granularity(self) -> str:
@@ -148,10 +168,13 @@ class DoReFaWeight(WeightQuantizer):
 
     def __init__(self, weight: Tensor, bits: int, rescale: bool) -> None:
         super().__init__(bits)
-        largest = weight.detach().abs().max().float() if weight.numel() else torch.ones(())
         rescale = rescale and bits > 1
-        self.register_buffer("rescale", largest.reshape(()) if rescale else None)
+        self.register_buffer("rescale", _largest(weight) if rescale else None)
         self.rescale: Tensor | None
+
+    def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the magnitude, where it is kept."""
+        return {} if self.rescale is None else {"rescale": _largest(weight)}
 
     def step_size(self) -> float:
         """Return the distance of two levels."""
@@ -190,6 +213,12 @@ class DoReFaWeight(WeightQuantizer):
         return self.finish(y) if magnitude is None else y * magnitude
 
 
+def _largest(weight: Tensor) -> Tensor:
+    """Return the largest magnitude, 0-dim float32."""
+    largest = weight.detach().abs().max().float() if weight.numel() else torch.ones(())
+    return largest.reshape(())
+
+
 class EWGSWeight(WeightQuantizer):
     """[EWGS] on weights: learned range from +-3 standard deviations, values in [-1, 1]."""
 
@@ -199,13 +228,17 @@ class EWGSWeight(WeightQuantizer):
     def __init__(self, weight: Tensor, bits: int, delta: float) -> None:
         super().__init__(bits)
         self.delta = delta
+        start = self.starting_values(weight)
+        self.lower, self.upper = nn.Parameter(start["lower"]), nn.Parameter(start["upper"])
+
+    def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the range of +-3 standard deviations."""
         values = weight.detach().float()
         spread = values.square().mean().sqrt()  # where all are equal, which have no deviation
         if weight.numel() > 1:
             spread = torch.where(values.amin() == values.amax(), spread, values.std())
         spread = 3 * spread.reshape(1)
-        self.lower = nn.Parameter(-spread)
-        self.upper = nn.Parameter(spread.clone())
+        return {"lower": -spread, "upper": spread}
 
     def step_size(self) -> float:
         """Return the distance of two levels in units of the input."""

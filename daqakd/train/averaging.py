@@ -34,20 +34,32 @@ class WeightAverage(Part):
         model: whose state is averaged.
         decay: d in the long run, below 1.
         validate: the accuracy of the model as it is, on held-out images, or None.
+        first: the step whose state, before it, is what the average starts from; n counts from it.
     """
 
     name = "ema"
 
     def __init__(
-        self, model: nn.Module, decay: float, validate: Callable[[], float | None]
+        self,
+        model: nn.Module,
+        decay: float,
+        validate: Callable[[], float | None],
+        first: int = 0,
     ) -> None:
-        self.model, self.decay, self.validate = model, decay, validate
+        self.model, self.decay, self.validate, self.first = model, decay, validate, first
         self.values = {name: value.clone() for name, value in _state(model).items()}
+
+    def before_step(self, step: int) -> None:
+        """Start from the values of now, at the first step."""
+        if step == self.first:
+            for name, value in _state(self.model).items():
+                self.values[name].copy_(value)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Move the average towards the new values."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        n = step - self.first
+        weight = 1 - min(self.decay, (1 + n) / (10 + n))
         now = _state(self.model)
         floating = [name for name, value in now.items() if value.is_floating_point()]
         torch._foreach_lerp_(

@@ -90,6 +90,13 @@ class TrainConfig:
     """Label mass spread over all classes."""
     calibration_batches: int = 4
     """Training batches that start the activation quantizers."""
+    quantize_from: int = 0
+    """Epochs that a student trains at full precision first; its quantizers then start from the
+    weights of then. Only from the end of these on it is watched, damped, averaged or the best."""
+    bits_schedule: tuple[int, ...] = ()
+    """Widths that a student takes one after another, for equal parts of the epochs (those after
+    --quantize-from), as in 8 4 2; the last is its own. Layers set to another width keep theirs. It
+    is watched, damped, averaged or the best in the last part only."""
     fuse: Literal["auto", "off"] = "auto"
     """auto trains a student with BatchNorm, sum, ReLU and quantizer as one op where they can be;
     off never does. The result is the same model, up to rounding."""
@@ -113,9 +120,10 @@ class TrainConfig:
         check_least(
             self, 0, "ema", "ce_weight", "kd_weight", "label_smoothing", "checkpoint_seconds"
         )
-        check_least(self, 0, "damping")
+        check_least(self, 0, "damping", "quantize_from")
         check_above(self, 0, "lr", "temperature", "clip_grad", "freeze_oscillating")
         self._check_schedule()
+        self._check_stages()
         if self.batch_size % self.accumulate:
             raise InputError(
                 f"accumulate: {self.accumulate} equal parts of {self.batch_size} images do not"
@@ -139,4 +147,24 @@ class TrainConfig:
             raise InputError(
                 "milestones: expected epochs from 1 on, each later than the one before, got"
                 f" {' '.join(map(str, epochs))}"
+            )
+
+    def _check_stages(self) -> None:
+        if self.quantize_from >= self.epochs:
+            raise InputError(
+                f"quantize_from: {self.quantize_from} epochs at full precision leave none of"
+                f" {self.epochs} to train a quantized student in; lower it, or raise --epochs"
+            )
+        widths = list(self.bits_schedule)
+        given = " ".join(map(str, widths))
+        if widths != sorted(set(widths), reverse=True) or not set(widths) <= set(range(1, 9)):
+            raise InputError(
+                f"bits_schedule: expected widths from 1 to 8 bits, each below the one before, got"
+                f" {given}"
+            )
+        left = self.epochs - self.quantize_from
+        if len(widths) > left:
+            raise InputError(
+                f"bits_schedule: {given} are {len(widths)} parts, and there are {left} epochs to"
+                " divide; name fewer, or raise --epochs"
             )

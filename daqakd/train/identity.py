@@ -42,7 +42,8 @@ def identity(
     teacher: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Return what the checkpoints of a model's run are written with; JSON."""
-    given = {k: v for k, v in vars(config).items() if k not in FREE}
+    fixed = {"epochs"} if config.bits_schedule else set()  # its parts would be others
+    given = {k: v for k, v in vars(config).items() if k in fixed or k not in FREE}
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
     options |= {"strategy": strategy, "flip": dataset.flip}
     return {**_origin(dataset, teacher), "options": options, "quantizers": _quantizers(model)}

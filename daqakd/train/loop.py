@@ -123,10 +123,14 @@ class Loop:
                 " directory that all machines share"
             )
 
+    def _present(self) -> list[Part]:
+        """Return the parts that take part in the epoch."""
+        return [part for part in self.parts if part.first_epoch <= self.progress["epoch"]]
+
     def _epoch(self) -> None:
         epoch, start = self.progress["epoch"], self.progress["step"]
         self.model.train()
-        for part in self.parts:
+        for part in self._present():
             part.before_epoch(epoch)
         batches = self.stream.epoch(epoch, self.config.batch_size, start, _ranks.share)
         if self.config.prefetch == "auto" and can_prefetch(self.stream):
@@ -148,13 +152,14 @@ class Loop:
         self.optimizer.scale(self.factors[done])
         counter = torch.tensor(step + (_ranks.own() << 32))
         torch.manual_seed(int(philox(self.config.seed, epoch, counter, NOISE)[0]))
-        for part in self.parts:
+        parts = self._present()
+        for part in parts:
             part.before_step(done)
         self._gradients(batch)
-        for part in self.parts:
+        for part in parts:
             part.after_backward(done)
         self.optimizer.step()
-        for part in self.parts:
+        for part in parts:
             part.after_step(done)
         self.progress["step"] += 1
 
@@ -200,10 +205,10 @@ class Loop:
         row["heldout_accuracy"] = accuracy = self.validate()
         last = row["epoch"] * self.steps - 1
         row["lr"] = self.optimizer.peaks[0] * self.factors[last]  # also where no step was left
-        for part in self.parts:
+        for part in self._present():
             row |= part.end_epoch(self.progress["epoch"], accuracy)
         self.totals = torch.zeros_like(self.totals)
-        for part in self.parts:
+        for part in self._present():
             part.after_epoch(row)
         self.progress["history"].append(row)
         self.progress["epoch"] += 1

@@ -15,15 +15,24 @@ from .config import TrainConfig
 from .diagnostics import Diagnostics
 from .epoch_log import JSONLines, TensorBoard
 from .part import Part
+from .stages import Stages, first_batches, last_stage, stages_of
 from .steadying import steadying
 
 
 def kept_states(
-    model: nn.Module, config: TrainConfig, validate: Callable[[], float | None]
+    model: nn.Module,
+    config: TrainConfig,
+    validate: Callable[[], float | None],
+    steps: int,
+    first: int,
 ) -> list[WeightAverage | Best]:
-    """Return the parts that keep other states of the model."""
-    average = [] if config.ema is None else [WeightAverage(model, config.ema, validate)]
-    return [*average, Best(model)]
+    """Return what keeps other states of the model, from epoch ``first`` of so many steps on."""
+    kept: list[WeightAverage | Best] = [Best(model)]
+    if config.ema is not None:
+        kept.insert(0, WeightAverage(model, config.ema, validate, first * steps))
+    for part in kept:
+        part.first_epoch = first
+    return kept
 
 
 def student_parts(
@@ -34,9 +43,21 @@ def student_parts(
     Raises:
         InputError: its quantizers do not allow what the options ask for.
     """
-    parts = steadying(student, config, config.epochs * stream.steps(config.batch_size))
-    if config.diagnose == "off":
-        return parts
+    steps, first = stream.steps(config.batch_size), last_stage(config)
+    watching = steadying(student, config, config.epochs * steps, first * steps)
+    if config.diagnose == "auto":
+        watching.append(_diagnostics(student, dataset, config, quiet))
+    for part in watching:
+        part.first_epoch = first
+    stages = stages_of(config)
+    if not stages:
+        return watching
+    return [Stages(student, stages, lambda: first_batches(stream, config)), *watching]
+
+
+def _diagnostics(
+    student: nn.Module, dataset: Dataset, config: TrainConfig, quiet: bool
+) -> Diagnostics:
     device = next(student.parameters()).device
     chosen = dataset.fit[: config.batch_size]
 
@@ -47,7 +68,7 @@ def student_parts(
         if not quiet:
             _console.say(f"student: {text}")
 
-    return [*parts, Diagnostics(student, images, say)]
+    return Diagnostics(student, images, say)
 
 
 def logs(parts: Sequence[Part], config: TrainConfig, folder: Path | None, role: str) -> list[Part]:

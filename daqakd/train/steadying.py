@@ -25,24 +25,29 @@ def _grid(layer: QuantLayer) -> Grid:
 class Damping(Part):
     """Pulls weights to the middle of their codes: the gradient of ``c * |levels - clip(w)|^2``.
 
-    c grows from 0 to ``weight`` along a cosine. The sum is over all weights; levels count as
-    constants, and weights beyond the ends are left alone (section 4.1 of the paper).
+    c grows from 0 to ``weight`` along a cosine, from the step ``first`` on. The sum is over all
+    weights; levels count as constants, and weights beyond the ends are left alone (section 4.1 of
+    the paper).
 
     Args:
         layers: whose weights are pulled.
         weight: c at the end.
         steps: of the whole run.
+        first: the step in which c is 0.
     """
 
     name = "damping"
 
-    def __init__(self, layers: Sequence[QuantLayer], weight: float, steps: int) -> None:
-        self.layers, self.weight, self.steps = layers, weight, steps
+    def __init__(
+        self, layers: Sequence[QuantLayer], weight: float, steps: int, first: int = 0
+    ) -> None:
+        self.layers, self.weight, self.first, self.steps = layers, weight, first, steps - first
 
     @torch.no_grad()
     def after_backward(self, step: int) -> None:
         """Add the gradient of the pull."""
-        factor = self.weight * (1 - math.cos(math.pi * min(step / self.steps, 1))) / 2
+        done = (step - self.first) / self.steps
+        factor = self.weight * (1 - math.cos(math.pi * min(done, 1))) / 2
         for layer in self.layers:
             w, grid = layer.weight, _grid(layer)
             if w.grad is not None:
@@ -140,15 +145,15 @@ def _layers_for(option: str, model: nn.Module) -> list[QuantLayer]:
     return list(found.values())
 
 
-def steadying(model: nn.Module, config: TrainConfig, steps: int) -> list[Part]:
-    """Return the parts that the options ask for; ``steps`` are those of the whole run.
+def steadying(model: nn.Module, config: TrainConfig, steps: int, first: int) -> list[Part]:
+    """Return the parts that the options ask for: ``steps`` of the whole run, from ``first`` on.
 
     Raises:
         InputError: the student's quantizers do not allow it.
     """
     parts: list[Part] = []
     if config.damping:
-        parts.append(Damping(_layers_for("damping", model), config.damping, steps))
+        parts.append(Damping(_layers_for("damping", model), config.damping, steps, first))
     threshold = config.freeze_oscillating
     if threshold is not None:
         parts.append(Freezing(_layers_for("freeze_oscillating", model), threshold))

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -36,6 +36,7 @@ from .optimizers import Optimizers
 from .part import Part
 from .parts import kept_states, logs, prefix, student_parts
 from .replicas import SharedStatistics, check_shares, own_gradients, replicated
+from .stages import check_widths, first_batches, last_stage, own_widths_after
 from .sync_bn import synchronised
 
 
@@ -92,15 +93,10 @@ def _stream(dataset: Dataset, strategy: str, config: TrainConfig, device: torch.
     )
 
 
-def _first_batches(stream: Stream, config: TrainConfig) -> Iterator[Tensor]:
-    for batch in islice(stream.epoch(0, config.batch_size), config.calibration_batches):
-        yield images_of(batch)
-
-
 def _calibrate_if_needed(student: nn.Module, stream: Stream, config: TrainConfig) -> None:
     quantizers = [m for m in student.modules() if isinstance(m, ActivationQuantizer)]
     if not all(q.is_calibrated for q in quantizers):
-        calibrate(student, _first_batches(stream, config))
+        calibrate(student, first_batches(stream, config))
 
 
 def _train(
@@ -129,8 +125,9 @@ def _train(
         metrics = folder / f"{prefix(role)}metrics.csv"
         files = (folder / "checkpoint" / f"{role}.safetensors", metrics)
     watch = _console.quiet if quiet else _console.track
-    optimizers, kept = Optimizers(groups, config), kept_states(model, config, validate)
-    replica = replicated(model)
+    optimizers, replica = Optimizers(groups, config), replicated(model)
+    first = last_stage(config) if role == "student" else 0
+    kept = kept_states(model, config, validate, stream.steps(config.batch_size), first)
     shared: list[Part] = [SharedStatistics(model)] if _ranks.count() > 1 else []
     parts = [*shared, *own, *kept, *logs(own, config, folder, role)]
     run = (
@@ -196,6 +193,7 @@ def distill(
     """
     folder = check_run(dataset, run_dir, quiet, student=student, teacher=teacher)
     config = _checked(config, dataset, "student", student)
+    check_widths(student, config)
     device = device_of_model("student", student)
     stream = _stream(dataset, strategy, config, device)
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
@@ -213,7 +211,8 @@ def distill(
             distillation, teacher=compiled(frozen, config), classes=classes, config=config
         )
         belongs = {} if folder is None else identity(dataset, strategy, config, student, frozen)
-        with synchronised(student, config.sync_bn), fused(student, config.fuse == "auto"):
+        fuse, own_widths = config.fuse == "auto", own_widths_after(student)
+        with synchronised(student, config.sync_bn), fused(student, fuse), own_widths:
             own = student_parts(student, dataset, config, stream, quiet)
             run = student, losses, stream, groups, dataset, config, folder, "student", quiet
             return _train(*run, belongs, own)

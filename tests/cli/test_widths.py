@@ -8,9 +8,11 @@ import torch
 import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd.cli._widths import read_widths
+from daqakd.cli.main import main
 from daqakd.models import build
 from daqakd.train.store import load_model, read_model_file, save_model
 
+from ..helpers.refusals import fails
 from ..helpers.small import SmallNet, small_dataset
 
 LINES = """
@@ -90,3 +92,24 @@ def test_a_name_of_no_layer_is_named(file):
     file.write_text('"layr1.*" = [4, 4]')
     with pytest.raises(InputError, match="layr1"):
         daqakd.quantize(SmallNet(), weight_bits=4, act_bits=4, **read_widths(file))
+
+
+MODEL = ("--model", "tests.helpers.small:small_net", "--strategy", "minimal", "--batch-size", "16")
+
+
+def test_a_student_that_was_lowered_is_kept_at_its_own_widths(tree, tmp_path, capsys):
+    line = ["run", str(tree), "--teacher-epochs", "1", *MODEL, "--first-last", "same"]
+    line += ["--epochs", "3", "--quantize-from", "1", "--bits-schedule", "4"]
+    fails([*line, "--out", str(tmp_path / "x"), "--dry-run"], "ends with 4 bits, and conv1", capsys)
+    line += ["2", "--out", str(tmp_path)]
+    assert main([*line, "--dry-run"]) == 0
+    assert not [*tmp_path.iterdir()]
+    assert main(line) == 0
+    x, seen = torch.randn(4, 3, 16, 16), []
+    for role in ("student", "student.packed", "student.best"):
+        model = load_model(read_model_file(tmp_path, role), MODEL[1], 3).eval()
+        seen.append(model(x))
+    assert torch.equal(seen[0], seen[1])
+    assert seen[2].isfinite().all()
+    loaded = load_model(read_model_file(tmp_path, "student"), MODEL[1], 3)
+    assert set(widths(loaded).values()) == {(2, 2)}

@@ -28,6 +28,7 @@ PLAIN = TrainConfig(epochs=1, batch_size=16, lr=0.01, optimizer="sgd", workers=0
 FULL = replace(PLAIN, epochs=2, optimizer="adam", ema=0.9, accumulate=2, checkpoint_seconds=0.0)
 CHECKPOINT = "checkpoint/student.safetensors"
 TEACHER = "checkpoint/teacher.safetensors"
+STAGES = replace(PLAIN, epochs=3, quantize_from=1, bits_schedule=(4, 3), sync_bn=True)
 KILLED_AT = 13  # of 18 steps, in the second epoch
 METHODS = ("lsq", "pact")
 STRATEGIES = ("minimal", "cutmix")
@@ -124,6 +125,8 @@ def killed_at(step: int) -> Any:
 def first_job(folder: Path) -> None:
     torch.save(all_gradients(), folder / f"gradients{_ranks.own()}.pt")
     torch.save(ranked(folder / "ranking").to_json(), folder / f"ranking{_ranks.own()}.pt")
+    staged = distilled(None, STAGES, method="ewgs")
+    torch.save((staged.model.state_dict(), staged.history), folder / f"stages{_ranks.own()}.pt")
     distilled(folder / "uninterrupted", FULL)
     taught(folder / "changing", 1)
     with killed_at(KILLED_AT):
@@ -195,6 +198,16 @@ def test_two_ranks_have_the_gradients_of_one(jobs: Path):
         assert rows[0]["heldout_accuracy"] == pytest.approx(
             history[0]["heldout_accuracy"], abs=0.06
         )
+
+
+def test_stages_begin_alike_on_two_ranks(jobs: Path):
+    one, other = (torch.load(jobs / f"stages{rank}.pt") for rank in range(RANKS))
+    assert one[1] == other[1]
+    for name, value in one[0].items():
+        assert torch.equal(value, other[0][name]), name
+    alone = distilled(None, STAGES, method="ewgs")
+    for row, wanted in zip(one[1], alone.history, strict=True):
+        assert row["loss"] == pytest.approx(wanted["loss"], rel=0.02)
 
 
 def test_a_killed_rank_ends_the_job_in_one_sentence(jobs: Path):

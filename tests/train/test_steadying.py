@@ -51,7 +51,8 @@ def test_levels_are_what_the_weights_snap_to(method, options, bits):
 
 @pytest.mark.parametrize("method", ["lsq", "ewgs"])
 @pytest.mark.parametrize("step", [0, 30, 100])
-def test_damping_is_the_gradient_of_its_regularizer(method, step):
+@pytest.mark.parametrize("first", [0, 20])
+def test_damping_is_the_gradient_of_its_regularizer(method, step, first):
     one = layer(method)
     grid = weight_grid(one)
     assert grid is not None
@@ -60,7 +61,7 @@ def test_damping_is_the_gradient_of_its_regularizer(method, step):
     loss = (grid.levels(weight_codes(one)).double() - w.clamp(low, high)).square().sum()
     (slope,) = torch.autograd.grad(0.3 * (1 - math.cos(math.pi * step / 100)) / 2 * loss, w)
     one.weight.grad = torch.ones_like(one.weight)
-    Damping([one], 0.3, 100).after_backward(step)
+    Damping([one], 0.3, 100 + first, first).after_backward(step + first)
     torch.testing.assert_close(one.weight.grad.double() - 1, slope, rtol=1e-4, atol=1e-6)
     assert (slope != 0).any() == (step > 0)
     assert (slope[:, 0] == 0).any()
