@@ -27,6 +27,7 @@ from ..quant.fusion import fused
 from ..ranking.arguments import check_run
 from ..ranking.job import automatic_workers
 from .config import TrainConfig
+from .delta_updates import delta_updates
 from .evaluate import accuracy
 from .identity import identity
 from .loop import Loop, LossFunction
@@ -197,10 +198,12 @@ def distill(
         decays = config.weight_decay, rate, config.alpha_decay
         groups = param_groups(student, config.lr, *decays)
         classes = dataset.num_classes
-        losses = partial(distillation, teacher=frozen, classes=classes, config=config)
+        of_options = partial(distillation, teacher=frozen, classes=classes)
+        losses = partial(of_options, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, student, frozen)
         with synchronised(student, config.sync_bn), fused(student, config.fuse == "auto"):
-            own = student_parts(student, dataset, config, stream, quiet)
+            own = delta_updates(student, of_options, stream, config)
+            own += student_parts(student, dataset, config, stream, quiet)
             run = student, losses, stream, groups, dataset, config, folder, "student", quiet
             return _train(*run, belongs, own)
 
