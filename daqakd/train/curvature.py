@@ -1,4 +1,4 @@
-"""EWGS's delta from the trace of the loss's Hessian [EWGS, section 3.3], by Hutchinson's method."""
+"""EWGS's delta from the trace of the loss's Hessian [EWGS], by Hutchinson's method."""
 
 import math
 import sys
@@ -142,7 +142,7 @@ def update_delta(
 
     ``delta = max(0, (Tr(H) / n) / (3 std(g)))`` for each quantizer, as the mean over the batches
     and ranks: H and g are Hessian and gradient of the loss with respect to what the quantizer
-    rounds to, n values in [0, 1] [EWGS, section 3.3]. Rounding counts as the identity in both, and
+    rounds to, n values in [0, 1] [EWGS]. Rounding counts as the identity in both, and
     delta itself as 0, so that the result does not depend on the deltas of before; ReLU, ReLU6,
     leaky ReLU and max-pooling over images count as linear where they are.
 
