@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         rank,
         search,
     )
-    from .train import TrainConfig, distill, teach
+    from .train import TrainConfig, distill, teach, update_delta
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ _NAMES = {
         *("LayerSpec", "calibrate", "dequantize", "fuse", "param_groups", "quantize", "summary"),
     ),
     "ranking": ("CMIState", "RankConfig", "Ranking", "Search", "SearchConfig", "rank", "search"),
-    "train": ("TrainConfig", "distill", "teach"),
+    "train": ("TrainConfig", "distill", "teach", "update_delta"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -65,6 +65,7 @@ __all__ = [
     "strategies",
     "summary",
     "teach",
+    "update_delta",
     "use_backend",
 ]
 

@@ -13,7 +13,8 @@ from ..functional.dorefa import DoReFaActivationFunction
 from ..functional.ewgs import EWGSFunction
 from ..functional.lsq import LSQFunction
 from ..functional.pact import PACTFunction
-from .base import ActivationQuantizer, Statistics
+from .base import ActivationQuantizer, ScalesGradients, Statistics
+from .spec import Delta
 
 
 class LSQActivation(ActivationQuantizer):
@@ -115,16 +116,16 @@ class DoReFaActivation(ActivationQuantizer):
         return y
 
 
-class EWGSActivation(ActivationQuantizer):
+class EWGSActivation(ScalesGradients, ActivationQuantizer):
     """[EWGS] on activations: learned range, values in [0, 1]."""
 
     method = "ewgs"
     measures = ("std",)
     HALF_NORMAL = 3 / math.sqrt(1 - 2 / math.pi)  # 3 sigma of the half-normal's parent
 
-    def __init__(self, bits: int, delta: float) -> None:
+    def __init__(self, bits: int, delta: Delta) -> None:
         super().__init__(bits)
-        self.delta = delta
+        self.keep_delta(delta)
         self.lower = nn.Parameter(torch.zeros(1))
         self.upper = nn.Parameter(torch.ones(1))
 

@@ -83,6 +83,33 @@ def accept_zero_dim(module: nn.Module, state_dict: dict[str, Any], prefix: str) 
             state_dict[prefix + name] = value.reshape(1)  # type: ignore[union-attr]
 
 
+class ScalesGradients(nn.Module):
+    """EWGS's ``delta``: a number, or a buffer that starts at 0 and is updated on the way.
+
+    A ``state_dict`` without the buffer leaves it as it is.
+    """
+
+    delta: float | Tensor
+
+    def keep_delta(self, delta: float | Tensor | str) -> None:
+        """Keep a number or tensor as it is, and ``"hessian"`` as a buffer, 0-dim float32."""
+        if isinstance(delta, str):
+            self.register_buffer("delta", torch.zeros(()))
+        else:
+            self.delta = delta
+
+    @property
+    def updates_delta(self) -> bool:
+        """Whether delta is a buffer."""
+        return "delta" in self._buffers
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        buffer = self._buffers.get("delta")
+        if buffer is not None:
+            state_dict.setdefault(f"{prefix}delta", buffer)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
 class Quantizer(nn.Module):
     """Base of all quantizers: bits, granularity, and a name for messages."""
 

@@ -15,7 +15,7 @@ from .base import ActivationQuantizer
 from .fusion import unfuse
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, specs_of
-from .spec import FirstLast, LayerSpec, Rescale, Save
+from .spec import Delta, FirstLast, LayerSpec, Rescale, Save
 from .weight_cache import WeightCache
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
@@ -101,7 +101,7 @@ def quantize(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     rescale: Rescale = "auto",
     pact_alpha: float | None = None,
-    delta: float = 0.0,
+    delta: Delta = 0.0,
     save: Save = "values",
 ) -> nn.Module:
     """Return a copy whose Conv2d and Linear layers are QuantConv2d and QuantLinear.
@@ -130,7 +130,8 @@ def quantize(
         rescale: ``"auto"`` gives DoReFa weights their largest magnitude back where no BatchNorm
             of the same width is registered next; ``"off"`` never does.
         pact_alpha: PACT's starting alpha; None takes the 99.9th percentile at calibration.
-        delta: EWGS's gradient scaling factor.
+        delta: EWGS's gradient scaling factor; ``"hessian"`` gives each quantizer its own, a buffer
+            that starts at 0 and that :func:`daqakd.update_delta` sets, or :func:`daqakd.distill`.
         save: what layers keep of their quantized inputs for backward: ``"values"``, or ``"codes"``
             at 1, 2, 4 or 8 bits, which give the same gradients, bit for bit.
 

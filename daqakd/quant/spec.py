@@ -21,6 +21,7 @@ METHODS = {
 FirstLast = Literal["8bit", "fp", "same"]
 Rescale = Literal["auto", "off"]
 Save = Literal["values", "codes"]
+Delta = float | Literal["hessian"]
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "method": tuple(METHODS),
     "weight_method": (None, "dorefa", "ewgs", "lsq"),
@@ -45,7 +46,10 @@ EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_is_number(value) and value > 0),
         "a number above 0, or None for the percentile of the calibration data",
     ),
-    "delta": (_is_number, "a finite number"),
+    "delta": (
+        lambda value: value == "hessian" if isinstance(value, str) else _is_number(value),
+        "a finite number, or 'hessian'",
+    ),
 }
 
 
@@ -75,8 +79,9 @@ class LayerSpec:
     is registered next; off never does."""
     pact_alpha: float | None = None
     """PACT's starting alpha; None takes the 99.9th percentile at calibration."""
-    delta: float = 0.0
-    """EWGS's gradient scaling factor."""
+    delta: Delta = 0.0
+    """EWGS's gradient scaling factor; with hessian each quantizer has its own, which starts at 0
+    and follows the trace of the loss's Hessian."""
     save: Save = "values"
     """What layers keep of their quantized inputs for backward: the values, or their codes, which
     take an eighth of the memory at 4 bits and give the same gradients."""
@@ -101,6 +106,13 @@ class LayerSpec:
         for name, (fits, wanted) in EXPECTED.items():
             if not fits(value := getattr(self, name)):
                 raise InputError(f"{name}{suffix}: expected {wanted}, got {seen(value)}")
+        methods = self.weights_by, self.activations_by
+        if isinstance(self.delta, str) and not where and "ewgs" not in methods:
+            raise InputError(
+                f"delta: 'hessian' is for EWGS, and {self.weights_by} weights with"
+                f" {self.activations_by} activations have no delta; use method='ewgs', or leave"
+                " delta out"
+            )
         if self.weights_by == "lsq" and self.weight_bits == 1:
             raise InputError(
                 f"weight_bits{suffix}: 1 bit has no positive code for LSQ's signed weights;"

@@ -19,7 +19,8 @@ from ..functional.dorefa_weight_many import DoReFaWeightManyFunction
 from ..functional.ewgs_many import EWGSManyFunction
 from ..functional.lsq import LSQFunction
 from ..functional.lsq_many import LSQManyFunction
-from .base import Quantizer
+from .base import Quantizer, ScalesGradients
+from .spec import Delta
 
 
 class WeightQuantizer(Quantizer):
@@ -219,15 +220,15 @@ def _largest(weight: Tensor) -> Tensor:
     return largest.reshape(())
 
 
-class EWGSWeight(WeightQuantizer):
+class EWGSWeight(ScalesGradients, WeightQuantizer):
     """[EWGS] on weights: learned range from +-3 standard deviations, values in [-1, 1]."""
 
     method = "ewgs"
     op_parameters = ("lower", "upper")
 
-    def __init__(self, weight: Tensor, bits: int, delta: float) -> None:
+    def __init__(self, weight: Tensor, bits: int, delta: Delta) -> None:
         super().__init__(bits)
-        self.delta = delta
+        self.keep_delta(delta)
         start = self.starting_values(weight)
         self.lower, self.upper = nn.Parameter(start["lower"]), nn.Parameter(start["upper"])
 

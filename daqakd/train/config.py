@@ -76,6 +76,10 @@ class TrainConfig:
     freeze_oscillating: float | None = None
     """Oscillations a step (a mean with momentum 0.01) above which a weight is frozen; 0.02 to 0.04
     are usual."""
+    delta_every: int = 10
+    """Epochs between two updates of EWGS's delta, where that is hessian; none at the start."""
+    delta_batches: int = 3
+    """Training batches whose means the deltas are."""
     diagnose: Literal["auto", "off"] = "auto"
     """auto notes oscillating weights, clipped activations, steps and what has no gradient."""
     tensorboard: bool = False
@@ -114,6 +118,7 @@ class TrainConfig:
         """Raise InputError for values that cannot be meant, wrong types included."""
         check_types(self)
         check_least(self, 1, "epochs", "batch_size", "calibration_batches", "accumulate")
+        check_least(self, 1, "delta_every", "delta_batches")
         check_least(self, 0, "quantizer_lr", "weight_decay", "alpha_decay", "momentum", "lr_gamma")
         check_least(self, 0, "warmup_steps", "warmup_epochs", "warmup_start", "reestimate_bn")
         check_workers(self)

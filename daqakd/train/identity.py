@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._errors import InputError
 from ..data import Dataset
-from ..quant.base import Quantizer
+from ..quant.base import Quantizer, ScalesGradients
 from .checkpoint import read_progress
 from .config import TrainConfig
 
@@ -50,9 +50,14 @@ def identity(
 
 
 def _quantizers(model: nn.Module) -> dict[str, str]:
-    """Return the method and the bits of every quantizer by its name."""
+    """Return the method and the bits of every quantizer by its name, and whose delta moves."""
     found = ((n, m) for n, m in model.named_modules() if isinstance(m, Quantizer))
-    return {name: f"{one.method}, {one.bits} bits" for name, one in found}
+    return {name: f"{one.method}, {one.bits} bits{_delta(one)}" for name, one in found}
+
+
+def _delta(quantizer: Quantizer) -> str:
+    updated = isinstance(quantizer, ScalesGradients) and quantizer.updates_delta
+    return ", delta by the Hessian" if updated else ""
 
 
 def _origin(dataset: Dataset, teacher: nn.Module | None) -> dict[str, Any]:

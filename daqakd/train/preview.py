@@ -27,7 +27,7 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
     first, steps = dataset.fit[: config.batch_size], len(dataset.fit) // config.batch_size
     few = replace(dataset, fit=first, heldout=dataset.heldout[:0])
     plain = replace(config, schedule="constant", milestones=(), warmup_steps=0, warmup_epochs=0)
-    plain = replace(plain, reestimate_bn=0, quantize_from=0)
+    plain = replace(plain, reestimate_bn=0, quantize_from=0, delta_every=STEPS + 2)
     plain = replace(plain, bits_schedule=config.bits_schedule[-1:])
     train(few, replace(plain, epochs=1))  # the first steps compile, allocate and choose
     short, long = (train(few, replace(plain, epochs=n)) for n in (1, 1 + STEPS))

@@ -28,6 +28,7 @@ from ..ranking.arguments import check_run
 from ..ranking.job import automatic_workers
 from .compiled import compiled, told
 from .config import TrainConfig
+from .delta_updates import delta_updates
 from .evaluate import accuracy
 from .identity import identity
 from .loop import Loop, LossFunction
@@ -207,13 +208,13 @@ def distill(
         decays = config.weight_decay, rate, config.alpha_decay
         groups = param_groups(student, config.lr, *decays)
         classes = dataset.num_classes
-        losses = partial(
-            distillation, teacher=compiled(frozen, config), classes=classes, config=config
-        )
+        of_options = partial(distillation, teacher=compiled(frozen, config), classes=classes)
+        losses = partial(of_options, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, student, frozen)
         fuse, own_widths = config.fuse == "auto", own_widths_after(student)
         with synchronised(student, config.sync_bn), fused(student, fuse), own_widths:
             own = student_parts(student, dataset, config, stream, quiet)
+            own += delta_updates(student, of_options, stream, config)
             run = student, losses, stream, groups, dataset, config, folder, "student", quiet
             return _train(*run, belongs, own)
 

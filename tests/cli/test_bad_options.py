@@ -134,6 +134,7 @@ MISSPELT = [
     ("teach TREE --teacher RUN", "Unrecognized options: --teacher"),
     ("train TREE --teacher RUN -w 2.5", "--weight-bits.*'2.5'"),
     ("train TREE --teacher RUN --first-last x", "'x'.*--first-last.*'same'"),
+    ("train TREE --teacher RUN --delta x", "'x'.*--delta.*hessian"),
     ("train TREE --teacher RUN --save x", "'x'.*--save.*'codes'"),
     ("train TREE --teacher RUN --optimizer lion", "'lion'.*--optimizer.*'sgd'"),
     ("train TREE --teacher RUN --per-channel 3", "Unrecognized options: 3"),

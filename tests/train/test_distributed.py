@@ -95,7 +95,23 @@ def bank_on_rank(rank: int, folder: Path) -> None:
     torch.save(found, folder / f"bank{rank}.pt")
 
 
-TASKS = (calibrate_on_rank, reduce_on_rank, train_on_rank, bank_on_rank)
+def curved(x: torch.Tensor) -> dict[str, float]:
+    torch.manual_seed(0)
+    student = daqakd.quantize(SmallNet(), weight_bits=3, act_bits=3, method="ewgs", delta="hessian")
+    daqakd.calibrate(student, images(0) + images(1))
+    student.train()
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return student(x).logsumexp(1).square().mean()
+
+    return daqakd.update_delta(student, loss, [x])
+
+
+def curve_on_rank(rank: int, folder: Path) -> None:
+    torch.save(curved(images(rank)), folder / f"delta{rank}.pt")
+
+
+TASKS = (calibrate_on_rank, reduce_on_rank, train_on_rank, bank_on_rank, curve_on_rank)
 
 
 def work_on_rank(rank: int, folder: str) -> None:
@@ -161,3 +177,10 @@ def test_weights_quantized_together_under_ddp(ranks: Path):
             continue
         torch.testing.assert_close(seen[0][name], (one + other) / 2)
         assert torch.equal(seen[0][name], seen[1][name]), name
+
+
+def test_deltas_are_the_same_on_every_rank(ranks: Path):
+    seen = [torch.load(ranks / f"delta{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    assert seen[0] == seen[1]
+    assert max(seen[0].values()) > 0
+    assert seen[0] != curved(images(0))

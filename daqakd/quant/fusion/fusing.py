@@ -117,6 +117,19 @@ def unfuse(model: nn.Module) -> None:
 
 
 @contextmanager
+def unfused(model: nn.Module) -> Iterator[None]:
+    """Have the parts of a model that are fused run as they were written within the block."""
+    before = [(module, type(module)) for module in model.modules()]
+    unfuse(model)
+    try:
+        yield
+    finally:
+        for module, kind in before:
+            if type(module) is not kind:
+                module.__class__ = kind
+
+
+@contextmanager
 def fused(model: nn.Module, wanted: bool = True) -> Iterator[None]:
     """Fuse a model in place within the block, or have it unfused there."""
     before = fusion_of(model) is not None
