@@ -137,5 +137,12 @@ def _curves(found: Summary) -> str:
 
 def _rows(plan: Plan, done: Sequence[Finished]) -> str:
     records = [run.record(plan.varied) for run in done]
-    cells = [["-" if v is None else v for v in record.values()] for record in records]
+    cells = [[_cell(name, value) for name, value in record.items()] for record in records]
     return f"<h2>Rows</h2>{table(list(records[0]), cells)}"
+
+
+def _cell(name: str, value: object) -> object:
+    """Return what the page shows of a value; ``sweep.csv`` has all its digits."""
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if name.endswith("_accuracy") and isinstance(value, float) else value

@@ -60,6 +60,8 @@ def test_the_page_has_it_all(swept):
     assert "4 of 4 rows are finished" in page
     assert re.search(r'<td>(minimal|cutmix)</td><td class="best">\d+\.\d\d ± \d+\.\d\d</td>', page)
     assert "W2A2: rho " in page
+    assert not re.search(r"<td>0\.\d{5}", page), "accuracies are shown in percent"
+    assert len(re.findall(r"<td>\d+\.\d\d%</td>", page)) >= 3 * 4
     assert not re.search(r'(src|href)="(?!data:)', page), "the page needs something outside it"
     ranking = json.loads((swept[1] / "ranking" / "all" / "ranking.json").read_text())
     assert {row["name"] for row in ranking["strategies"]} == {"minimal", "cutmix"}
