@@ -12,6 +12,7 @@ from pathlib import Path
 STOPPED = 124
 SECONDS_BETWEEN_CALLBACKS = 2.0
 SECONDS_BETWEEN_LINES = 20.0
+SECONDS_TO_END = 5.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,13 @@ def last_line(log: Path, start: int = 0) -> str:
 
 def end_group(child: subprocess.Popen) -> None:
     """Kill a command and all it started: they would go on, and slow down the next stage."""
+    end = time.monotonic() + SECONDS_TO_END  # one that nobody reaps stays listed for ever
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        while time.monotonic() < end:  # the signal is sent, the others may not have ended yet
+            os.killpg(child.pid, 0)
+            time.sleep(0.01)
     child.wait()
 
 
