@@ -9,29 +9,20 @@ namespace {
 
 constexpr int64_t kWork = 4;  // an element costs as much as this many of an elementwise op
 
-template <class C, Target kTarget, bool kAcross>
+template <class C, bool kAcross>
 void run_blocks(const Batch<C>& batch) {
   const int64_t rows = kAcross ? kLanes : 1;
   const int64_t size = (kAcross ? batch.classes : ceil_div(batch.classes, kLanes)) * kLanes;
   parallel(ceil_div(batch.rows, rows), size * kWork, [&](int64_t begin, int64_t end) {
     const std::unique_ptr<C[]> scratch(new C[5 * size + batch.classes]);
-    run<BlocksBody<C, kTarget, kAcross>>(
+    run<BlocksBody<C, kAcross>>(
         &batch, begin * rows, std::min(batch.rows, end * rows), size, scratch.get());
   });
 }
 
 template <class C>
 void run_rows(const Batch<C>& batch) {
-  const auto with = [&](auto short_rows) {
-    constexpr bool kAcross = decltype(short_rows)::value;
-    if (batch.weights || (batch.labels && batch.smoothing > 0))
-      run_blocks<C, Target::weights, kAcross>(batch);
-    else if (batch.labels)
-      run_blocks<C, Target::label, kAcross>(batch);
-    else
-      run_blocks<C, Target::none, kAcross>(batch);
-  };
-  batch.classes <= kNarrowRow ? with(std::true_type{}) : with(std::false_type{});
+  batch.classes <= kNarrowRow ? run_blocks<C, true>(batch) : run_blocks<C, false>(batch);
 }
 
 template <class C>

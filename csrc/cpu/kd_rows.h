@@ -25,9 +25,11 @@ struct Batch {
   const C* upstream = nullptr;      // multiplies grad: [B] or []; null for 1
   int64_t upstream_stride = 0;
   C scale = 1;
-};
 
-enum class Target { none, label, weights };
+  // A branch per block costs less than a copy of the block's code for each kind of target.
+  bool has_label() const { return labels && !has_weights(); }
+  bool has_weights() const { return weights || (labels && smoothing > 0); }
+};
 
 template <class C>
 DAQAKD_INLINE void largest_lanes(  // [n] -> [16]
@@ -102,7 +104,7 @@ DAQAKD_INLINE void gradients(
 }
 
 // One block: `count` rows from `first`. kAcross: lane = row; else one row over all lanes.
-template <class C, Target kTarget, bool kAcross>
+template <class C, bool kAcross>
 struct Block {
   const Batch<C>& batch;
   int64_t first, count, size;  // size: elements of a buffer, a multiple of 16
@@ -152,20 +154,20 @@ struct Block {
   }
 
   DAQAKD_INLINE void find_target(Lanes16<C>& lanes) const {
-    if constexpr (kTarget == Target::label) {
+    if (batch.has_label()) {
       for (int64_t r = 0; r < count; ++r) {
         const int64_t y = batch.labels[first + r];
         lanes.weight[r] = y == batch.ignore ? C(0) : C(1);
         lanes.logit[r] = y == batch.ignore ? C(0) : z[at(r, y)];
       }
-    } else if constexpr (kTarget == Target::weights) {
+    } else if (batch.has_weights()) {
       std::fill_n(weights, size, C(0));
       for (int64_t r = 0; r < count; ++r) read_weights(r);
       sum(weights, lanes.weight);
       for (int64_t i = 0; i < size; ++i) exp_z[i] = kd_weighted(weights[i], z[i]);
       sum(exp_z, lanes.logit);
     }
-    if constexpr (!kAcross && kTarget == Target::label) {
+    if (!kAcross && batch.has_label()) {
       std::fill_n(lanes.weight, kLanes, C(lanes.weight[0]));
       std::fill_n(lanes.logit, kLanes, C(lanes.logit[0]));
     }
@@ -174,7 +176,7 @@ struct Block {
   DAQAKD_INLINE void write_row(int64_t r, C target) const {
     const int64_t classes = batch.classes;
     for (int64_t k = 0; k < classes; ++k) row[k] = exp_z[at(r, k)];
-    if constexpr (kTarget == Target::label)
+    if (batch.has_label())
       if (batch.labels[first + r] != batch.ignore) row[batch.labels[first + r]] -= target;
     if (batch.upstream) {
       const C factor = batch.upstream[(first + r) * batch.upstream_stride] * batch.scale;
@@ -225,19 +227,22 @@ struct Block {
     if (batch.ce) std::copy_n(lanes.ce, count, batch.ce + first);
     if (batch.kl) std::copy_n(lanes.kl, count, batch.kl + first);
     if (!batch.grad.data) return;
-    gradients<C, kTarget == Target::weights>(size, lanes, exp_z, z, t, weights);
+    if (batch.has_weights())
+      gradients<C, true>(size, lanes, exp_z, z, t, weights);
+    else
+      gradients<C, false>(size, lanes, exp_z, z, t, weights);
     for (int64_t r = 0; r < count; ++r) write_row(r, lanes.target[r]);
   }
 };
 
-template <class C, Target kTarget, bool kAcross>
+template <class C, bool kAcross>
 struct BlocksBody {
   // scratch [5, size] and [classes]
   DAQAKD_INLINE static void run(
       const Batch<C>* batch, int64_t first, int64_t last, int64_t size, C* scratch) {
     constexpr int64_t kRows = kAcross ? kLanes : 1;
     for (; first < last; first += kRows)
-      Block<C, kTarget, kAcross>{
+      Block<C, kAcross>{
           *batch,
           first,
           std::min(kRows, last - first),
