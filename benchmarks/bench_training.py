@@ -38,7 +38,7 @@ from daqakd.quant.layers import QuantConv2d
 from daqakd.train.environment import environment
 from daqakd.train.loop import Loop
 
-CLASSES, BITS, WARM = 10, 4, 2
+CLASSES, BITS, WARM = 10, 4, 5  # warm: more than what a graph is recorded after
 SIDES = {"resnet20": 32, "vgg8": 32, "mobilenet_v2": 64}
 FIT = daqakd.TrainConfig(epochs=1, calibration_batches=1, diagnose="off", checkpoint_seconds=1e9)
 Run = Callable[[], list[float]]  # the moments at which steps ended
@@ -97,11 +97,13 @@ class Pictures(VisionDataset):
 def looped(student: nn.Module, teacher: nn.Module, data: Dataset, batch: int) -> list[float]:
     """Train a copy of a student by a loop as repositories write it."""
     student, found = copy.deepcopy(student).train(), []
+    device = next(teacher.parameters()).device
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
     workers = torch.get_num_threads()
     for x, y in DataLoader(
         Pictures(data), batch, shuffle=True, num_workers=workers, drop_last=True
     ):
+        x, y = x.to(device), y.to(device)
         with torch.no_grad():
             wanted = teacher(x)
         loss = eager_kd_loss(student(x), wanted, y)
@@ -132,9 +134,9 @@ def by_brevitas(plain: nn.Module, student: nn.Module) -> nn.Module:
     return copied
 
 
-def contestants(model: str, data: Dataset, batch: int) -> dict[str, Run]:
+def contestants(model: str, data: Dataset, batch: int, device: str) -> dict[str, Run]:
     """Return what is timed; each trains a new copy of its student."""
-    teacher = daqakd.models.build(model, CLASSES).eval().requires_grad_(False)
+    teacher = daqakd.models.build(model, CLASSES).to(device).eval().requires_grad_(False)
     plain = copy.deepcopy(teacher).requires_grad_(True)
     found: dict[str, Run] = {}
     own = partial(trained, teacher=teacher, data=data)
@@ -145,44 +147,60 @@ def contestants(model: str, data: Dataset, batch: int) -> dict[str, Run]:
     student = daqakd.quantize(plain, weight_bits=BITS, act_bits=BITS)
     found["lsq-bf16"] = partial(own, student, batch_size=batch, precision="bf16")
     found["fp32-bf16"] = partial(own, plain, batch_size=batch, precision="bf16")
-    daqakd.calibrate(student, torch.randn(8, 3, data.size, data.size))
+    if device == "cuda":
+        for name, one in (("fp32", plain), ("lsq", student)):
+            found[f"{name}-graph"] = partial(own, one, batch_size=batch, graph="auto")
+            found[f"{name}-compile"] = partial(own, one, batch_size=batch, compile=True)
+    daqakd.calibrate(student, torch.randn(8, 3, data.size, data.size, device=device))
     found["loop"] = partial(looped, with_formulas(student), teacher, data, batch)
     if find_spec("brevitas"):
         found["brevitas"] = partial(looped, by_brevitas(plain, student), teacher, data, batch)
     return found
 
 
-def measure(model: str, batch: int, steps: int, turns: int) -> dict[str, float]:
-    """Return the images per second of every contestant: medians of the turns."""
-    data = images(SIDES[model], (WARM + steps) * batch)
-    runs = contestants(model, data, batch)
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(turns):
-        names = list(runs)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for every contestant: images per second, medians of the turns."""
+    batch, data = options.batch, images(SIDES[model], (WARM + options.steps) * options.batch)
+    runs = contestants(model, data, batch, options.device)
+    names = [name for name in runs if not options.only or name in options.only]
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(options.turns):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             ends = runs[name]()
             rates[name].append(batch * (len(ends) - WARM) / (ends[-1] - ends[WARM - 1]))
-    return {name: statistics.median(found) for name, found in rates.items()}
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    return [row(model, name, rate, medians) for name, rate in medians.items()]
+
+
+def row(model: str, name: str, rate: float, rates: dict[str, float]) -> dict[str, Any]:
+    """Return what is known of a contestant."""
+    beside = {f"of_{other}": rate / rates[other] for other in ("loop", "fp32") if other in rates}
+    return {"form": model, "contestant": name, "images_per_second": rate, **beside}
 
 
 def main() -> None:
     """Print a table for every model, and leave all in ``training.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--only", nargs="+", metavar="CONTESTANT", help="all by default")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8, help="of a contestant's turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
-    rows: dict[str, dict[str, float]] = {}
+    rows: list[dict[str, Any]] = []
     for model in options.models:
-        rows[model] = measure(model, options.batch, options.steps, options.turns)
+        found = measure(model, options)
         print(f"\n{model}, {SIDES[model]} x {SIDES[model]}, batch {options.batch}\n")
         print("| contestant | images/s | of loop | of fp32 |\n|---|---|---|---|")
-        for name, rate in rows[model].items():
-            loop, fp32 = rate / rows[model]["loop"], rate / rows[model]["fp32"]
-            print(f"| {name} | {rate:,.0f} | {loop:.2f} | {fp32:.2f} |", flush=True)
-    facts = {"batch": options.batch, "bits": BITS, "steps": options.steps}
+        for one in found:
+            beside = (f"{one[key]:.2f}" if key in one else "-" for key in ("of_loop", "of_fp32"))
+            rate = f"{one['images_per_second']:,.0f}"
+            print("|", " | ".join([one["contestant"], rate, *beside]), "|", flush=True)
+        rows += found
+    facts = {"device": options.device, "batch": options.batch, "bits": BITS, "warm": WARM}
     write_json(options.out / "training.json", {**environment(), **facts, "rows": rows})
 
 

@@ -39,29 +39,31 @@ COMPARED = (
     "ewgs",
     "many",
 )
+TRAINED = ("fp32", "lsq", "loop", "fp32-graph", "lsq-graph", "lsq-bf16")
 SECONDS = {
     "libraries": 15,
     "tests": 80,
     "memcheck": 30,
     "racecheck": 15,
-    "lsq": 26,
+    "lsq": 22,
     "pact": 20,
     "dorefa_activation": 14,
     "dorefa_weight": 20,
     "ewgs": 14,
     "codes": 8,
     "bn_act_quant": 26,
-    "kd_loss": 34,
+    "kd_loss": 30,
     "many": 16,
     "resnet20": 18,
     "step": 20,
     "kd_step": 25,
-    "compiled_step": 35,
+    "compiled_step": 31,
     "augment": 20,
     "share": 14,
+    "training": 20,
     "cmi": 8,
-    "ranking": 30,
-    "cifar10": 24,
+    "ranking": 26,
+    "cifar10": 20,
     "ncu": 28,
 }
 
@@ -151,6 +153,15 @@ class Plan:
         purpose = "ranks seven strategies"
         return self.script(stage, "bench_ranking", purpose, "--runs", 2, *some, *options)
 
+    def training(self) -> Stage:
+        """Return whole training, recorded as a graph and not, beside a plain loop."""
+        size = ("--batch", STEP_BATCH, "--steps", 12, "--turns", 2)
+        size = ("--batch", 4, "--steps", 2, "--turns", 1) if self.dry else size
+        found = TRAINED[:3] if self.dry else TRAINED
+        options = ("--device", "cpu" if self.dry else "cuda", "--models", "resnet20", *size)
+        purpose = "times whole training"
+        return self.script("training", "bench_training", purpose, *options, "--only", *found)
+
     def real_images(self) -> Stage:
         """Return the rankings of CIFAR-10, which has to be on the disk."""
         root, stage = os.environ.get("DAQAKD_DATA"), self.ranking("cifar10", "--data", "cifar10")
@@ -182,6 +193,7 @@ def stages(scratch: Path, dry: bool) -> dict[str, Stage]:
         "share": plan.script(
             "share", "bench_share", "times augmentation beside a step", *rounds, *steps
         ),
+        "training": plan.training(),
         "cmi": plan.script("cmi", "bench_cmi", "times ranking's statistics", *rounds, *classes),
         "ranking": plan.ranking("ranking"),
         "cifar10": plan.real_images(),

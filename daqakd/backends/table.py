@@ -71,7 +71,7 @@ INLINED: dict[str, dict[str, str]] = {
 
 # The memory format that training is faster in.
 LAYOUTS: dict[str, tuple[torch.memory_format, str]] = {
-    "cpu": (torch.contiguous_format, NOT_MEASURED),
+    "cpu": (torch.channels_last, "benchmarks/results/training-cpu.md"),
     "cuda": (torch.channels_last, NOT_MEASURED),
 }
 

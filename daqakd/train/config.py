@@ -71,6 +71,9 @@ class TrainConfig:
     compile: bool = False
     """Make both models' training passes by torch.compile; in its graphs no chains are fused by
     --fuse, and the last bits differ. Minutes at the start, less time a step."""
+    graph: Literal["auto", "off"] = "off"
+    """auto replays a step's passes, loss and gradients as one CUDA graph, where a GPU trains in one
+    process without --compile; a model that reads values back runs as it is."""
     damping: float = 0.0
     """Pull of weights to the middle of their codes at the end of the run, from 0 at its start."""
     freeze_oscillating: float | None = None

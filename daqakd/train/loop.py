@@ -18,6 +18,7 @@ from ..augment import Batch, InputSpec, Stream
 from ..augment.draws import philox
 from .checkpoint import load_checkpoint, read_progress, save_checkpoint
 from .config import TrainConfig
+from .graph import Gradients, can_record
 from .identity import check_identity
 from .metrics import to_csv
 from .optimizers import Optimizers
@@ -87,6 +88,13 @@ class Loop:
         self.progress |= self.identity
         self.saved_at = time.monotonic()
         self.interrupt = Interrupt()
+        recorded = can_record(self.config, self.device)
+        parameters = self.optimizer.parameters
+        self.gradients = Gradients(self._add_gradients, parameters, recorded, self._say)
+
+    def _say(self, text: str) -> None:
+        if self.watch is not _console.quiet:
+            _console.say(f"{self.title}: {text}")
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; return the history."""
@@ -132,6 +140,8 @@ class Loop:
         self.model.train()
         for part in self._present():
             part.before_epoch(epoch)
+        if any(part.rewrites for part in self._present()):
+            self.gradients.forget()
         batches = self.stream.epoch(epoch, self.config.batch_size, start, _ranks.share)
         if self.config.prefetch == "auto" and can_prefetch(self.stream):
             batches = prefetched(batches, self.device)
@@ -165,18 +175,19 @@ class Loop:
 
     def _gradients(self, batch: Batch) -> None:
         """Compute the gradients of a batch, a part of it at a time."""
-        self.optimizer.zero_grad()
+        self.gradients.zero()
         pieces = self.config.accumulate
         *others, last = batch.split(pieces) if pieces > 1 else [batch]
         for piece in others:
             with self.own_gradients():
-                self._add_gradients(piece, pieces)
-        self._add_gradients(last, pieces)
+                self.gradients.add(piece)
+        self.gradients.add(last)
         if self.config.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip_grad)
 
-    def _add_gradients(self, piece: Batch, pieces: int) -> None:
-        """Add the gradients of one part of so many, and count its losses."""
+    def _add_gradients(self, piece: Batch) -> None:
+        """Add the gradients of one of the equal parts of a batch, and count its losses."""
+        pieces = self.config.accumulate
         loss, ce, kl, logits = self._losses(piece)
         if self.device.type == "cpu" and not loss.isfinite():  # a GPU is read at checkpoints
             raise InputError(self._blame(piece))
@@ -207,7 +218,7 @@ class Loop:
         row["lr"] = self.optimizer.peaks[0] * self.factors[last]  # also where no step was left
         for part in self._present():
             row |= part.end_epoch(self.progress["epoch"], accuracy)
-        self.totals = torch.zeros_like(self.totals)
+        self.totals.zero_()
         for part in self._present():
             part.after_epoch(row)
         self.progress["history"].append(row)

@@ -1,5 +1,7 @@
 """What a batch is trained with: both models' passes and the loss."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,18 @@ def precision(device: torch.device, config: TrainConfig) -> torch.autocast:
     """Return the context of both models' passes: weights and the quantizers' maths stay float32."""
     dtype = PRECISIONS[config.precision]
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def said_of_precision(device: torch.device, config: TrainConfig) -> str | None:
+    """Return what to know before a run in bf16 on a CPU that has no instructions for it."""
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
+    if config.precision == "fp32" or device.type != "cpu" or able.get("architecture") != "x86_64":
+        return None
+    if able.get("avx512_bf16") or able.get("amx_bf16"):
+        return None
+    return (
+        "precision: this CPU has no bfloat16 instructions, so bf16 is many times slower than fp32"
+    )
 
 
 def distillation(

@@ -60,11 +60,6 @@ class Optimizers:
         for group, peak in zip(self.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
 
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        for one in self.all:
-            one.zero_grad()
-
     def step(self) -> None:
         """Move all parameters."""
         for one in self.all:
@@ -103,13 +98,16 @@ def _count(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _like(parameter: Tensor, value: Tensor, key: str) -> Tensor:
-    """Return what an optimizer keeps of a parameter in its shape: steps once had no dimension.
+    """Return what an optimizer keeps of a parameter, in its shape and memory format.
+
+    Steps once had no dimension; and a fused optimizer goes through all of a parameter's memory in
+    one order, so values in another would be taken for other elements'.
 
     Raises:
         ValueError: it is another parameter's; torch would find out in the next step, or never.
     """
     if value.shape == () and parameter.shape == (1,):
-        return value.reshape(1)
+        value = value.reshape(1)
     if value.shape != parameter.shape:
         raise ValueError(f"{key}: {tuple(value.shape)} for a parameter {tuple(parameter.shape)}")
-    return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

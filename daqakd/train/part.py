@@ -16,6 +16,8 @@ class Part:
     """What its tensors are called in a checkpoint: ``part.<name>.<key>``."""
     first_epoch = 0
     """From which epoch on it takes part; before, only its state is kept."""
+    rewrites = False
+    """Whether the model may compute something else after :meth:`before_epoch`."""
 
     def before_epoch(self, epoch: int) -> None:
         """Run before an epoch's first step, and again before what is left of a resumed one."""

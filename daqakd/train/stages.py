@@ -65,6 +65,7 @@ class Stages(Part):
     """
 
     name = "stages"
+    rewrites = True
 
     def __init__(
         self, student: nn.Module, stages: list[Stage], batches: Callable[[], Iterable[Tensor]]

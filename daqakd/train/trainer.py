@@ -32,7 +32,7 @@ from .delta_updates import delta_updates
 from .evaluate import accuracy
 from .identity import identity
 from .loop import Loop, LossFunction
-from .objective import distillation, images_of, layout_of, supervised
+from .objective import distillation, images_of, layout_of, said_of_precision, supervised
 from .optimizers import Optimizers
 from .part import Part
 from .parts import kept_states, logs, prefix, student_parts
@@ -126,6 +126,8 @@ def _train(
         metrics = folder / f"{prefix(role)}metrics.csv"
         files = (folder / "checkpoint" / f"{role}.safetensors", metrics)
     watch = _console.quiet if quiet else _console.track
+    if not quiet and (known := said_of_precision(device, config)):
+        _console.say(known)
     optimizers, replica = Optimizers(groups, config), replicated(model)
     first = last_stage(config) if role == "student" else 0
     kept = kept_states(model, config, validate, stream.steps(config.batch_size), first)

@@ -7,8 +7,8 @@ import torch
 
 import daqakd
 from daqakd import InputError, TrainConfig, _ranks
-from daqakd.train.loop import Loop
 
+from ..helpers.killed import killed_at
 from ..helpers.small import SmallNet, small_dataset
 
 CONFIG = TrainConfig(epochs=2, batch_size=16, lr=0.01, workers=0, prefetch="off")
@@ -52,22 +52,11 @@ def test_both_models_are_compiled_and_train_as_they_do(by):
     assert found.model.state_dict().keys() == plain.model.state_dict().keys()
 
 
-def test_a_killed_run_ends_in_the_same_bits(by, tmp_path, monkeypatch):
+def test_a_killed_run_ends_in_the_same_bits(by, tmp_path):
     by("aot_eager")
-    whole, step = run(COMPILED, tmp_path / "whole"), Loop._step
-
-    class Stop(Exception):
-        """A kill."""
-
-    def stop(loop, batch):
-        if loop.progress["epoch"] == 1:
-            raise Stop
-        step(loop, batch)
-
-    monkeypatch.setattr(Loop, "_step", stop)
-    with pytest.raises(Stop):
+    whole = run(COMPILED, tmp_path / "whole")
+    with killed_at(2, "_epoch"):
         run(COMPILED, tmp_path / "killed")
-    monkeypatch.setattr(Loop, "_step", step)
     found = run(COMPILED, tmp_path / "killed")
     assert found.history == whole.history
     for name, value in whole.model.state_dict().items():

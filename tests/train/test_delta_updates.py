@@ -9,8 +9,8 @@ import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd.quant.surrogate import updated_quantizers
 from daqakd.train import curvature, delta_updates
-from daqakd.train.loop import Loop
 
+from ..helpers.killed import equal, killed_at
 from ..helpers.small import SmallNet, small_dataset
 
 CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.01, workers=0, delta_every=2, delta_batches=2)
@@ -28,10 +28,6 @@ def run(config=CONFIG, run_dir=None, delta="hessian", **options):
     student = daqakd.quantize(teacher, **given)
     own = {"strategy": "cutmix", "config": config, "run_dir": run_dir}
     return daqakd.distill(student, teacher, small_dataset(), **own)
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def updates(monkeypatch):
@@ -75,20 +71,9 @@ def test_until_the_first_update_it_is_a_run_with_delta_0():
 
 @pytest.mark.parametrize("options", [{}, {"save": "codes", "act_bits": 4}])
 @pytest.mark.parametrize("at", [18, 19, 22, 30])
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, at, options):
-    whole, step, steps = run(run_dir=tmp_path / "whole", **options), Loop._step, []
-
-    class Stop(Exception):
-        pass
-
-    def stop_once(self, batch):
-        steps.append(1)
-        if len(steps) == at:
-            raise Stop
-        step(self, batch)
-
-    monkeypatch.setattr(Loop, "_step", stop_once)
-    with pytest.raises(Stop):
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, at, options):
+    whole = run(run_dir=tmp_path / "whole", **options)
+    with killed_at(at):
         run(replace(CONFIG, checkpoint_seconds=0.0), tmp_path / "cut", **options)
     again = run(run_dir=tmp_path / "cut", **options)
     assert again.history == whole.history

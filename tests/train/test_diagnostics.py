@@ -117,7 +117,7 @@ def test_oscillation_is_seen(monkeypatch):
     assert all(0 < row["oscillating"] < 1 for row in rows)
 
 
-def test_what_has_no_gradient_is_said_once_by_name(tmp_path, monkeypatch, capsys):
+def test_what_has_no_gradient_is_said_once_by_name(tmp_path, capsys):
     def change(student):
         student.unused = nn.Parameter(torch.ones(3))
 

@@ -12,8 +12,9 @@ from daqakd.train.loop import Loop
 from daqakd.train.store import load_model, read_model_file, save_model, save_packed
 
 from ..helpers.fusible import OpCalls
+from ..helpers.killed import Killed
 from ..helpers.small import SmallNet, small_dataset
-from .test_resume import CONFIG, Stop, cut_short, distilled, teacher
+from .test_resume import CONFIG, cut_short, distilled, teacher
 
 OFF = replace(CONFIG, fuse="off")
 MODEL = "tests.helpers.small:small_net"
@@ -42,12 +43,12 @@ def test_options_belong_to_a_run(tmp_path):
 
 @pytest.mark.parametrize("config", [CONFIG, OFF], ids=["auto", "off"])
 @pytest.mark.parametrize("method", ["pact", "ewgs"])
-def test_what_continues_ends_in_the_same_bits(tmp_path, monkeypatch, config, method):
+def test_what_continues_ends_in_the_same_bits(tmp_path, config, method):
     def run(folder, config=config):
         return distilled(tmp_path / folder, config=config, method=method)
 
     whole = run("whole")
-    cut_short(monkeypatch, lambda config: run("cut", config), config)
+    cut_short(lambda config: run("cut", config), config)
     again = run("cut")
     assert again.history == whole.history
     pairs = zip(again.model.state_dict().values(), whole.model.state_dict().values(), strict=True)
@@ -63,10 +64,10 @@ def test_a_student_is_as_it_was_whatever_happens(monkeypatch, config, given_fuse
 
     def stop(self):
         seen.append(fusion_of(self.model) is not None)
-        raise Stop
+        raise Killed
 
     monkeypatch.setattr(Loop, "_finish_epoch", stop)
-    with pytest.raises(Stop):
+    with pytest.raises(Killed):
         daqakd.distill(student, teacher(), small_dataset(), strategy="minimal", config=config)
     assert seen == [config.fuse == "auto"]
     assert (fusion_of(student) is not None) == given_fused

@@ -10,8 +10,8 @@ import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd.augment import Stream
 from daqakd.train import averaging, diagnostics
-from daqakd.train.loop import Loop
 
+from ..helpers.killed import equal, killed_at
 from ..helpers.small import SmallNet, small_dataset
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, workers=0)
@@ -27,27 +27,11 @@ def run(config=CONFIG, run_dir=None, strategy="cutmix"):
     return daqakd.distill(student, teacher, small_dataset(), **options)
 
 
-def equal(a, b) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-class Stop(Exception):
-    """A kill."""
-
-
 @pytest.mark.parametrize("at", [1, 8, 14, 20])
 def test_all_of_it_resumes_to_the_same_bits(tmp_path, monkeypatch, at):
     monkeypatch.setattr(diagnostics, "EVERY", 2)
-    whole, steps, step = run(ALL, tmp_path / "whole"), [], Loop._step
-
-    def stop_once(self, batch):
-        steps.append(1)
-        if len(steps) == at:
-            raise Stop
-        step(self, batch)
-
-    monkeypatch.setattr(Loop, "_step", stop_once)
-    with pytest.raises(Stop):
+    whole = run(ALL, tmp_path / "whole")
+    with killed_at(at):
         run(replace(ALL, checkpoint_seconds=0.0), tmp_path / "cut")
     again = run(ALL, tmp_path / "cut")
     assert again.history == whole.history

@@ -11,16 +11,12 @@ from daqakd import InputError, TrainConfig
 from daqakd._files import read_tensors, write_tensors
 from daqakd.data import Images
 from daqakd.train.identity import check_finished
-from daqakd.train.loop import Loop
 
+from ..helpers.killed import killed_at
 from ..helpers.small import SmallNet, small_dataset
 
 CONFIG = TrainConfig(epochs=2, batch_size=16, lr=0.01, workers=0)
 CHECKPOINT = "checkpoint/student.safetensors"
-
-
-class Stop(Exception):
-    """Raised in the middle of a run, as a kill would end it."""
 
 
 def teacher(seed: int = 0) -> SmallNet:
@@ -41,20 +37,10 @@ def taught(run_dir, dataset=None, config=CONFIG):
     return daqakd.teach(teacher(), dataset or small_dataset(), config=config, run_dir=run_dir)
 
 
-def cut_short(monkeypatch, run, config) -> None:
+def cut_short(run, config) -> None:
     """Run until the second epoch's steps are done, with a checkpoint after each of them."""
-    finish, calls = Loop._finish_epoch, []
-
-    def stop_once(self):
-        calls.append(1)
-        if len(calls) == 2:
-            raise Stop
-        finish(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_finish_epoch", stop_once)
-        with pytest.raises(Stop):
-            run(replace(config, checkpoint_seconds=0.0))
+    with killed_at(2, "_finish_epoch"):
+        run(replace(config, checkpoint_seconds=0.0))
 
 
 def with_pixel(dataset):
@@ -136,9 +122,9 @@ def test_a_checkpoint_of_another_model_says_so(run):
         daqakd.teach(wrapped, small_dataset(), config=CONFIG, run_dir=run)
 
 
-def test_an_older_checkpoint_continues(tmp_path, monkeypatch):
+def test_an_older_checkpoint_continues(tmp_path):
     whole = distilled(tmp_path / "whole")
-    cut_short(monkeypatch, lambda config: distilled(tmp_path / "old", config=config), CONFIG)
+    cut_short(lambda config: distilled(tmp_path / "old", config=config), CONFIG)
     path = tmp_path / "old" / CHECKPOINT
     tensors, facts = read_tensors(path)
     place = json.loads(facts["place"])
@@ -173,7 +159,7 @@ def each_state():
 
 @pytest.mark.parametrize(("method", "parameters", "optimizer"), list(each_state()))
 def test_a_checkpoint_of_steps_without_a_dimension_continues(
-    tmp_path, monkeypatch, method, parameters, optimizer
+    tmp_path, method, parameters, optimizer
 ):
     config = replace(CONFIG, optimizer=optimizer, epochs=3)
 
@@ -181,7 +167,7 @@ def test_a_checkpoint_of_steps_without_a_dimension_continues(
         return distilled(tmp_path / folder, config=config, method=method)
 
     whole = run("whole")
-    cut_short(monkeypatch, lambda config: run("old", config), config)
+    cut_short(lambda config: run("old", config), config)
     path = tmp_path / "old" / CHECKPOINT
     states = {"adam": 2, "sgd": 1}[optimizer]
     assert rewritten(path, without_dimension) == parameters * (1 + states)
@@ -191,8 +177,8 @@ def test_a_checkpoint_of_steps_without_a_dimension_continues(
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_an_optimizer_state_of_another_parameter_is_refused(tmp_path, monkeypatch):
-    cut_short(monkeypatch, lambda config: distilled(tmp_path, config=config), CONFIG)
+def test_an_optimizer_state_of_another_parameter_is_refused(tmp_path):
+    cut_short(lambda config: distilled(tmp_path, config=config), CONFIG)
 
     def exchanged(key: str, value: torch.Tensor) -> torch.Tensor:
         return value.flatten() if key == "optimizer.0.exp_avg" else value
@@ -204,12 +190,10 @@ def test_an_optimizer_state_of_another_parameter_is_refused(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("resume", [distilled, taught])
 @pytest.mark.parametrize("warmup", [0, 12])
-def test_a_kill_between_the_last_step_and_the_end_of_an_epoch(
-    tmp_path, monkeypatch, resume, warmup
-):
+def test_a_kill_between_the_last_step_and_the_end_of_an_epoch(tmp_path, resume, warmup):
     config = replace(CONFIG, warmup_steps=warmup)
     whole = resume(tmp_path / "whole", config=config)
-    cut_short(monkeypatch, lambda config: resume(tmp_path / "cut", config=config), config)
+    cut_short(lambda config: resume(tmp_path / "cut", config=config), config)
     again = resume(tmp_path / "cut", config=config)
     assert again.history == whole.history
     (name,) = [p.name for p in (tmp_path / "cut").glob("*.csv")]

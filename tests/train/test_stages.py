@@ -12,9 +12,10 @@ from daqakd.quant.base import Quantizer
 from daqakd.quant.grids import quantized_layers
 from daqakd.quant.passing import pass_through, start_anew
 from daqakd.train import averaging, diagnostics, trainer
-from daqakd.train.loop import Loop
+from daqakd.train.objective import layout_of
 from daqakd.train.stages import Stage, Stages, first_batches, stages_of
 
+from ..helpers.killed import equal, killed_at
 from ..helpers.small import SmallNet, small_dataset
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.02, workers=0)
@@ -48,14 +49,6 @@ def run(config, run_dir=None, student=None, **options):
     student = quantized(**options) if student is None else student
     given = {"strategy": "cutmix", "config": config, "run_dir": run_dir}
     return daqakd.distill(student, teacher(), small_dataset(), **given)
-
-
-def equal(a, b) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-class Stop(Exception):
-    """A kill."""
 
 
 @pytest.mark.parametrize(
@@ -143,6 +136,7 @@ def started(state, config, widths, **options):
     model.load_state_dict({name: state[name] for name in model.state_dict()})
     device = torch.device("cpu")
     stream = trainer._stream(small_dataset(), "cutmix", config, device)
+    model.to(memory_format=layout_of(device))
     student = quantized(model, **options | {"weight_bits": widths[0], "act_bits": widths[1]})
     return daqakd.calibrate(student, first_batches(stream, config))
 
@@ -197,16 +191,8 @@ ALL = {"ema": 0.8, "damping": 0.01, "freeze_oscillating": 0.015, "quantizer_opti
 def test_it_resumes_to_the_same_bits(tmp_path, monkeypatch, config, at):
     monkeypatch.setattr(diagnostics, "EVERY", 2)
     config, options = replace(config, **ALL), {"method": "ewgs", "save": "codes"}
-    whole, steps, step = run(config, tmp_path / "whole", **options), [], Loop._step
-
-    def stop_once(self, batch):
-        steps.append(1)
-        if len(steps) == at:
-            raise Stop
-        step(self, batch)
-
-    monkeypatch.setattr(Loop, "_step", stop_once)
-    with pytest.raises(Stop):
+    whole = run(config, tmp_path / "whole", **options)
+    with killed_at(at):
         run(replace(config, checkpoint_seconds=0.0), tmp_path / "cut", **options)
     again = run(config, tmp_path / "cut", **options)
     assert again.history == whole.history
@@ -272,14 +258,9 @@ def test_the_average_starts_with_the_last_stage(monkeypatch):
 
 
 @pytest.mark.parametrize("config", [LATE, LOWERED], ids=["late", "lowered"])
-def test_a_student_is_left_as_it_computes_at_the_end(monkeypatch, config):
+def test_a_student_is_left_as_it_computes_at_the_end(config):
     student = quantized()
-
-    def stop(self):
-        raise Stop
-
-    monkeypatch.setattr(Loop, "_finish_epoch", stop)
-    with pytest.raises(Stop):
+    with killed_at(1, "_finish_epoch"):
         run(config, student=student)
     bits = [q.bits for q in student.modules() if isinstance(q, Quantizer)]
     assert bits == [q.bits for q in quantized().modules() if isinstance(q, Quantizer)]

@@ -16,6 +16,7 @@ from daqakd.train.options_file import keep_options, read_options, to_toml
 from daqakd.train.schedule import lr_factor
 from daqakd.train.store import load_model, read_model_file, save_model
 
+from ..helpers.killed import killed_at
 from ..helpers.small import SmallNet, small_dataset
 
 CONFIG = TrainConfig(epochs=2, batch_size=16, lr=0.01, workers=0)
@@ -38,24 +39,6 @@ def same_weights(a, b) -> bool:
     return all(k == m and torch.equal(v, w) for (k, v), (m, w) in pairs)
 
 
-class Stop(Exception):
-    """Raised in the middle of a run, as a kill would end it."""
-
-
-def stopping_at(monkeypatch, step: int):
-    """Make training stop dead after ``step`` steps in all."""
-    original = Loop._step
-    done: list[int] = []
-
-    def step_or_stop(self, batch):
-        if len(done) == step:
-            raise Stop
-        done.append(1)
-        original(self, batch)
-
-    monkeypatch.setattr(Loop, "_step", step_or_stop)
-
-
 def test_cosine_ends_at_zero_and_warmup_reaches_the_peak():
     assert lr_factor(0, 100) == 1.0
     assert lr_factor(50, 100) == pytest.approx(0.5)
@@ -68,15 +51,11 @@ def test_cosine_ends_at_zero_and_warmup_reaches_the_peak():
 
 @pytest.mark.parametrize("strategy", ["trivialaugment", "cutmix"])
 @pytest.mark.parametrize("step", [1, 9, 13])
-def test_a_run_stopped_anywhere_ends_like_an_uninterrupted_one(
-    tmp_path, monkeypatch, step, strategy
-):
+def test_a_run_stopped_anywhere_ends_like_an_uninterrupted_one(tmp_path, step, strategy):
     whole = distilled(tmp_path / "whole", strategy=strategy)
     every_step = TrainConfig(**{**vars(CONFIG), "checkpoint_seconds": 0.0})
-    with monkeypatch.context() as patch:
-        stopping_at(patch, step)
-        with pytest.raises(Stop):
-            distilled(tmp_path / "cut", every_step, strategy)
+    with killed_at(step + 1):
+        distilled(tmp_path / "cut", every_step, strategy)
     again = distilled(tmp_path / "cut", CONFIG, strategy)
     assert same_weights(again.model, whole.model)
     assert again.history == whole.history
@@ -84,17 +63,15 @@ def test_a_run_stopped_anywhere_ends_like_an_uninterrupted_one(
     assert files[0].read_text() == files[1].read_text()
 
 
-def test_dropout_does_not_depend_on_where_a_run_was_cut(tmp_path, monkeypatch):
+def test_dropout_does_not_depend_on_where_a_run_was_cut(tmp_path):
     def taught(folder, config):
         torch.manual_seed(0)
         model = torch.nn.Sequential(SmallNet(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
         return daqakd.teach(model, small_dataset(), config=config, run_dir=folder).model
 
     whole = taught(tmp_path / "whole", CONFIG)
-    with monkeypatch.context() as patch:
-        stopping_at(patch, 4)
-        with pytest.raises(Stop):
-            taught(tmp_path / "cut", TrainConfig(**{**vars(CONFIG), "checkpoint_seconds": 0.0}))
+    with killed_at(5):
+        taught(tmp_path / "cut", TrainConfig(**{**vars(CONFIG), "checkpoint_seconds": 0.0}))
     assert same_weights(taught(tmp_path / "cut", CONFIG), whole)
 
 
