@@ -63,7 +63,7 @@ class PACTActivation(ActivationQuantizer):
     """[PACT]: alpha starts at the 99.9th percentile of the calibration data, or a given value."""
 
     method = "pact"
-    measures = ("percentile",)
+    measures: tuple[str, ...] = ("percentile",)
 
     def __init__(self, bits: int, start: float | None) -> None:
         super().__init__(bits)

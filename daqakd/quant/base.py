@@ -12,6 +12,7 @@ from .._errors import InputError
 from .._ops import METHOD_CODES, SMALLEST
 from ..functional.bn_act_quant import QuantizerSettings
 from .flags import Flagged, read_flags
+from .spec import Flavour
 
 PERCENTILE = 0.999
 
@@ -26,6 +27,7 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_abs": lambda x: x.abs().mean(),
     "std": lambda x: x.std() if x.numel() > 1 else x.new_zeros(()),
     "percentile": _percentile,
+    "largest_tanh": lambda x: x.tanh().abs().max(),
 }
 
 
@@ -114,6 +116,8 @@ class Quantizer(nn.Module):
     """Base of all quantizers: bits, granularity, and a name for messages."""
 
     method = ""
+    flavour: Flavour = "paper"
+    """Whose formulas it has: fused ops, ops on many weights and saved codes know the papers'."""
     uniform = True
     """Whether its width is the model's own, not one of first and last layers or of overrides."""
     __call__: Callable[..., Tensor]
@@ -154,6 +158,7 @@ class ActivationQuantizer(Flagged, Quantizer):
     """
 
     measures: tuple[str, ...] = ()
+    always_signed = False  # whatever the calibration data is
     has_parameters = True  # else all quantizers of the same bits and signedness are one
 
     def __init__(self, bits: int) -> None:

@@ -212,4 +212,4 @@ def _set_signs(quantizers: Quantizers) -> None:
                 f"{quantizer.name}: its input is negative at times, and 1 bit has no signed form;"
                 " use overrides= with 2 bits or more, or method='ewgs'"
             )
-        quantizer.set_flags(False, negative)
+        quantizer.set_flags(False, negative or quantizer.always_signed)

@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 
 from .._arguments import check_module
-from . import fast_path
+from . import fast_path, mqbench
 from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
 from .admission import check_any, check_model, check_weights, copy_of
 from .base import ActivationQuantizer
 from .fusion import unfuse
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, specs_of
-from .spec import Delta, FirstLast, LayerSpec, Rescale, Save
+from .spec import Delta, FirstLast, Flavour, LayerSpec, Rescale, Save
 from .weight_cache import WeightCache
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
@@ -25,6 +25,8 @@ def _weight_quantizer(spec: LayerSpec, layer: nn.Module, normed: bool) -> Weight
         return None
     weight = layer._parameters["weight"]
     assert weight is not None
+    if spec.flavour == "mqbench":
+        return mqbench.weight_quantizer(spec, weight, spec.weight_bits)
     if spec.weights_by == "lsq":
         return LSQWeight(weight, spec.weight_bits, spec.per_channel)
     if spec.weights_by == "dorefa":
@@ -35,6 +37,8 @@ def _weight_quantizer(spec: LayerSpec, layer: nn.Module, normed: bool) -> Weight
 def _act_quantizer(spec: LayerSpec) -> ActivationQuantizer | None:
     if spec.act_bits is None:
         return None
+    if spec.flavour == "mqbench":
+        return mqbench.act_quantizer(spec, spec.act_bits)
     if spec.activations_by == "lsq":
         return LSQActivation(spec.act_bits)
     if spec.activations_by == "pact":
@@ -103,6 +107,7 @@ def quantize(
     pact_alpha: float | None = None,
     delta: Delta = 0.0,
     save: Save = "values",
+    flavour: Flavour = "paper",
 ) -> nn.Module:
     """Return a copy whose Conv2d and Linear layers are QuantConv2d and QuantLinear.
 
@@ -134,6 +139,12 @@ def quantize(
             that starts at 0 and that :func:`daqakd.update_delta` sets, or :func:`daqakd.distill`.
         save: what layers keep of their quantized inputs for backward: ``"values"``, or ``"codes"``
             at 1, 2, 4 or 8 bits, which give the same gradients, bit for bit.
+        flavour: ``"paper"``, or ``"mqbench"`` for MQBench's lsq, pact and dorefa, by which the
+            published Tiny ImageNet results of [DAQAKD] were trained: codes in
+            [-2^(b-1), 2^(b-1) - 1] for weights and activations, also after a ReLU; PACT with a
+            fixed alpha of 6; DoReFa's activations normalised by the batch's maximum, in evaluation
+            too, so that predictions depend on the batch. Its DoReFa weights are never rescaled, and
+            it is not fused with BatchNorm. See :func:`param_groups`.
 
     Returns:
         A deep copy, on the same device.
@@ -155,6 +166,7 @@ def quantize(
         pact_alpha=pact_alpha,
         delta=delta,
         save=save,
+        flavour=flavour,
     )
     spec.check()
     check_model(model)

@@ -10,6 +10,7 @@ from .._ops import SMALLEST
 from .activations import EWGSActivation, LSQActivation, PACTActivation
 from .base import ActivationQuantizer, Quantizer
 from .layers import QuantLayer
+from .mqbench import MQBenchActivation
 from .weights import EWGSWeight, LSQWeight
 
 
@@ -60,11 +61,15 @@ def weight_grid(layer: QuantLayer) -> Grid | None:
     return None
 
 
-def clipping_range(quantizer: ActivationQuantizer) -> tuple[Tensor | float, Tensor | float]:
-    """Return the lowest and the highest level; beyond them activations are clipped.
+def clipping_range(
+    quantizer: ActivationQuantizer, x: Tensor
+) -> tuple[Tensor | float, Tensor | float]:
+    """Return the lowest and the highest level; beyond them the activations ``x`` are clipped.
 
     Without negative codes there is no lowest: what is below 0 is what a ReLU takes away.
     """
+    if isinstance(quantizer, MQBenchActivation):
+        return quantizer.ends(x)
     if isinstance(quantizer, EWGSActivation):
         return quantizer.lower.detach(), quantizer.upper.detach()
     lowest: Tensor | float = -1.0
@@ -82,6 +87,8 @@ def is_at_floor(quantizer: Quantizer) -> bool:
     """Return whether ops use 2^-30 in place of a step, alpha or range of it."""
     own = {name: parameter.detach() for name, parameter in quantizer.named_parameters()}
     sizes = [own[name] for name in ("step", "alpha") if name in own]
+    if quantizer.flavour == "mqbench":  # which uses magnitudes
+        sizes = [size.abs() for size in sizes]
     if "upper" in own:
         sizes.append(own["upper"] - own["lower"])
     return any(bool((size <= SMALLEST).any()) for size in sizes)

@@ -17,11 +17,12 @@ def _group_of(student: nn.Module) -> dict[int, str]:
     groups: dict[int, str] = {}
     for module in student.modules():
         if isinstance(module, Quantizer):
-            groups |= {id(p): "quantizer" for p in module.parameters()}
+            name = "model" if module.flavour == "mqbench" else "quantizer"
+            groups |= {id(p): name for p in module.parameters()}
         if isinstance(module, QuantLayer) and module.output_scale is not None:
             groups[id(module.output_scale)] = "quantizer"
-    alphas = [m.alpha for m in student.modules() if isinstance(m, PACTActivation)]
-    return groups | {id(alpha): "alpha" for alpha in alphas}
+    pacts = [m for m in student.modules() if isinstance(m, PACTActivation)]
+    return groups | {id(m.alpha): "alpha" for m in pacts if m.flavour == "paper"}
 
 
 def param_groups(
@@ -35,8 +36,10 @@ def param_groups(
 
     Steps, ranges and output scales get no weight decay; PACT's alpha decays like the weights
     ([PACT] section 3), or by ``alpha_decay``. ``quantizer_lr`` is the learning rate of both
-    quantizer groups, None for ``lr``. Empty groups are left out. A warning says so where no weight
-    would train, as in a student made of a teacher that was frozen before.
+    quantizer groups, None for ``lr``. Empty groups are left out. Quantizers of MQBench's flavour
+    have no group: its runs have one optimizer, so their steps train with the model's learning rate
+    and weight decay; its PACT's alphas lie there, too, and get no gradient. A warning says so where
+    no weight would train, as in a student made of a teacher that was frozen before.
 
     Raises:
         InputError: no model, a rate that is no finite number from 0 on, or no parameter that
@@ -56,18 +59,18 @@ def param_groups(
     group_of = _group_of(student)
     for parameter in student.parameters():
         groups[group_of.get(id(parameter), "model")]["params"].append(parameter)
-    _check_trainable(groups)
+    weights = [p for p in student.parameters() if id(p) not in group_of]
+    _check_trainable(groups, any(p.requires_grad for p in weights))
     return [group | {"name": name} for name, group in groups.items() if group["params"]]
 
 
-def _check_trainable(groups: dict[str, dict[str, Any]]) -> None:
-    trains = {n: any(p.requires_grad for p in g["params"]) for n, g in groups.items()}
-    if not any(trains.values()):
+def _check_trainable(groups: dict[str, dict[str, Any]], weights_train: bool) -> None:
+    if not any(p.requires_grad for group in groups.values() for p in group["params"]):
         raise InputError(
             "student: no parameter requires a gradient, so nothing would train; call"
             " requires_grad_(True) on it"
         )
-    if not trains["model"]:
+    if not weights_train:
         warnings.warn(
             "param_groups: no weight requires a gradient, so only the quantizers would train; a"
             " student of a frozen teacher is frozen, too: call student.requires_grad_(True)",

@@ -21,6 +21,7 @@ METHODS = {
 FirstLast = Literal["8bit", "fp", "same"]
 Rescale = Literal["auto", "off"]
 Save = Literal["values", "codes"]
+Flavour = Literal["paper", "mqbench"]
 Delta = float | Literal["hessian"]
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "method": tuple(METHODS),
@@ -29,6 +30,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "first_last": ("8bit", "fp", "same"),
     "rescale": ("auto", "off"),
     "save": ("values", "codes"),
+    "flavour": ("paper", "mqbench"),
 }
 
 
@@ -76,15 +78,20 @@ class LayerSpec:
     """First and last layer, in order of registration: 8 bits, full precision, or as the rest."""
     rescale: Rescale = "auto"
     """auto gives DoReFa weights their largest magnitude back where no BatchNorm of the same width
-    is registered next; off never does."""
+    is registered next; off never does, nor does MQBench's flavour."""
     pact_alpha: float | None = None
-    """PACT's starting alpha; None takes the 99.9th percentile at calibration."""
+    """PACT's starting alpha; None takes the 99.9th percentile at calibration, or MQBench's 6."""
     delta: Delta = 0.0
     """EWGS's gradient scaling factor; with hessian each quantizer has its own, which starts at 0
     and follows the trace of the loss's Hessian."""
     save: Save = "values"
     """What layers keep of their quantized inputs for backward: the values, or their codes, which
     take an eighth of the memory at 4 bits and give the same gradients."""
+    flavour: Flavour = "paper"
+    """Formulas of lsq, pact and dorefa: the papers', or those of MQBench, by which Tiny ImageNet's
+    published results were trained: signed grids everywhere, PACT's alpha fixed at 6, quantizer
+    parameters with the weights' learning rate and decay. MQBench's dorefa normalises activations by
+    the batch's maximum, in evaluation too."""
 
     @property
     def weights_by(self) -> str:
@@ -117,6 +124,33 @@ class LayerSpec:
             raise InputError(
                 f"weight_bits{suffix}: 1 bit has no positive code for LSQ's signed weights;"
                 " use 2 bits or more, or weight_method='dorefa' or 'ewgs'"
+            )
+        if self.flavour == "mqbench":
+            self._check_mqbench(suffix)
+
+    def _check_mqbench(self, suffix: str) -> None:
+        """Raise InputError for what MQBench's quantizers cannot do."""
+        for name, method in (("weights", self.weights_by), ("activations", self.activations_by)):
+            if method == "ewgs":
+                raise InputError(
+                    f"flavour{suffix}: 'mqbench' has no EWGS, which would quantize the {name}; use"
+                    " lsq, pact or dorefa, or flavour='paper'"
+                )
+        for name, bits in (("weight_bits", self.weight_bits), ("act_bits", self.act_bits)):
+            if bits == 1:
+                raise InputError(
+                    f"{name}{suffix}: 1 bit has no positive code on the signed grid of"
+                    " flavour='mqbench'; use 2 bits or more, or flavour='paper'"
+                )
+        if self.per_channel:
+            raise InputError(
+                f"per_channel{suffix}: flavour='mqbench' has one step for a whole weight; leave"
+                " per_channel out, or use flavour='paper'"
+            )
+        if self.save == "codes":
+            raise InputError(
+                f"save{suffix}: 'codes' are not known of flavour='mqbench', which keeps values; use"
+                " save='values', or flavour='paper'"
             )
 
 

@@ -85,6 +85,8 @@ class _Member:
         """Return a key that the layers of one call share, or None."""
         if self.apart or not self.sources or not all(map(_is_trackable, self.tensors)):
             return None
+        if self.quantizer.flavour != "paper":
+            return None
         if self.weight.numel() >= together_below(self.weight):
             return None
         return type(self.quantizer), self.quantizer.common_settings(), self.dtype, self.device

@@ -26,7 +26,8 @@ def clipped_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
 
     def watching(name: str) -> Callable[[Any, Any], None]:
         def watch(quantizer: ActivationQuantizer, args: Any) -> None:
-            (x,), (low, high) = args, clipping_range(quantizer)
+            (x,) = args
+            low, high = clipping_range(quantizer, x)
             clipped = ((x < low) | (x > high)).sum(dtype=torch.float64)
             found = torch.stack([clipped, torch.full_like(clipped, x.numel())])
             counts[name] = counts[name] + found if name in counts else found

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .._errors import InputError
+from ..quant.base import Quantizer
 from .config import TrainConfig
 
 MODEL = "model"  # the name of the group that is not the quantizers'
@@ -25,6 +27,18 @@ def _made(kind: str, groups: list[dict[str, Any]], config: TrainConfig) -> torch
     return torch.optim.SGD(
         groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused
     )
+
+
+def check_quantizer_options(student: nn.Module, config: TrainConfig) -> None:
+    """Raise InputError for options of a group that a student's quantizers do not have."""
+    if not any(isinstance(m, Quantizer) and m.flavour == "mqbench" for m in student.modules()):
+        return
+    for name in ("quantizer_lr", "quantizer_optimizer", "alpha_decay"):
+        if getattr(config, name) is not None:
+            raise InputError(
+                f"{name}: the quantizers of flavour='mqbench' train with the weights, by their"
+                f" optimizer, learning rate and decay; leave {name} out, or use flavour='paper'"
+            )
 
 
 class Optimizers:

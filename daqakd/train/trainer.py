@@ -33,7 +33,7 @@ from .evaluate import accuracy
 from .identity import identity
 from .loop import Loop, LossFunction
 from .objective import distillation, images_of, layout_of, said_of_precision, supervised
-from .optimizers import Optimizers
+from .optimizers import Optimizers, check_quantizer_options
 from .part import Part
 from .parts import kept_states, logs, prefix, student_parts
 from .replicas import SharedStatistics, check_shares, own_gradients, replicated
@@ -197,6 +197,7 @@ def distill(
     folder = check_run(dataset, run_dir, quiet, student=student, teacher=teacher)
     config = _checked(config, dataset, "student", student)
     check_widths(student, config)
+    check_quantizer_options(student, config)
     device = device_of_model("student", student)
     stream = _stream(dataset, strategy, config, device)
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False)

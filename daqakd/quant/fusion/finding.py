@@ -116,7 +116,8 @@ def quantizing(node: fx.Node, x: fx.Node, modules: Modules) -> Any:
     layer = called(node, modules)
     if not isinstance(layer, QuantLayer) or node.args != (x,) or node.kwargs:
         return None
-    return None if layer.act_quantizer is None else layer
+    quantizer = layer.act_quantizer
+    return None if quantizer is None or quantizer.flavour != "paper" else layer
 
 
 def _group(end: fx.Node, modules: Modules) -> list[fx.Node]:
