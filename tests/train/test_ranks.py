@@ -3,6 +3,7 @@
 The ranks start twice and do all the work in turn, because starting takes longer than the work.
 """
 
+import faulthandler
 import os
 import signal
 import socket
@@ -151,6 +152,7 @@ def second_job(folder: Path) -> None:
 
 
 def work(rank: int, port: int, folder: str, number: int) -> None:
+    faulthandler.enable()  # a rank that ends by a signal says where it was
     torch.set_num_threads(1)
     launched = {"RANK": rank, "WORLD_SIZE": RANKS, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in launched.items()}
