@@ -58,29 +58,48 @@ def test_a_stage_beyond_its_limit_is_ended_with_all_it_started(tmp_path):
     assert not left_running(mark)
 
 
-def until(done: Callable[[], bool]) -> None:
+@pytest.fixture
+def children(monkeypatch):
+    """Return the processes that the test starts."""
+    started = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self)
+
+    monkeypatch.setattr("benchmarks.stage.subprocess.Popen", Noted)
+    return started
+
+
+def until(done: Callable[[], object]) -> None:
     """Wait for what a loaded machine may take long for."""
     end = time.monotonic() + 30
     while not done() and time.monotonic() < end:
         time.sleep(0.05)
 
 
+def has_ended(child: subprocess.Popen) -> bool:
+    """Return whether a child can be waited for, without doing so."""
+    return bool(os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
+
 @pytest.mark.parametrize("more", ["", "print('on', flush=True); time.sleep(61.5)"])
-def test_a_stage_beside_others_ends_with_them_and_is_no_failure(more, tmp_path):
-    log, kept, mark = tmp_path / "log", [], "begun beside others"
-    with beside(python(f"import time; print('{mark}', flush=True); {more}"), log, kept.append):
-        until(lambda: "on\n" in log.read_text() if more else not left_running(mark))
+def test_a_stage_beside_others_ends_with_them_and_is_no_failure(more, children, tmp_path):
+    log, kept = tmp_path / "log", []
+    with beside(python(f"import time; print('begun', flush=True); {more}"), log, kept.append):
+        until(lambda: "on\n" in log.read_text() if more else has_ended(children[0]))
         assert not kept
-    said = "ended before it was done; on" if more else mark
+    said = "ended before it was done; on" if more else "begun"
     assert (kept[0]["code"], kept[0]["says"]) == (0, said)
     assert not left_running("time.sleep(61.5)")
 
 
-def test_a_stage_beside_others_may_fail(tmp_path):
+def test_a_stage_beside_others_may_fail(children, tmp_path):
     log, kept = tmp_path / "log", []
-    with beside(python("raise SystemExit('broken by itself')"), log, kept.append):
-        until(lambda: not left_running("broken by itself"))
-    assert (kept[0]["code"], kept[0]["says"]) == (1, "broken by itself")
+    with beside(python("raise SystemExit('broken')"), log, kept.append):
+        until(lambda: has_ended(children[0]))
+    assert (kept[0]["code"], kept[0]["says"]) == (1, "broken")
 
 
 @pytest.mark.parametrize("dry", [True, False])
