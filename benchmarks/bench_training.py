@@ -162,6 +162,9 @@ def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for every contestant: images per second, medians of the turns."""
     batch, data = options.batch, images(SIDES[model], (WARM + options.steps) * options.batch)
     runs = contestants(model, data, batch, options.device)
+    if unknown := set(options.only or ()) - set(runs):
+        known = ", ".join(runs)
+        raise SystemExit(f"--only: expected some of {known}, got {' '.join(sorted(unknown))}")
     names = [name for name in runs if not options.only or name in options.only]
     rates: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(options.turns):
