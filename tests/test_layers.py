@@ -22,7 +22,7 @@ ORDER = (
     ("backends",),
     ("functional",),
     ("quant", "augment", "models"),
-    ("data",),
+    ("data", "losses"),
     ("ranking",),
     ("train",),
     ("report", "bench"),

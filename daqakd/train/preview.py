@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from ..data import Dataset
+from ..quant.surrogate import updated_quantizers
 from .config import TrainConfig
 from .evaluate import BATCH, accuracy
+from .stages import last_stage
 from .trainer import Result
 
 STEPS = 2
@@ -17,7 +19,7 @@ Train = Callable[[Dataset, TrainConfig], Result]
 
 
 def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tuple[float, float]:
-    """Return the seconds of one step, and those of all epochs and the tests between and after them.
+    """Return the seconds of one step, and those of all epochs, with tests and updates of deltas.
 
     ``train`` trains a new model every time, without a run directory.
 
@@ -32,8 +34,21 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
     train(few, replace(plain, epochs=1))  # the first steps compile, allocate and choose
     short, long = (train(few, replace(plain, epochs=n)) for n in (1, 1 + STEPS))
     one = max(long.seconds - short.seconds, 0.0) / STEPS
+    whole = config.epochs * steps * one
+    updates = count_updates(long.model, config, steps)
+    if updates:
+        updating = train(few, replace(plain, epochs=2, delta_every=1))
+        whole += updates * max(updating.seconds - short.seconds - one, 0.0)
     seen = config.epochs * len(dataset.heldout) + len(dataset.test)
-    return one, config.epochs * steps * one + seen * _forward_seconds(long.model, dataset)
+    return one, whole + seen * _forward_seconds(long.model, dataset)
+
+
+def count_updates(model: nn.Module, config: TrainConfig, steps: int) -> int:
+    """Return how many batches all updates of a run's deltas take, of ``steps`` in an epoch."""
+    if not updated_quantizers(model):
+        return 0
+    epochs = range(max(last_stage(config), 1), config.epochs)
+    return min(config.delta_batches, steps) * sum(e % config.delta_every == 0 for e in epochs)
 
 
 def _forward_seconds(model: nn.Module, dataset: Dataset) -> float:

@@ -8,7 +8,8 @@ import torch
 import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd.quant.surrogate import updated_quantizers
-from daqakd.train import curvature, delta_updates
+from daqakd.train import Result, curvature, delta_updates
+from daqakd.train.preview import count_updates, training_seconds
 
 from ..helpers.killed import equal, killed_at
 from ..helpers.small import SmallNet, small_dataset
@@ -52,6 +53,39 @@ def test_it_is_updated_every_so_many_epochs_and_not_at_first(monkeypatch):
     run(replace(CONFIG, delta_every=10))
     run(delta=0.1)
     assert seen == [2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"delta_every": 1}, {"delta_every": 10}, {"delta_every": 1, "quantize_from": 2}]
+)
+@pytest.mark.parametrize("delta_batches", [2, 100])
+def test_a_dry_run_counts_as_many_batches(options, delta_batches, monkeypatch):
+    seen, original = [], delta_updates.update_delta
+
+    def counted(student, loss, batches, **kwargs):
+        return original(student, loss, (seen.append(b) or b for b in batches), **kwargs)
+
+    monkeypatch.setattr(delta_updates, "update_delta", counted)
+    config = replace(CONFIG, delta_batches=delta_batches, **options)
+    model = run(config).model
+    steps = len(small_dataset().fit) // config.batch_size
+    assert len(seen) == count_updates(model, config, steps)
+    assert count_updates(SmallNet(), config, steps) == 0
+
+
+def test_a_dry_run_tells_their_time():
+    student = run(replace(CONFIG, epochs=1)).model
+
+    def train(dataset, few):
+        updates = sum(epoch % few.delta_every == 0 for epoch in range(1, few.epochs))
+        return Result(student, [], None, 10.0 + few.epochs + 100.0 * updates)
+
+    config = replace(CONFIG, epochs=5, delta_every=2, delta_batches=3)
+    dataset = small_dataset()
+    one, whole = training_seconds(train, dataset, config)
+    steps = len(dataset.fit) // config.batch_size
+    assert one == 1.0
+    assert whole == pytest.approx(5 * steps + 2 * 3 * 100.0, abs=1.0)  # two updates of three
 
 
 def test_it_waits_until_the_student_is_quantized(monkeypatch):
