@@ -25,6 +25,7 @@ FACTORS, SEQUENCE = 6, 7  # of the colour jitter
 COMPOSITION = 8  # compositions to search among
 GENERATOR = 9  # the seed of a generator that keeps 32 bits
 NEGATIVES = 10  # of a contrastive loss
+PARAMETERS = 11  # the generator that a loss's parameters start from
 ERASE = 16  # on: one slot per attempt
 OPERATION = 32  # on: one slot per operation of an image
 RESIZE = 64  # on: one slot per attempt

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 
 from .._config import check_above, check_least, check_types, check_workers
-from .._errors import InputError
+from .._errors import InputError, unknown
 from ..backends.contract.rows import TEMPERATURES
+from ..losses import LOSSES
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -95,6 +96,17 @@ class TrainConfig:
     """Weight of T^2 * KL."""
     label_smoothing: float = 0.0
     """Label mass spread over all classes."""
+    kd: str | None = None
+    """A loss of features or logits beside these: at, crd, sp and others (daqakd.losses.LOSSES)."""
+    kd_loss_weight: float | None = None
+    """Its weight; by default that of SQAKD's and DAQAKD's comparisons."""
+    taps: tuple[str, ...] = ()
+    """Modules that --kd compares, NAME:input for what one is given, logits for a model's result;
+    models by name have their own."""
+    kd_only: bool = False
+    """Train without labels, by T^2 * KL and --kd alone (SQAKD)."""
+    no_teacher: bool = False
+    """Train by cross-entropy alone (QAT): the teacher's pass does not run."""
     calibration_batches: int = 4
     """Training batches that start the activation quantizers."""
     quantize_from: int = 0
@@ -132,6 +144,7 @@ class TrainConfig:
         check_above(self, 0, "lr", "temperature", "clip_grad", "freeze_oscillating")
         self._check_schedule()
         self._check_stages()
+        self._check_losses()
         if self.batch_size % self.accumulate:
             raise InputError(
                 f"accumulate: {self.accumulate} equal parts of {self.batch_size} images do not"
@@ -156,6 +169,22 @@ class TrainConfig:
                 "milestones: expected epochs from 1 on, each later than the one before, got"
                 f" {' '.join(map(str, epochs))}"
             )
+
+    def _check_losses(self) -> None:
+        check_least(self, 0, "kd_loss_weight")
+        if self.kd is not None and self.kd not in LOSSES:
+            raise unknown("kd", self.kd, [*LOSSES])
+        for name in ("kd_loss_weight", "taps"):
+            if self.kd is None and getattr(self, name) not in (None, ()):
+                raise InputError(
+                    f"{name}: belongs to --kd, which names no loss; add --kd, as in crd"
+                )
+        for name in ("kd", "kd_only"):
+            if self.no_teacher and getattr(self, name):
+                raise InputError(
+                    f"no_teacher: without a teacher there is nothing to compare, and {name} is"
+                    f" {getattr(self, name)}; leave one of them out"
+                )
 
     def _check_stages(self) -> None:
         if self.quantize_from >= self.epochs:

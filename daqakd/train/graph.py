@@ -32,7 +32,7 @@ def record(work: Callable[[], None]) -> Callable[[], None]:
 
 
 def _tensors(batch: Batch) -> list[Tensor | None]:
-    return [batch.images, batch.labels, batch.partner_labels, batch.weight]
+    return [batch.images, batch.labels, batch.index, batch.partner_labels, batch.weight]
 
 
 def _kind(batch: Batch) -> Kind:
@@ -40,12 +40,14 @@ def _kind(batch: Batch) -> Kind:
 
 
 def _copy(batch: Batch) -> Batch:
-    images, labels, partner_labels, weight = (
-        None if value is None else value.clone() for value in _tensors(batch)
+    device = batch.images.device  # a recording cannot take the index there
+    images, labels, index, partner_labels, weight = (
+        None if value is None else value.to(device, copy=True) for value in _tensors(batch)
     )
     assert images is not None
     assert labels is not None
-    return Batch(images, labels, batch.index, partner_labels, weight)
+    assert index is not None
+    return Batch(images, labels, index, partner_labels, weight)
 
 
 @dataclass(frozen=True)

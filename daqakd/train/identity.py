@@ -1,7 +1,7 @@
 """What a checkpoint belongs to: its data set, teacher, options and quantizers."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ def identity(
     config: TrainConfig,
     model: nn.Module,
     teacher: nn.Module | None = None,
+    losses: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what the checkpoints of a model's run are written with; JSON."""
     fixed = {"epochs"} if config.bits_schedule else set()  # its parts would be others
     given = {k: v for k, v in vars(config).items() if k in fixed or k not in FREE}
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
-    options |= {"strategy": strategy, "flip": dataset.flip}
+    options |= {"strategy": strategy, "flip": dataset.flip, "losses": [*losses]}
     return {**_origin(dataset, teacher), "options": options, "quantizers": _quantizers(model)}
 
 

@@ -167,6 +167,10 @@ class Loop:
             part.before_step(done)
         self._gradients(batch)
         for part in parts:
+            part.after_gradients(done)
+        if self.config.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip_grad)
+        for part in parts:
             part.after_backward(done)
         self.optimizer.step()
         for part in parts:
@@ -182,8 +186,6 @@ class Loop:
             with self.own_gradients():
                 self.gradients.add(piece)
         self.gradients.add(last)
-        if self.config.clip_grad is not None:
-            nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip_grad)
 
     def _add_gradients(self, piece: Batch) -> None:
         """Add the gradients of one of the equal parts of a batch, and count its losses."""

@@ -1,5 +1,6 @@
 """What a batch is trained with: both models' passes and the loss."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,10 +43,23 @@ def said_of_precision(device: torch.device, config: TrainConfig) -> str | None:
     )
 
 
+Further = Callable[[Tensor, Tensor, Batch], Tensor]
+
+
 def distillation(
-    student: nn.Module, teacher: nn.Module, classes: int, config: TrainConfig
+    student: nn.Module,
+    teacher: nn.Module,
+    classes: int,
+    config: TrainConfig,
+    further: Further | None = None,
 ) -> LossFunction:
-    """Return ``ce_weight * CE + kd_weight * T^2 * KL`` of a batch, its parts and the logits."""
+    """Return ``ce_weight * CE + kd_weight * T^2 * KL`` of a batch, its parts and the logits.
+
+    ``further`` takes both models' logits and the batch, and returns what is added. The options may
+    leave out the teacher, or the labels.
+    """
+    if config.no_teacher:
+        return supervised(student, classes, config)
 
     def losses(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         images = images_of(batch)
@@ -56,13 +70,15 @@ def distillation(
         loss, ce, kl = kd_loss(
             logits,
             wanted,
-            batch.targets(classes),
+            None if config.kd_only else batch.targets(classes),
             temperature=config.temperature,
             ce_weight=config.ce_weight,
             kd_weight=config.kd_weight,
             label_smoothing=config.label_smoothing,
             return_parts=True,
         )
+        if further is not None:
+            loss = loss + further(logits, wanted, batch)
         return loss, ce, kl, logits
 
     return losses

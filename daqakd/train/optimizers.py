@@ -10,9 +10,7 @@ from .._errors import InputError
 from ..quant.base import Quantizer
 from .config import TrainConfig
 
-MODEL = "model"  # the name of the group that is not the quantizers'
-
-
+MODEL, LOSSES = "model", "losses"  # the names of the groups that are not the quantizers'
 FUSED = ("cpu", "cuda")  # devices where one pass over parameters and state is the fastest
 
 
@@ -50,7 +48,7 @@ class Optimizers:
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]], config: TrainConfig) -> None:
-        kinds = {MODEL: config.optimizer}
+        kinds = dict.fromkeys((MODEL, LOSSES), config.optimizer)
         other = config.quantizer_optimizer or config.optimizer
         by_kind: dict[str, list[dict[str, Any]]] = {}
         for group in groups:

@@ -25,6 +25,9 @@ class Part:
     def before_step(self, step: int) -> None:
         """Run before the forward pass."""
 
+    def after_gradients(self, step: int) -> None:
+        """Run when a batch's gradients are complete, before they are clipped."""
+
     def after_backward(self, step: int) -> None:
         """Run between the gradients, clipped already, and the optimizer."""
 

@@ -1,6 +1,7 @@
 """A model on several ranks: DDP around it, and what BatchNorm's statistics are then."""
 
 import inspect
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -58,6 +59,19 @@ def check_shares(config: TrainConfig, images: int) -> None:
             f"accumulate: {parts} equal parts of a batch of {size} images do not exist, and there"
             " are no more; choose a divisor"
         )
+
+
+class MeanGradients(Part):
+    """Gradients of parameters that DDP does not know: the means of the ranks'."""
+
+    name = "gradients"
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters = parameters
+
+    def after_gradients(self, step: int) -> None:
+        """Make them the same on all ranks."""
+        _ranks.average_([p.grad for p in self.parameters if p.grad is not None])
 
 
 class SharedStatistics(Part):

@@ -30,13 +30,16 @@ from .compiled import compiled, told
 from .config import TrainConfig
 from .delta_updates import delta_updates
 from .evaluate import accuracy
+from .feature_losses import FeatureLosses, Weighted, describe, feature_losses, losses_of
 from .identity import identity
+from .job import Job
 from .loop import Loop, LossFunction
 from .objective import distillation, images_of, layout_of, said_of_precision, supervised
 from .optimizers import Optimizers, check_quantizer_options
 from .part import Part
 from .parts import kept_states, logs, prefix, student_parts
-from .replicas import SharedStatistics, check_shares, own_gradients, replicated
+from .pretraining import pretrain
+from .replicas import MeanGradients, SharedStatistics, check_shares, own_gradients, replicated
 from .stages import check_widths, first_batches, last_stage, own_widths_after
 from .sync_bn import synchronised
 
@@ -105,15 +108,11 @@ def _train(
     losses: Callable[[nn.Module], LossFunction],
     stream: Stream,
     groups: list[dict[str, Any]],
-    dataset: Dataset,
-    config: TrainConfig,
-    folder: Path | None,
-    role: str,
-    quiet: bool,
-    belongs: dict[str, Any],
+    job: Job,
     own: Sequence[Part] = (),
 ) -> Result:
     """Run the loop shared by teachers and students; ``losses`` takes what to call for a pass."""
+    dataset, config, folder, role = job.dataset, job.config, job.folder, job.role
     device = next(model.parameters()).device
 
     def validate() -> float | None:
@@ -125,8 +124,8 @@ def _train(
     if folder is not None:
         metrics = folder / f"{prefix(role)}metrics.csv"
         files = (folder / "checkpoint" / f"{role}.safetensors", metrics)
-    watch = _console.quiet if quiet else _console.track
-    if not quiet and (known := said_of_precision(device, config)):
+    watch = _console.quiet if job.quiet else _console.track
+    if not job.quiet and (known := said_of_precision(device, config)):
         _console.say(known)
     optimizers, replica = Optimizers(groups, config), replicated(model)
     first = last_stage(config) if role == "student" else 0
@@ -141,7 +140,7 @@ def _train(
         files,
         role,
         watch,
-        belongs,
+        job.belongs,
         parts,
     )
     begin = time.monotonic()
@@ -170,6 +169,7 @@ def distill(
     *,
     strategy: str,
     config: TrainConfig | None = None,
+    losses: Sequence[Weighted] | None = None,
     run_dir: str | Path | None = None,
     quiet: bool = True,
 ) -> Result:
@@ -185,6 +185,9 @@ def distill(
             pixels become inputs.
         strategy: name of the augmentation.
         config: options; None for the defaults.
+        losses: what is added: pairs of a loss of :mod:`daqakd.losses`, or of a module such as those
+            (:class:`daqakd.losses.Loss`), and its weight. They are prepared here; parameters of
+            theirs train with the student's.
         run_dir: where to keep ``checkpoint/``, ``metrics.csv`` and ``metrics.jsonl``.
         quiet: show no progress.
 
@@ -198,6 +201,7 @@ def distill(
     config = _checked(config, dataset, "student", student)
     check_widths(student, config)
     check_quantizer_options(student, config)
+    pairs = losses_of(config, losses)
     device = device_of_model("student", student)
     stream = _stream(dataset, strategy, config, device)
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
@@ -207,19 +211,36 @@ def distill(
         _check_outputs("teacher", frozen, dataset)
         _calibrate_if_needed(student, stream, config)
         _check_outputs("student", student, dataset)
-        rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
-        decays = config.weight_decay, rate, config.alpha_decay
-        groups = param_groups(student, config.lr, *decays)
-        classes = dataset.num_classes
-        of_options = partial(distillation, teacher=compiled(frozen, config), classes=classes)
-        losses = partial(of_options, config=config)
-        belongs = {} if folder is None else identity(dataset, strategy, config, student, frozen)
-        fuse, own_widths = config.fuse == "auto", own_widths_after(student)
-        with synchronised(student, config.sync_bn), fused(student, fuse), own_widths:
-            own = student_parts(student, dataset, config, stream, quiet)
-            own += delta_updates(student, of_options, stream, config)
-            run = student, losses, stream, groups, dataset, config, folder, "student", quiet
-            return _train(*run, belongs, own)
+        own = strategy, config, student, frozen, describe(pairs)
+        belongs = {} if folder is None else identity(dataset, *own)
+        job = Job(dataset, config, folder, "student", quiet, belongs)
+        with feature_losses(pairs, student, frozen) as further:  # hooks, then what goes by them
+            if further is not None:
+                further.prepare(student, frozen, dataset, stream, config)
+                pretrain(further, frozen, stream, job)
+            return _distill(student, frozen, stream, further, job)
+
+
+def _distill(
+    student: nn.Module,
+    frozen: nn.Module,
+    stream: Stream,
+    further: FeatureLosses | None,
+    job: Job,
+) -> Result:
+    """Train a student beside its frozen teacher, all checked."""
+    config, classes = job.config, job.dataset.num_classes
+    of_options = partial(distillation, teacher=compiled(frozen, config), classes=classes)
+    losses = partial(of_options, config=config, further=further and further.value)
+    rate = config.lr / 10 if config.quantizer_lr is None else config.quantizer_lr
+    groups = param_groups(student, config.lr, config.weight_decay, rate, config.alpha_decay)
+    groups += further.groups(config) if further else []
+    fuse, own_widths = config.fuse == "auto", own_widths_after(student)
+    with synchronised(student, config.sync_bn), fused(student, fuse), own_widths:
+        own: list[Part] = [further, MeanGradients(further.trained)] if further else []
+        own += student_parts(student, job.dataset, config, stream, job.quiet)
+        own += delta_updates(student, of_options, stream, config)
+        return _train(student, losses, stream, groups, job, own)
 
 
 def teach(
@@ -242,6 +263,6 @@ def teach(
         groups = param_groups(model, config.lr, config.weight_decay)
         losses = partial(supervised, classes=dataset.num_classes, config=config)
         belongs = {} if folder is None else identity(dataset, strategy, config, model)
-        run = groups, dataset, config, folder, "teacher", quiet, belongs
+        job = Job(dataset, config, folder, "teacher", quiet, belongs)
         with synchronised(model, config.sync_bn):
-            return _train(model, losses, stream, *run)
+            return _train(model, losses, stream, groups, job)

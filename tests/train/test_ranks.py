@@ -19,6 +19,7 @@ from torch import multiprocessing, nn
 import daqakd
 from daqakd import InputError, TrainConfig, _ranks
 from daqakd._files import read_tensors
+from daqakd.losses import CRD
 from daqakd.train.loop import Loop
 from daqakd.train.part import Part
 
@@ -59,10 +60,14 @@ def taught(run_dir, epochs: int) -> None:
 
 
 def lowered(run_dir, epochs: int) -> None:
-    """Train a student of 8 bits, where a sum in another order moves few values by little."""
+    """Train a student of 8 bits, where a sum in another order moves few values by little.
+
+    A contrastive loss has banks that follow the images of all ranks, and parameters of its own.
+    """
     config = replace(PLAIN, epochs=epochs, lr=1e-3, schedule="constant", checkpoint_seconds=0.0)
     student = daqakd.quantize(net("group"), weight_bits=8, act_bits=8, exclude=["unused"])
-    given = {"strategy": "cutmix", "config": replace(config, ema=0.9), "run_dir": run_dir}
+    given = {"strategy": "minimal", "config": replace(config, ema=0.9), "run_dir": run_dir}
+    given |= {"losses": [(CRD(taps=["fc:input"], dimensions=8, negatives=64), 0.8)]}
     daqakd.distill(student, net("group"), small_dataset(), **given)
 
 
@@ -252,8 +257,10 @@ def test_a_student_s_ranks_may_change_on_the_way(jobs: Path, tmp_path):
     lowered(tmp_path, 3)
     wanted, _ = read_tensors(tmp_path / CHECKPOINT)
     found, _ = read_tensors(jobs / "student" / CHECKPOINT)
-    named = [n for n in wanted if n.startswith(("model.", "optimizer.", "part.ema."))]
+    kinds = ("model.", "optimizer.", "part.ema.", "part.losses.modules.")
+    named = [n for n in wanted if n.startswith(kinds)]
     assert any("quantizer" in name for name in named)
+    assert any("student_bank" in name for name in named)
     for name in named:
         torch.testing.assert_close(found[name], wanted[name], rtol=1e-3, atol=1e-3, msg=name)
 
