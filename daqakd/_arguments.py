@@ -1,5 +1,7 @@
 """Checks of what callers hand over besides tensors and configurations; errors name the argument."""
 
+from collections.abc import Callable
+from importlib import import_module
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._errors import InputError, seen
+from ._errors import InputError, first_line, seen
 
 LARGEST_SIDE = 2**15  # of images, in pixels
+
+
+def imported(what: str, name: str) -> Callable[..., Any]:
+    """Return the function that ``package.module:function`` names; ``what`` is for errors.
+
+    Raises:
+        InputError: there is none.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        function = getattr(import_module(module), attribute)
+    except (Exception, SystemExit) as error:  # whatever a user's module raises; a script may exit
+        raise InputError(
+            f"{what} {name!r}: cannot be imported ({first_line(error)}); expected"
+            " package.module:function, importable from here"
+        ) from error
+    if not callable(function):
+        raise InputError(f"{what} {name!r}: {attribute} is not callable; name a function")
+    found: Callable[..., Any] = function
+    return found
 
 
 def check_integer(name: str, value: Any, least: int, most: int) -> None:

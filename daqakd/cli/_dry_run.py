@@ -67,7 +67,7 @@ def ranking(options: "RankOptions", dataset: Dataset, teacher: nn.Module) -> tup
     """Return the stage that ranks, and the strategy that takes longest."""
     config = options.rank_config
     times = image_seconds(teacher, dataset, config, config.names)
-    images = count_images(dataset, config.images) * config.passes
+    images = count_images(dataset, config.images) * config.num_passes
     seconds = images * sum(times.values())
     if config.budget is not None:
         seconds = min(seconds, config.budget)

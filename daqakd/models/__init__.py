@@ -1,12 +1,11 @@
 """Models by name, or from a function of the user's own."""
 
 from collections.abc import Callable
-from importlib import import_module
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from .._arguments import check_integer
+from .._arguments import check_integer, imported
 from .._errors import InputError, first_line, seen, unknown
 from .outputs import check_logits, evaluating, forward_pass, logits_of
 from .resnet import CIFARResNet
@@ -35,24 +34,6 @@ BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "vgg13": lambda classes: VGG((2, 2, 2, 2, 2), classes),
     "vgg8": lambda classes: VGG((1, 1, 1, 1, 1), classes),
 }
-
-
-def _import_builder(name: str) -> Callable[..., nn.Module]:
-    """Return the function that ``package.module:function`` names."""
-    module, _, attribute = name.partition(":")
-    try:
-        function = getattr(import_module(module), attribute)
-    except (Exception, SystemExit) as error:  # whatever a user's module raises; a script may exit
-        raise InputError(
-            f"model {name!r}: cannot be imported ({first_line(error)}); expected"
-            " package.module:function, importable from here"
-        ) from error
-    if not callable(function):
-        raise InputError(
-            f"model {name!r}: {attribute} is not callable; name a function that returns a module"
-        )
-    builder: Callable[..., nn.Module] = function
-    return builder
 
 
 def _guarded(name: str, function: Callable[..., nn.Module]) -> Callable[[int], nn.Module]:
@@ -100,7 +81,7 @@ def find(name: str) -> Callable[[int], nn.Module]:
             f"model: expected a name or package.module:function, got {seen(name)}; pass a string"
         )
     if ":" in name:
-        return _guarded(name, _import_builder(name))
+        return _guarded(name, imported("model", name))
     if name not in BUILDERS and "." in name:
         module, _, attribute = name.rpartition(".")
         raise InputError(

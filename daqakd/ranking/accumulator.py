@@ -54,24 +54,35 @@ class Accumulator:
         logits, *labels = (_ranks.gathered(part, total) for part in (logits, *labels))
         return logits, tuple(labels) if mixed else labels[0]
 
-    def _teacher_std(self) -> float | None:
-        """Return T. stddev over the complete groups, None where there are fewer than two."""
+    def _teacher_std(self) -> tuple[float | None, list[float]]:
+        """Return T. stddev over the complete groups, and without each fold of them.
+
+        A fold has the same images in every pass. None and nothing where there are fewer than two
+        groups, nothing where a fold has none.
+        """
         complete = (self.counts[:-1] == self.job.std_group).nonzero()[:, 0]
         if len(complete) < 2:
-            return None
-        means = self.means[complete.to(self.means.device)]
-        return (means / self.job.std_group).std(0).mean().item()
+            return None, []
+        means = self.means[complete.to(self.means.device)].cpu() / self.job.std_group
+        each = max(self.job.num_images // self.job.std_group, 1)  # groups of a pass
+        folds = complete % each * FOLDS // each
+        kept = [means[folds != fold] for fold in range(FOLDS)]
+        usable = all(2 <= len(part) < len(means) for part in kept)
+        parts = [part.std(0).mean().item() for part in kept] if usable else []
+        return means.std(0).mean().item(), parts
 
     def result(self) -> StrategyResult:
         """Return the measures of what was counted."""
+        teacher_std, std_left_out = self._teacher_std()
         return StrategyResult(
             name=self.name,
             measures=self.state.measures(),
             left_out=self.state.leave_one_out(),
             mixed=self.stream.strategy.mixing is not None,
-            teacher_std=self._teacher_std(),
+            teacher_std=teacher_std,
             num_images=min(self.job.images_in(self.done), self.job.num_images),
             seconds=self.seconds,
+            std_left_out=std_left_out,
         )
 
     def tensors(self) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from .._errors import InputError
 from .confidence import FOLDS
 from .config import RankConfig
-from .result import Criterion, Stop, StrategyResult
+from .criterion import Criterion
+from .result import Stop, StrategyResult
 from .rounds import Outcome
 
 PER_FOLD = 16  # images per class and fold at the first look
@@ -64,7 +65,7 @@ class DropSeparated:
         """Return the names of the strategies whose lead over the best lies above 0."""
         if results[0].num_images < self.least:
             return []
-        first = min(results, key=lambda r: self.criterion.value(r.estimates))
+        first = min(results, key=lambda r: self.criterion.value(r))
         return [
             r.name
             for r in results

@@ -9,7 +9,7 @@ from .._config import check_least, check_most, check_types, check_workers, confi
 from .._errors import InputError, unknown
 from ..augment import PAPER, InputSpec, get_strategy
 from ..data import Dataset
-from .result import Criterion
+from .criterion import SCORE, STD, STD_PASSES, Criterion, check_criterion
 
 MOST_COMPOSITIONS = MOST_PASSES = 10000
 INPUT_FIELDS = frozenset(field.name for field in fields(InputSpec))
@@ -44,7 +44,7 @@ class ScoreConfig:
         return dtype
 
     @property
-    def criterion(self) -> Criterion:
+    def rule(self) -> Criterion:
         """What is minimised."""
         return Criterion(self.cmi_weight, self.pac_weight, None)
 
@@ -61,8 +61,11 @@ class RankConfig(ScoreConfig):
 
     strategies: tuple[str, ...] | None = None
     """Strategies to rank; default: the paper's seven."""
-    passes: int = 1
-    """Augmented passes per strategy, pooled."""
+    criterion: str = SCORE
+    """What decides, lower is better: score, negative_cmi, pac, cross_entropy, std (the deviation of
+    the teacher's mean probabilities), or package.module:function of the measures."""
+    passes: int | None = None
+    """Augmented passes per strategy, pooled; by default 1, and 10 for --criterion std."""
     pac_limit: float | None = None
     """Take the highest CMI among strategies with PAC up to this many nats."""
     budget: float | None = None
@@ -81,9 +84,16 @@ class RankConfig(ScoreConfig):
         return list(dict.fromkeys(PAPER if self.strategies is None else self.strategies))
 
     @property
-    def criterion(self) -> Criterion:
+    def rule(self) -> Criterion:
         """What is minimised."""
-        return Criterion(self.cmi_weight, self.pac_weight, self.pac_limit)
+        return Criterion(self.cmi_weight, self.pac_weight, self.pac_limit, self.criterion)
+
+    @property
+    def num_passes(self) -> int:
+        """How many passes there are."""
+        if self.passes is not None:
+            return self.passes
+        return STD_PASSES if self.criterion == STD else 1
 
     @property
     def may_end_early(self) -> bool:
@@ -96,6 +106,12 @@ class RankConfig(ScoreConfig):
         check_least(self, 1, "passes")
         check_most(self, MOST_PASSES, "passes")
         check_least(self, 0, "pac_limit")
+        check_criterion(self.criterion)
+        if self.criterion != SCORE and self.pac_limit is not None:
+            raise InputError(
+                f"pac_limit: is a rule of its own, and criterion is {self.criterion}; drop one of"
+                " the two"
+            )
         if self.budget is not None and not self.budget > 0:
             raise InputError(f"budget: expected more than 0 seconds, got {self.budget}")
         if not self.names:
@@ -108,6 +124,11 @@ class RankConfig(ScoreConfig):
             raise InputError(
                 "until_sure: separates scores, and pac_limit does not decide by the score alone;"
                 " drop one of the two"
+            )
+        if self.may_end_early and self.criterion == STD:
+            raise InputError(
+                "criterion: std compares groups of images over whole passes; drop --budget and"
+                " --until-sure"
             )
 
 

@@ -19,9 +19,10 @@ from ..data import Dataset
 from .arguments import check_run
 from .checkpoint import Checkpoint
 from .config import SearchConfig, resolve
+from .criterion import Criterion
 from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
 from .ranker import make_ranking
-from .result import Criterion, Ranking, Stop, StrategyResult
+from .result import Ranking, Stop, StrategyResult
 from .rounds import Clock, Outcome, Rounds
 
 FINALISTS = 4
@@ -134,7 +135,7 @@ def search(
     clock = Clock()
     folder = check_run(dataset, run_dir, quiet, teacher=teacher)
     config, dataset = resolve(SearchConfig, config, dataset, options)
-    criterion, names = config.criterion, random_compositions(config.compositions, config.seed)
+    criterion, names = config.rule, random_compositions(config.compositions, config.seed)
     count = count_images(dataset, config.images)
     ends = rungs(config.compositions, least_images(dataset), count)
     job = make_job(teacher, dataset, config, round_images=ends)

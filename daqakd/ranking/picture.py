@@ -3,6 +3,8 @@
 import io
 from typing import Any
 
+from .result import shown
+
 LONGEST = 40  # characters of a name
 
 
@@ -25,12 +27,14 @@ def draw(ranking: dict[str, Any]) -> bytes:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
-        low, high = row["score_ci95"]
+        value, (low, high) = shown(row)
         left.plot([low, high], [place, place], color=colour, linewidth=2)
-        left.plot(row["score"], place, "o", color=colour)
+        left.plot(value, place, "o", color=colour)
     left.set_yticks(range(len(rows)), [_short(r["name"]) for r in rows], parse_math=False)
     left.invert_yaxis()
-    left.set_xlabel("score = PAC - CMI (nats, lower is better), 95 % interval")
+    decides = ranking.get("criterion", {}).get("by", "score").rpartition(":")[2]
+    meant = "score = PAC - CMI (nats, " if decides == "score" else f"{decides} ("
+    left.set_xlabel(f"{meant}lower is better), 95 % interval")
     left.grid(axis="x", alpha=0.3)
     middle = (min(r["pac"] for r in rows) + max(r["pac"] for r in rows)) / 2
     for row, colour in zip(rows, colours, strict=True):

@@ -16,8 +16,9 @@ from .anytime import DropSeparated, check_images, first_look, planned_stop, reas
 from .arguments import check_run
 from .checkpoint import Checkpoint
 from .config import RankConfig, resolve
+from .criterion import SCORE, Criterion
 from .job import Job, count_images, fingerprint, least_images, make_job, teacher_accuracy
-from .result import Criterion, Ranking, Stop, StrategyResult
+from .result import Ranking, Stop, StrategyResult
 from .rounds import Clock, Outcome, Rounds
 
 KEPT_VALUES = 2**28  # of the predictions that mixed images keep
@@ -50,12 +51,13 @@ def _rank_until(
     job: Job, config: RankConfig, folder: Path | None, clock: Clock, quiet: bool
 ) -> tuple[Outcome, Stop]:
     """See images until the best is separated or the time is over."""
-    key = fingerprint(job, (config.names, config.criterion) if config.until_sure else None)
+    own = config.names, config.rule, *([] if config.criterion == SCORE else [config.criterion])
+    key = fingerprint(job, own if config.until_sure else None)
     rounds = Rounds(job, Checkpoint(folder, key), clock, quiet=quiet)
     stop = planned_stop(config, len(job.round_steps))
     if config.until_sure:
         least = first_look(job.dataset.num_classes)
-        rounds = replace(rounds, decide=DropSeparated(config.criterion, stop, least))
+        rounds = replace(rounds, decide=DropSeparated(config.rule, stop, least))
     outcome = rounds.run(config.names)
     text = reason(config, outcome, stop, job.num_images, job.images_in(job.round_steps[0]))
     sure = len(outcome.live) == 1 if config.until_sure else None
@@ -67,7 +69,7 @@ def ordered(outcome: Outcome, criterion: Criterion) -> list[StrategyResult]:
     """Return the results, best first: it is one that saw all the images, within ``pac_limit``."""
 
     def key(result: StrategyResult) -> tuple[bool, float]:
-        return not criterion.allows(result.estimates), criterion.value(result.estimates)
+        return not criterion.allows(result.estimates), criterion.value(result)
 
     best = min((outcome.results[name] for name in outcome.live), key=key)
     if not criterion.allows(best.estimates):
@@ -130,16 +132,18 @@ def rank(
             outcome, stop = _rank_until(job, config, folder, clock, quiet)
         else:
             outcome, stop = _rank_all(job, config, folder, quiet), Stop()
-    results = ordered(outcome, config.criterion)
-    return make_ranking(job, results, config.criterion, accuracy, clock, stop)
+    results = ordered(outcome, config.rule)
+    return make_ranking(job, results, config.rule, accuracy, clock, stop)
 
 
 def _job(teacher: nn.Module, dataset: Dataset, config: RankConfig) -> Job:
     count, classes = count_images(dataset, config.images), dataset.num_classes
     check_images(config, count, classes)
-    total = count * config.passes
+    total = count * config.num_passes
     ends = round_images(config, least_images(dataset), first_look(classes), total)
-    return make_job(teacher, dataset, config, config.passes, ends if config.may_end_early else None)
+    return make_job(
+        teacher, dataset, config, config.num_passes, ends if config.may_end_early else None
+    )
 
 
 def make_ranking(

@@ -4,14 +4,15 @@ import csv
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .._files import write_bytes, write_json, write_text
 from .._lock import working_in
 from ..augment import InputSpec
-from .confidence import T_975, difference, interval, two_sided, unbiased
+from .confidence import T_975, interval, two_sided, unbiased
+from .criterion import SCORE, Criterion
 from .state import Measures
 
 ERROR = 0.05
@@ -44,6 +45,7 @@ class StrategyResult:
     teacher_std: float | None  # None: too few images for its groups
     num_images: int
     seconds: float
+    std_left_out: list[float] = field(default_factory=list)  # likewise without each fold
 
     @property
     def estimates(self) -> Measures:
@@ -84,37 +86,6 @@ class Stop:
         """Student's t of a difference from the best."""
         count = self.looks * self.pairs
         return T_975 if count == 1 else two_sided(ERROR / count)
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """What is minimised: ``pac_weight * PAC - cmi_weight * CMI``, or -CMI within a PAC limit."""
-
-    cmi_weight: float
-    pac_weight: float
-    pac_limit: float | None
-
-    def score(self, m: Measures) -> float:
-        """Return the score that tables show."""
-        return self.pac_weight * m.pac - self.cmi_weight * m.cmi
-
-    def value(self, m: Measures) -> float:
-        """Return what decides among the strategies within the limit."""
-        return self.score(m) if self.pac_limit is None else -m.cmi
-
-    def allows(self, m: Measures) -> bool:
-        """Whether the strategy may win."""
-        return self.pac_limit is None or m.pac <= self.pac_limit
-
-    def lead(self, first: StrategyResult, other: StrategyResult, t: float) -> tuple[float, float]:
-        """Return the interval of how far ``other`` is behind ``first``, both on the same images."""
-        return difference(
-            self.value(other.measures),
-            self.value(first.measures),
-            [self.value(m) for m in other.left_out],
-            [self.value(m) for m in first.left_out],
-            t,
-        )
 
 
 @dataclass(frozen=True)
@@ -182,7 +153,15 @@ class Ranking:
             "images": result.num_images,
             "seconds": result.seconds,
         }
-        return {name: row[name] for name in FIELDS}
+        return {name: row[name] for name in FIELDS} | self._decided(result)
+
+    def _decided(self, result: StrategyResult) -> dict[str, Any]:
+        """Return the columns of a criterion that is not the score."""
+        if self.criterion.by == SCORE:
+            return {}
+        whole, parts = self.criterion.whole(result), self.criterion.left_out(result)
+        found = list(interval(whole, parts, self.stop.t))
+        return {"value": self.criterion.value(result), "value_ci95": found}
 
     def records(self) -> list[dict[str, Any]]:
         """Return all rows, best first."""
@@ -191,26 +170,32 @@ class Ranking:
     @property
     def table(self) -> str:
         """The ranking as text; ``=`` marks strategies tied with the best."""
-        heads = ["", "strategy", "score", "95 % interval", "CMI", "PAC", "CE", "acc"]
+        heads = ["", "strategy", self._decides, "95 % interval", "CMI", "PAC", "CE", "acc"]
         heads += ["images", "seconds"]
         rows = [self._cells(i, row) for i, row in enumerate(self.records(), 1)]
         widths = [max(len(r[c]) for r in [heads, *rows]) for c in range(len(heads))]
         lines = [_line(r, widths) for r in [heads, *rows]]
         limit = self.criterion.pac_limit
         rule = "score = PAC - CMI in nats without bias, lower is better"
-        if limit is not None:
+        if self.criterion.by != SCORE:
+            rule = f"{self.criterion.by} without bias decides, lower is better"
+        elif limit is not None:
             rule = f"highest CMI with PAC <= {limit:g} wins; x: beyond the limit"
         lines.append(f"{rule}; '=' is tied with the best; {self.num_images} images")
         return "\n".join([*lines, self.stop.reason] if self.stop.reason else lines)
 
+    @property
+    def _decides(self) -> str:
+        return self.criterion.by.rpartition(":")[2]
+
     def _cells(self, rank: int, row: dict[str, Any]) -> list[str]:
         result = self.results[rank - 1]
         mark = "=" if row["name"] in self.tied else str(rank)
-        low, high = row["score_ci95"]
+        value, (low, high) = shown(row)
         return [
             mark if self.criterion.allows(result.estimates) else "x",
             row["name"],
-            f"{row['score']:.4f}",
+            f"{value:.4f}",
             f"[{low:.4f}, {high:.4f}]",
             f"{row['cmi']:.4f}",
             f"{row['pac']:.4f}",
@@ -251,11 +236,16 @@ class Ranking:
 
     def _csv(self) -> str:
         text = io.StringIO()
-        writer = csv.DictWriter(text, [f for f in FIELDS if f != "score_ci95"] + ["low", "high"])
+        kinds = [SCORE] if self.criterion.by == SCORE else [SCORE, "value"]
+        bounds = [
+            f"{side}{'' if k == SCORE else '_value'}" for k in kinds for side in ("low", "high")
+        ]
+        names = [f for f in FIELDS if f != "score_ci95"] + kinds[1:]
+        writer = csv.DictWriter(text, names + bounds)
         writer.writeheader()
         for row in self.records():
-            low, high = row.pop("score_ci95")
-            writer.writerow({**row, "low": low, "high": high})
+            ends = [end for kind in kinds for end in row.pop(f"{kind}_ci95")]
+            writer.writerow(row | dict(zip(bounds, ends, strict=True)))
         return text.getvalue()
 
     def plot(self, path: str | Path) -> None:
@@ -267,6 +257,12 @@ class Ranking:
         from .picture import draw
 
         write_bytes(Path(path), draw(self.to_json()))
+
+
+def shown(row: dict[str, Any]) -> tuple[float, list[float]]:
+    """Return what decides of a row of ``ranking.json``, and its interval."""
+    kind = "value" if "value" in row else SCORE
+    return row[kind], row[f"{kind}_ci95"]
 
 
 def _holds_zero(interval: tuple[float, float]) -> bool:

@@ -10,9 +10,10 @@ import daqakd
 from daqakd import CMIState, InputError
 from daqakd.ranking.anytime import DropSeparated
 from daqakd.ranking.confidence import interval, unbiased
+from daqakd.ranking.criterion import Criterion
 from daqakd.ranking.halving import KeepHalf
 from daqakd.ranking.ranker import ordered
-from daqakd.ranking.result import Criterion, Stop, StrategyResult
+from daqakd.ranking.result import Stop, StrategyResult
 from daqakd.ranking.rounds import Outcome
 from daqakd.ranking.state import Measures
 
