@@ -24,7 +24,6 @@ from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup, optional
 from ._widths import read_widths
 
 PACKED = "student.packed"
-TEACHER_DECAY = 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +85,6 @@ class StudentOptions(RankOptions):
         """Check that there are images enough to rank, where that is asked for."""
         if self.strategy == "auto":
             super().check_data(dataset)
-
-
-def teacher_config(options: JobOptions, **changes: Any) -> TrainConfig:
-    """Return a teacher's training options: SGD."""
-    start = TrainConfig(optimizer="sgd", weight_decay=TEACHER_DECAY, workers=options.workers)
-    return replace(start, seed=options.seed, **changes)
 
 
 def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strategy: str) -> Path:

@@ -9,13 +9,15 @@ import tyro
 from torch import nn
 
 from .. import _console, _ranks
+from .._errors import InputError
 from ..data import Dataset
 from ..train import TrainConfig
 from ..train.store import ModelFile, read_model_file
 from ._dry_run import Stage, show, student, teaching
 from ._job import begin, check_strategy, chosen_device
-from ._options import OptionalPath, TeacherOptions
-from ._student import StudentOptions, teach_into, teacher_config, train_into
+from ._options import OptionalPath
+from ._student import StudentOptions, teach_into, train_into
+from ._teaching import PREFIX, TeacherOptions, teacher_config
 from .eval import evaluate_into
 
 
@@ -30,18 +32,17 @@ class Options(StudentOptions):
     @property
     def teacher_config(self) -> TrainConfig:
         """The whole configuration of the teacher's training."""
-        return teacher_config(
-            self,
-            epochs=self.teaching.teacher_epochs,
-            batch_size=self.training.batch_size,
-            lr=self.teaching.teacher_lr,
-        )
+        own = {"seed": self.seed, "workers": self.workers}
+        return teacher_config(self.teaching, batch_size=self.training.batch_size, **own)
 
     def check(self, file: ModelFile | None) -> None:
         """Check the teacher's options too."""
         super().check(file)
         check_strategy(self.teaching.teacher_strategy)
-        self.teacher_config.check()
+        try:
+            self.teacher_config.check()
+        except InputError as error:
+            raise InputError(f"{PREFIX}{error}") from error
 
 
 def run(options: Options) -> None:
