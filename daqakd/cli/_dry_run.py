@@ -99,7 +99,7 @@ def student(
 
     config = options.train_config
     one, seconds = training_seconds(train, dataset, config)
-    named = f"{name} W{recipe['weight_bits']}A{recipe['act_bits']} {recipe['method']}"
+    named = f"{name} {options.quantization.short}"
     text = _training("student", named, teacher, dataset, config, one)
     return [*stages, Stage(text, seconds)]
 

@@ -23,8 +23,8 @@ METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 METAVARS |= {tuple[str, ...]: "NAME [NAME ...]"}
 ALIASES = {"weight_bits": "-w", "act_bits": "-a"}
 # the fields of LayerSpec that the command line shows and model files keep
-RECIPE: tuple[str, ...] = ("weight_bits", "act_bits", "method", "flavour", "per_channel")
-RECIPE += ("first_last", "delta", "save")
+RECIPE: tuple[str, ...] = ("weight_bits", "act_bits", "method", "weight_method", "act_method")
+RECIPE += ("flavour", "per_channel", "first_last", "delta", "save")
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 Device = Literal["auto", "cpu", "cuda"]
 

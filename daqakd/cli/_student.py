@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .. import _console, _ranks
+from .._errors import InputError
 from ..augment import get_strategy
 from ..augment.draws import check_seed, generator_seed
 from ..data import Dataset
@@ -24,6 +25,7 @@ from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup, optional
 from ._widths import read_widths
 
 PACKED = "student.packed"
+WIDTHS = ("weight_bits", "act_bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class StudentOptions(RankOptions):
     """Fraction of the training images kept for validation."""
     bits: Annotated[Path | None, optional("FILE.toml")] = None
     """Other widths for single layers: lines of "name or glob" = [weight bits, activation bits], or
-    = "fp" for layers that stay in full precision."""
+    = "fp" for layers that stay in full precision, also for one of the two."""
     training: TrainGroup = TrainGroup()
     quantization: LayerGroup = LayerGroup()
 
@@ -65,7 +67,8 @@ class StudentOptions(RankOptions):
     def recipe(self) -> dict[str, Any]:
         """The arguments of ``quantize``, as the student's file keeps them."""
         widths = {} if self.bits is None else read_widths(self.bits)
-        return {name: getattr(self.quantization, name) for name in RECIPE} | widths
+        values = {name: getattr(self.quantization, name) for name in RECIPE}
+        return {k: v for k, v in values.items() if v is not None or k in WIDTHS} | widths
 
     @property
     def train_config(self) -> TrainConfig:
@@ -76,10 +79,18 @@ class StudentOptions(RankOptions):
         """Check the student's options too."""
         super().check(file)
         check_strategy(self.strategy)
+        self._check_quantization()
+        self.train_config.check()
+
+    def _check_quantization(self) -> None:
         self.quantization.check()
         if self.bits is not None:
             read_widths(self.bits)
-        self.train_config.check()
+        elif all(getattr(self.quantization, name) is None for name in WIDTHS):
+            raise InputError(
+                "weight_bits: full precision, and so are the activations: nothing is left to"
+                " quantize; lower -w or -a below 32, or name layers in --bits"
+            )
 
     def check_data(self, dataset: Dataset) -> None:
         """Check that there are images enough to rank, where that is asked for."""
