@@ -16,6 +16,7 @@ from ..train.store import ModelFile, read_model_file
 from ._dry_run import Stage, show, student, teaching
 from ._job import begin, check_strategy, chosen_device
 from ._options import OptionalPath
+from ._start import student_name
 from ._student import StudentOptions, teach_into, train_into
 from ._teaching import PREFIX, TeacherOptions, teacher_config
 from .eval import evaluate_into
@@ -58,11 +59,11 @@ def run(options: Options) -> None:
             model = options.new_model(given, dataset)
         path = train_into(options, given, model, dataset)
         files = {"teacher": given, "student": read_model_file(path, "student")}
-        name = options.model_name(given)
+        names = {"teacher": options.model_name(given), "student": student_name(options, given)}
         if not (options.out / "eval.json").exists():
-            evaluate_into(options.out, files, name, dataset, chosen_device(options.device))
+            evaluate_into(options.out, files, names, dataset, chosen_device(options.device))
         if _ranks.is_writer():
-            _report(options.out, name)
+            _report(options.out, names["student"])
 
 
 def stages(
@@ -72,7 +73,7 @@ def stages(
     first, strategy = [], options.teaching.teacher_strategy
     if given is None:
         first = [teaching(options, dataset, model, options.teacher_config, strategy)]
-    return [*first, *student(options, dataset, model, options.model_name(given))]
+    return [*first, *student(options, dataset, model, given)]
 
 
 def _report(out: Path, name: str) -> None:
