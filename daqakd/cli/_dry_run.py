@@ -13,7 +13,9 @@ from ..ranking.job import count_images
 from ..ranking.preview import image_seconds, search_images, search_seconds
 from ..train import Result, TrainConfig, distill, teach
 from ..train.preview import peak_bytes, training_seconds
+from ..train.store import ModelFile
 from ._job import JobOptions, chosen_device
+from ._start import own_start, student_name
 
 if TYPE_CHECKING:
     from ._student import RankOptions, StudentOptions
@@ -84,7 +86,7 @@ def searching(options: "SearchOptions", dataset: Dataset, teacher: nn.Module) ->
 
 
 def student(
-    options: "StudentOptions", dataset: Dataset, teacher: nn.Module, name: str
+    options: "StudentOptions", dataset: Dataset, teacher: nn.Module, file: ModelFile | None
 ) -> list[Stage]:
     """Return the stages that rank, where that is asked for, and train a student."""
     stages, strategy = [], options.strategy
@@ -92,15 +94,17 @@ def student(
         stage, strategy = ranking(options, dataset, teacher)
         stages.append(stage)
     recipe = options.recipe
+    own = own_start(options, file, dataset)
+    start = teacher if own is None else own
 
     def train(data: Dataset, few: TrainConfig) -> Result:
-        made = quantize(teacher, **recipe)
+        made = quantize(start, **recipe)
         return distill(made, teacher, data, strategy=strategy, config=few)
 
     config = options.train_config
     one, seconds = training_seconds(train, dataset, config)
-    named = f"{name} W{recipe['weight_bits']}A{recipe['act_bits']} {recipe['method']}"
-    text = _training("student", named, teacher, dataset, config, one)
+    named = f"{student_name(options, file)} {options.quantization.short}"
+    text = _training("student", named, start, dataset, config, one)
     return [*stages, Stage(text, seconds)]
 
 

@@ -66,8 +66,8 @@ class JobOptions:
         find_model(self.model_name(file))
         InputSpec().with_changes(**self.input.changes(file))
 
-    def check_data(self, dataset: Dataset) -> None:
-        """Raise InputError for options that are wrong with this data set."""
+    def check_data(self, dataset: Dataset, file: ModelFile | None) -> None:
+        """Raise InputError for options that are wrong with this data set and this teacher."""
 
     def model_name(self, file: ModelFile | None) -> str:
         """Return the model's name, as the option or the teacher's file says."""
@@ -86,10 +86,14 @@ class JobOptions:
             model = build(name, dataset.num_classes)
         else:
             model = load_model(file, name, dataset.num_classes)
-        model.to(device)
-        images = clean_inputs(dataset.train.pixels[:2], dataset.inputs, device)
-        check_logits(model, images, dataset.num_classes, f"model {name!r}")
-        return model
+        return on_images(model.to(device), f"model {name!r}", dataset, device)
+
+
+def on_images(model: nn.Module, name: str, dataset: Dataset, device: torch.device) -> nn.Module:
+    """Return a model on the device, after making sure that it gives logits for the images."""
+    images = clean_inputs(dataset.train.pixels[:2], dataset.inputs, device)
+    check_logits(model, images, dataset.num_classes, name)
+    return model
 
 
 def check_strategy(name: str) -> None:
@@ -146,7 +150,7 @@ def begin(
         kept = _options_to_keep(options)
         check_options(options.out / "config.toml", command, *kept)
         dataset = load_data(options, file, holdout)
-        options.check_data(dataset)
+        options.check_data(dataset, file)
         model = options.new_model(file, dataset)
         with nullcontext() if options.dry_run else _noting(options.out, command, *kept):
             yield dataset, model

@@ -23,8 +23,8 @@ METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 METAVARS |= {tuple[str, ...]: "NAME [NAME ...]"}
 ALIASES = {"weight_bits": "-w", "act_bits": "-a"}
 # the fields of LayerSpec that the command line shows and model files keep
-RECIPE: tuple[str, ...] = ("weight_bits", "act_bits", "method", "flavour", "per_channel")
-RECIPE += ("first_last", "delta", "save")
+RECIPE: tuple[str, ...] = ("weight_bits", "act_bits", "method", "weight_method", "act_method")
+RECIPE += ("flavour", "per_channel", "first_last", "delta", "save")
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -41,9 +41,11 @@ OptionalChannels = Annotated[tuple[float, float, float] | None, optional("R G B"
 CROP_OPTIONS = {"size": "input_size", "scale": "crop_scale", "jitter": "jitter"}
 
 
-def _shown(name: str, hint: Any, default: Any, hidden: bool) -> Any:
+def shown(name: str, hint: Any, default: Any, hidden: bool = False, help: str | None = None) -> Any:
     """Return the annotation that shows a field: its short name, and no "None" for a value."""
     marks: list[Any] = [tyro.conf.Suppress] if hidden else []
+    if help is not None:
+        marks.append(tyro.conf.arg(help=help))
     inner = [one for one in get_args(hint) if one is not type(None)]
     if get_origin(hint) is UnionType and len(inner) < len(get_args(hint)):
         hint_of_default = "" if default is None else None
@@ -57,11 +59,11 @@ def _shown(name: str, hint: Any, default: Any, hidden: bool) -> Any:
 def group(config: type, *hidden: str) -> Any:
     """Return a configuration as a group of options; ``hidden`` fields come from elsewhere."""
     hints = get_type_hints(config)
-    shown: list[tuple[str, Any, Any]] = []
+    kinds: list[tuple[str, Any, Any]] = []
     for f in fields(config):
-        kind = _shown(f.name, hints[f.name], f.default, f.name in hidden)
-        shown.append((f.name, kind, field(default=f.default)))
-    made = make_dataclass(config.__name__, shown, bases=(config,), frozen=True, kw_only=True)
+        kind = shown(f.name, hints[f.name], f.default, f.name in hidden)
+        kinds.append((f.name, kind, field(default=f.default)))
+    made = make_dataclass(config.__name__, kinds, bases=(config,), frozen=True, kw_only=True)
     return Annotated[made, tyro.conf.OmitArgPrefixes]
 
 
@@ -141,15 +143,3 @@ def changed(pipeline: ResizedCrop, changes: dict[str, Any]) -> ResizedCrop:
     except InputError as error:
         name, _, rest = str(error).partition(":")
         raise InputError(f"{CROP_OPTIONS.get(name, name)}:{rest}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherOptions:
-    """Options of the teacher's own training."""
-
-    teacher_epochs: int = 30
-    """Passes over the training images for the teacher."""
-    teacher_strategy: str = "minimal"
-    """The teacher's own augmentation."""
-    teacher_lr: float = 0.1
-    """The teacher's peak learning rate (SGD)."""

@@ -4,14 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from torch import nn
 
 from .. import _console, _ranks
+from .._errors import InputError
 from ..augment import get_strategy
-from ..augment.draws import check_seed, generator_seed
 from ..data import Dataset
-from ..models import build
 from ..quant import quantize
 from ..ranking import RankConfig, Ranking, rank
 from ..ranking.job import count_images
@@ -20,11 +18,12 @@ from ..train.averaging import lent
 from ..train.identity import check_finished
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
 from ._job import HOLDOUT, JobOptions, check_strategy, chosen_device
-from ._options import RECIPE, LayerGroup, RankGroup, TrainGroup, optional
+from ._options import RECIPE, LayerGroup, OptionalName, RankGroup, TrainGroup, optional
+from ._start import check_start, own_start, seeded, student_name
 from ._widths import read_widths
 
 PACKED = "student.packed"
-TEACHER_DECAY = 5e-4
+WIDTHS = ("weight_bits", "act_bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class RankOptions(JobOptions):
         super().check(file)
         self.rank_config.check()
 
-    def check_data(self, dataset: Dataset) -> None:
+    def check_data(self, dataset: Dataset, file: ModelFile | None) -> None:
         """Check that there are images enough to rank."""
         count_images(dataset, self.ranking.images)
 
@@ -58,7 +57,12 @@ class StudentOptions(RankOptions):
     """Fraction of the training images kept for validation."""
     bits: Annotated[Path | None, optional("FILE.toml")] = None
     """Other widths for single layers: lines of "name or glob" = [weight bits, activation bits], or
-    = "fp" for layers that stay in full precision."""
+    = "fp" for layers that stay in full precision, also for one of the two."""
+    student_model: OptionalName = None
+    """The student's model, as for --model; by default the teacher's."""
+    init: Annotated[str | None, optional("teacher|random|PATH")] = None
+    """What the student starts from before it is quantized: its teacher, random weights by --seed,
+    or a full-precision file of its own model; default: random where it is of another model."""
     training: TrainGroup = TrainGroup()
     quantization: LayerGroup = LayerGroup()
 
@@ -66,7 +70,8 @@ class StudentOptions(RankOptions):
     def recipe(self) -> dict[str, Any]:
         """The arguments of ``quantize``, as the student's file keeps them."""
         widths = {} if self.bits is None else read_widths(self.bits)
-        return {name: getattr(self.quantization, name) for name in RECIPE} | widths
+        values = {name: getattr(self.quantization, name) for name in RECIPE}
+        return {k: v for k, v in values.items() if v is not None or k in WIDTHS} | widths
 
     @property
     def train_config(self) -> TrainConfig:
@@ -77,21 +82,25 @@ class StudentOptions(RankOptions):
         """Check the student's options too."""
         super().check(file)
         check_strategy(self.strategy)
+        check_start(self, file)
+        self._check_quantization()
+        self.train_config.check()
+
+    def _check_quantization(self) -> None:
         self.quantization.check()
         if self.bits is not None:
             read_widths(self.bits)
-        self.train_config.check()
+        elif all(getattr(self.quantization, name) is None for name in WIDTHS):
+            raise InputError(
+                "weight_bits: full precision, and so are the activations: nothing is left to"
+                " quantize; lower -w or -a below 32, or name layers in --bits"
+            )
 
-    def check_data(self, dataset: Dataset) -> None:
-        """Check that there are images enough to rank, where that is asked for."""
+    def check_data(self, dataset: Dataset, file: ModelFile | None) -> None:
+        """Check that the student can start, and the images of a ranking where one is asked for."""
+        own_start(self, file, dataset)
         if self.strategy == "auto":
-            super().check_data(dataset)
-
-
-def teacher_config(options: JobOptions, **changes: Any) -> TrainConfig:
-    """Return a teacher's training options: SGD."""
-    start = TrainConfig(optimizer="sgd", weight_decay=TEACHER_DECAY, workers=options.workers)
-    return replace(start, seed=options.seed, **changes)
+            super().check_data(dataset, file)
 
 
 def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strategy: str) -> Path:
@@ -99,8 +108,7 @@ def teach_into(options: JobOptions, dataset: Dataset, config: TrainConfig, strat
     path = options.out / "teacher.safetensors"
     if not path.exists():
         name = options.model_name(None)
-        torch.manual_seed(generator_seed(check_seed(config.seed)))
-        model = build(name, dataset.num_classes).to(chosen_device(options.device))
+        model = seeded(name, dataset, config.seed, chosen_device(options.device))
         result = teach(
             model, dataset, strategy=strategy, config=config, run_dir=options.out, quiet=False
         )
@@ -134,9 +142,10 @@ def train_into(
     options: StudentOptions, file: ModelFile, teacher: nn.Module, dataset: Dataset
 ) -> Path:
     """Choose the strategy and train the student unless the run directory has it."""
-    path, name = options.out / "student.safetensors", options.model_name(file)
+    path, name = options.out / "student.safetensors", student_name(options, file)
     if not path.exists():
-        _train_into(path, options, name, teacher, dataset)
+        start = own_start(options, file, dataset)
+        _train_into(path, options, name, teacher if start is None else start, teacher, dataset)
     else:
         check_finished(path, "student", dataset, teacher)
     if _ranks.is_writer():
@@ -146,11 +155,16 @@ def train_into(
 
 
 def _train_into(
-    path: Path, options: StudentOptions, name: str, teacher: nn.Module, dataset: Dataset
+    path: Path,
+    options: StudentOptions,
+    name: str,
+    start: nn.Module,
+    teacher: nn.Module,
+    dataset: Dataset,
 ) -> None:
     """Choose the strategy, train the student, keep it and its other states."""
     recipe = options.recipe
-    student = quantize(teacher, **recipe)
+    student = quantize(start, **recipe)
     strategy = choose_strategy(options, teacher, dataset)
     result = distill(
         student,

@@ -7,6 +7,7 @@ from .._errors import InputError, seen
 from ._from_file import read_values
 
 FULL = "fp"
+KEYS = ("weight_bits", "act_bits")
 FORM = 'give [weight bits, activation bits], or "fp" for full precision'
 
 
@@ -28,8 +29,10 @@ def read_widths(path: Path) -> dict[str, Any]:
     pairs = {name: value for name, value in values.items() if value != FULL}
     return {
         "overrides": {
-            name: {"weight_bits": weight, "act_bits": None if act == FULL else act}
-            for name, (weight, act) in pairs.items()
+            name: {
+                key: None if bits == FULL else bits for key, bits in zip(KEYS, pair, strict=True)
+            }
+            for name, pair in pairs.items()
         },
         "exclude": [name for name, value in values.items() if value == FULL],
     }

@@ -1,5 +1,6 @@
 """``eval``: test accuracy of teachers, students and packed students."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -81,7 +82,8 @@ def eval_run(out: Path, packed: bool, name: str | None, device: torch.device) ->
         raise InputError(f"{out}: has no student; it holds {', '.join(written)}. Run train first")
     file = read_model_file(out, PACKED if packed else "student")
     dataset = load(config["data"], size=config.get("size"), holdout=0).with_inputs(**file.inputs)
-    evaluate_into(out, {"packed" if packed else "student": file}, name, dataset, device)
+    role = "packed" if packed else "student"
+    evaluate_into(out, {role: file}, {role: name}, dataset, device)
 
 
 def test_accuracy(
@@ -95,12 +97,15 @@ def test_accuracy(
 def evaluate_into(
     out: Path,
     files: dict[str, ModelFile],
-    name: str | None,
+    names: Mapping[str, str | None],
     dataset: Dataset,
     device: torch.device,
 ) -> dict[str, float]:
-    """Evaluate models on the test images, once, and add them to ``eval.json``."""
-    accuracies = {role: test_accuracy(f, name, dataset, device) for role, f in files.items()}
+    """Evaluate models on the test images, once, and add them to ``eval.json``.
+
+    ``files`` and the ``names`` of their models are by role.
+    """
+    accuracies = {r: test_accuracy(f, names[r], dataset, device) for r, f in files.items()}
     path = out / "eval.json"
     record = read_json(path) if path.exists() else {}
     for role, right in accuracies.items():

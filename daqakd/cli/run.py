@@ -9,13 +9,16 @@ import tyro
 from torch import nn
 
 from .. import _console, _ranks
+from .._errors import InputError
 from ..data import Dataset
 from ..train import TrainConfig
 from ..train.store import ModelFile, read_model_file
 from ._dry_run import Stage, show, student, teaching
 from ._job import begin, check_strategy, chosen_device
-from ._options import OptionalPath, TeacherOptions
-from ._student import StudentOptions, teach_into, teacher_config, train_into
+from ._options import OptionalPath
+from ._start import student_name
+from ._student import StudentOptions, teach_into, train_into
+from ._teaching import PREFIX, TeacherOptions, teacher_config
 from .eval import evaluate_into
 
 
@@ -30,18 +33,17 @@ class Options(StudentOptions):
     @property
     def teacher_config(self) -> TrainConfig:
         """The whole configuration of the teacher's training."""
-        return teacher_config(
-            self,
-            epochs=self.teaching.teacher_epochs,
-            batch_size=self.training.batch_size,
-            lr=self.teaching.teacher_lr,
-        )
+        own = {"seed": self.seed, "workers": self.workers}
+        return teacher_config(self.teaching, batch_size=self.training.batch_size, **own)
 
     def check(self, file: ModelFile | None) -> None:
         """Check the teacher's options too."""
         super().check(file)
         check_strategy(self.teaching.teacher_strategy)
-        self.teacher_config.check()
+        try:
+            self.teacher_config.check()
+        except InputError as error:
+            raise InputError(f"{PREFIX}{error}") from error
 
 
 def run(options: Options) -> None:
@@ -57,11 +59,11 @@ def run(options: Options) -> None:
             model = options.new_model(given, dataset)
         path = train_into(options, given, model, dataset)
         files = {"teacher": given, "student": read_model_file(path, "student")}
-        name = options.model_name(given)
+        names = {"teacher": options.model_name(given), "student": student_name(options, given)}
         if not (options.out / "eval.json").exists():
-            evaluate_into(options.out, files, name, dataset, chosen_device(options.device))
+            evaluate_into(options.out, files, names, dataset, chosen_device(options.device))
         if _ranks.is_writer():
-            _report(options.out, name)
+            _report(options.out, names["student"])
 
 
 def stages(
@@ -71,7 +73,7 @@ def stages(
     first, strategy = [], options.teaching.teacher_strategy
     if given is None:
         first = [teaching(options, dataset, model, options.teacher_config, strategy)]
-    return [*first, *student(options, dataset, model, options.model_name(given))]
+    return [*first, *student(options, dataset, model, given)]
 
 
 def _report(out: Path, name: str) -> None:

@@ -120,7 +120,8 @@ def _run_row(sweep: Sweep, row: Row, folder: Path) -> None:
     made = replace(sweep.rows[row.name], out=folder)
     COMMANDS[sweep.plan.command].run(made)
     if sweep.plan.command == "train":
-        eval_run(folder, False, made.model, chosen_device(made.device))
+        model = made.model if made.student_model is None else made.student_model
+        eval_run(folder, False, model, chosen_device(made.device))
 
 
 def _rank(sweep: Sweep) -> None:

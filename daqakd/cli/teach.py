@@ -6,7 +6,8 @@ from ..train import TrainConfig
 from ..train.store import ModelFile
 from ._dry_run import show, teaching
 from ._job import HOLDOUT, JobOptions, begin, check_strategy
-from ._student import TEACHER_DECAY, teach_into, teacher_config
+from ._student import teach_into
+from ._teaching import TeachGroup, teacher_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,27 +16,14 @@ class Options(JobOptions):
 
     strategy: str = "minimal"
     """The teacher's augmentation."""
-    epochs: int = 30
-    """Passes over the training images."""
-    batch_size: int = 128
-    """Images per step."""
-    lr: float = 0.1
-    """Peak learning rate (SGD with Nesterov momentum)."""
-    weight_decay: float = TEACHER_DECAY
-    """Weight decay."""
     holdout: float = HOLDOUT
     """Fraction of the training images kept for validation."""
+    training: TeachGroup = TeachGroup()
 
     @property
     def train_config(self) -> TrainConfig:
         """The whole configuration of the training."""
-        return teacher_config(
-            self,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-        )
+        return teacher_config(self.training, seed=self.seed, workers=self.workers)
 
     def check(self, file: ModelFile | None) -> None:
         """Check the training's options too."""

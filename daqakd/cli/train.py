@@ -23,7 +23,6 @@ def run(options: Options) -> None:
     file = read_model_file(options.teacher)
     with begin(options, "train", file, options.holdout) as (dataset, teacher):
         if options.dry_run:
-            name = options.model_name(file)
-            return show(options, dataset, student(options, dataset, teacher, name))
+            return show(options, dataset, student(options, dataset, teacher, file))
         path = train_into(options, file, teacher, dataset)
     _console.say(f"student: {path}")

@@ -31,6 +31,10 @@ BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "resnet20-headnorm": lambda classes: CIFARResNet(3, classes, head_norm=True),
     "resnet32": lambda classes: CIFARResNet(5, classes),
     "resnet32-headnorm": lambda classes: CIFARResNet(5, classes, head_norm=True),
+    "resnet44": lambda classes: CIFARResNet(7, classes),
+    "resnet44-headnorm": lambda classes: CIFARResNet(7, classes, head_norm=True),
+    "resnet56": lambda classes: CIFARResNet(9, classes),
+    "resnet56-headnorm": lambda classes: CIFARResNet(9, classes, head_norm=True),
     "vgg13": lambda classes: VGG((2, 2, 2, 2, 2), classes),
     "vgg8": lambda classes: VGG((1, 1, 1, 1, 1), classes),
 }

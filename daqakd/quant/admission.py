@@ -90,7 +90,7 @@ def check_any(quantized: Iterable[Any], refused: Mapping[str, str], left: Iterab
         return
     reasons = "; ".join(f"{name or 'the model'}: {why}" for name, why in list(refused.items())[:3])
     if any(True for _ in left):
-        cause = "exclude=, first_last or overrides leave every layer in full precision"
+        cause = "exclude=, first_last, overrides or widths leave every layer in full precision"
     elif reasons:
         cause = f"none of its Conv2d and Linear layers can be replaced ({reasons})"
     else:

@@ -120,8 +120,8 @@ def quantize(
 
     Args:
         model: any module; it is not changed.
-        weight_bits: 1 to 8 (LSQ: 2 to 8); None leaves weights in full precision.
-        act_bits: 1 to 8; None quantizes weights only.
+        weight_bits: 1 to 8 (LSQ: 2 to 8); 32 or None leaves weights in full precision.
+        act_bits: 1 to 8; 32 or None quantizes weights only.
         method: ``"lsq"``, ``"pact"`` (DoReFa weights), ``"dorefa"`` or ``"ewgs"``.
         weight_method: overrides the method for weights: ``"lsq" "dorefa" "ewgs"``.
         act_method: overrides the method for activations: ``"lsq" "pact" "dorefa" "ewgs"``.

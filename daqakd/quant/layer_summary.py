@@ -10,8 +10,7 @@ from .._arguments import check_module
 from .fusion.report import FusionSummary, fusion_summary
 from .layers import QuantLayer
 from .selection import candidates
-
-FULL_BITS = 32
+from .spec import FULL_BITS
 
 
 @dataclass(frozen=True)

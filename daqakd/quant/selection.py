@@ -124,8 +124,9 @@ def _first_and_last(base: LayerSpec, names: list[str]) -> dict[str, LayerSpec]:
     if base.first_last == "same":
         return {}
     bits = 8 if base.first_last == "8bit" else None
+    weight_bits = None if base.weight_bits is None else bits
     act_bits = None if base.act_bits is None else bits
-    spec = replace(base, weight_bits=bits, act_bits=act_bits)
+    spec = replace(base, weight_bits=weight_bits, act_bits=act_bits)
     return dict.fromkeys([*names[:1], *names[-1:]], spec)
 
 

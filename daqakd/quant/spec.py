@@ -23,6 +23,7 @@ Rescale = Literal["auto", "off"]
 Save = Literal["values", "codes"]
 Flavour = Literal["paper", "mqbench"]
 Delta = float | Literal["hessian"]
+FULL_BITS = 32  # of full precision, where a width is a number
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "method": tuple(METHODS),
     "weight_method": (None, "dorefa", "ewgs", "lsq"),
@@ -63,9 +64,9 @@ class LayerSpec:
     """
 
     weight_bits: int | None = 2
-    """Bits of the weights, 1 to 8 (LSQ: 2 to 8); None leaves them in full precision."""
+    """Bits of the weights, 1 to 8 (LSQ: 2 to 8); 32 or None leaves them in full precision."""
     act_bits: int | None = 2
-    """Bits of the activations, 1 to 8; None leaves them in full precision."""
+    """Bits of the activations, 1 to 8; 32 or None leaves them in full precision."""
     method: str = "lsq"
     """Quantizer: lsq, pact (with DoReFa weights), dorefa or ewgs."""
     weight_method: str | None = None
@@ -93,6 +94,12 @@ class LayerSpec:
     parameters with the weights' learning rate and decay. MQBench's dorefa normalises activations by
     the batch's maximum, in evaluation too."""
 
+    def __post_init__(self) -> None:
+        for name in ("weight_bits", "act_bits"):
+            bits = getattr(self, name)
+            if isinstance(bits, int) and bits == FULL_BITS:
+                object.__setattr__(self, name, None)
+
     @property
     def weights_by(self) -> str:
         """The quantizer of the weights."""
@@ -102,6 +109,15 @@ class LayerSpec:
     def activations_by(self) -> str:
         """The quantizer of the activations."""
         return METHODS[self.method][1] if self.act_method is None else self.act_method
+
+    @property
+    def short(self) -> str:
+        """The widths and the quantizers, as in W2A4 lsq, or W2A4 dorefa, lsq where they differ."""
+        weights, activations = (bits or FULL_BITS for bits in (self.weight_bits, self.act_bits))
+        names = self.weights_by, self.activations_by
+        paired = self.weight_method is None and self.act_method is None
+        method = self.method if paired else ", ".join(dict.fromkeys(names))
+        return f"W{weights}A{activations} {method}"
 
     def check(self, where: str = "") -> None:
         """Raise InputError for values that cannot be meant; ``where`` says whose they are."""

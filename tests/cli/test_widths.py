@@ -18,6 +18,8 @@ from ..helpers.small import SmallNet, small_dataset
 LINES = """
 "layer1.*" = [2, 3]
 "layer2.0.conv1" = [4, "fp"]
+"layer2.0.conv2" = ["fp", 5]
+"layer2.1.conv1" = [32, 5]
 "linear" = "fp"
 """
 
@@ -38,6 +40,7 @@ def test_layers_have_the_widths_of_their_lines(file):
     found = widths(student)
     assert found["layer1.0.conv1"] == found["layer1.2.conv2"] == (2, 3)
     assert found["layer2.0.conv1"] == (4, 32)
+    assert found["layer2.0.conv2"] == found["layer2.1.conv1"] == (32, 5)
     assert found["layer3.0.conv1"] == (8, 8)
     assert isinstance(student.linear, torch.nn.Linear)
     assert not isinstance(student.linear, daqakd.quant.QuantLinear)

@@ -18,7 +18,9 @@ SHAPES = {  # of the taps of a 32 x 32 image
     "resnet18": [(64, 8), (64, 8), (128, 4), (256, 2), (512, 1), (512, None)],
     "mobilenet_v2": [(16, 16), (24, 8), (32, 4), (96, 2), (1280, 1), (1280, None)],
 }
-SHAPES |= dict.fromkeys(("resnet32", "resnet20-headnorm", "resnet32-headnorm"), SHAPES["resnet20"])
+DEEPER = ("resnet32", "resnet44", "resnet56")
+NORMED = tuple(f"{name}-headnorm" for name in ("resnet20", *DEEPER))
+SHAPES |= dict.fromkeys((*DEEPER, *NORMED), SHAPES["resnet20"])
 SHAPES |= {"vgg13": SHAPES["vgg8"]}
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 

@@ -79,6 +79,33 @@ def test_an_override_is_checked_with_the_layer_it_changes():
         daqakd.quantize(model, overrides={"1": {"weight_method": "lsq"}}, **options)
 
 
+@pytest.mark.parametrize(("weight", "act"), [(32, 4), (None, 4), (4, 32), (4, None)])
+@pytest.mark.parametrize("first_last", ["8bit", "fp", "same"])
+def test_32_bits_are_full_precision_in_every_layer(weight, act, first_last):
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))
+    options = {"weight_bits": weight, "act_bits": act, "first_last": first_last}
+    layers = daqakd.summary(daqakd.quantize(model, **options)).layers
+    full = {(w, a) for w, a in ((row.weight_bits, row.act_bits) for row in layers)}
+    inner = (4, 32) if act in (32, None) else (32, 4)
+    outer = tuple({"8bit": 8, "fp": 32, "same": 4}[first_last] if b == 4 else 32 for b in inner)
+    assert full == {inner, outer}
+
+
+def test_32_bits_in_an_override():
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))
+    student = daqakd.quantize(model, weight_bits=4, act_bits=4, overrides={"1": {"act_bits": 32}})
+    assert daqakd.summary(student).layers[1].act_bits == 32
+    with pytest.raises(InputError, match=r"no layer to quantize: .* or widths"):
+        daqakd.quantize(model, weight_bits=32, act_bits=32)
+
+
+def test_a_recipe_in_short():
+    assert LayerSpec(weight_bits=2, act_bits=4).short == "W2A4 lsq"
+    assert LayerSpec(weight_bits=32, act_bits=4, method="pact").short == "W32A4 pact"
+    assert LayerSpec(weight_method="dorefa").short == "W2A2 dorefa, lsq"
+    assert LayerSpec(method="pact", weight_method="ewgs", act_method="ewgs").short == "W2A2 ewgs"
+
+
 def test_numbers_of_any_kind():
     LayerSpec(delta=0, pact_alpha=np.float32(6)).check()
     LayerSpec(delta=torch.tensor(0.1)).check()
