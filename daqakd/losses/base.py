@@ -155,6 +155,11 @@ def features(value: Tensor) -> Tensor:
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Return rows of length 1; a row of zeros stays, and has no gradient."""
-    squares = (x * x).sum(-1, keepdim=True)
-    return x * torch.where(squares > 0, squares, torch.inf).rsqrt()
+    """Return rows of length 1; a row of zeros stays, and has no gradient.
+
+    Rows as small or as large as the dtype's numbers are right, too: their squares are not.
+    """
+    largest = torch.linalg.vector_norm(x.detach(), torch.inf, -1, keepdim=True)
+    scaled = x / torch.where(largest >= torch.finfo(x.dtype).tiny, largest, torch.inf)
+    squares = (scaled * scaled).sum(-1, keepdim=True)
+    return scaled * torch.where(squares > 0, squares, torch.inf).rsqrt()

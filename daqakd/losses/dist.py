@@ -1,0 +1,66 @@
+"""DIST: relations among classes and among images (Huang et al., NeurIPS 2022)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .._arguments import check_rate
+from ..augment import Batch
+from .base import DistillationLoss, Maps, Setup, unit_rows
+from .checks import check_number, check_pairs, check_same_shape
+
+
+class DIST(DistillationLoss):
+    """``T^2 (beta (1 - inter) + gamma (1 - intra))`` [DIST, section 4].
+
+    ``inter`` is Pearson's correlation of an image's probabilities at temperature T, the mean over
+    images; ``intra`` that of a class's probabilities over the batch, the mean over classes. What is
+    constant has a correlation of 0, without gradient: so has a batch of one image ``intra``, and
+    one class both.
+
+    Args:
+        taps: the logits ``[B, C]``.
+        beta: weight of the correlation among classes.
+        gamma: weight of the correlation among images.
+        temperature: T.
+    """
+
+    def __init__(
+        self,
+        *,
+        taps: Sequence[str] | None = None,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(taps=("logits",) if taps is None else taps)
+        check_number("temperature", temperature)
+        check_rate("beta", beta)
+        check_rate("gamma", gamma)
+        self.beta, self.gamma, self.temperature = beta, gamma, temperature
+
+    def prepare(self, setup: Setup) -> None:
+        """Require logits ``[B, C]`` of the same classes."""
+        check_pairs(self, setup, 2)
+        check_same_shape(self, setup.student, setup.teacher)
+
+    def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
+        """Return the loss of a batch, ``[]``."""
+        pairs = zip(student, teacher, strict=True)
+        return sum(self._of_logits(s, t) for s, t in pairs)  # type: ignore[return-value]
+
+    def _of_logits(self, s: Tensor, t: Tensor) -> Tensor:
+        p, q = (s / self.temperature).softmax(1), (t / self.temperature).softmax(1)
+        inter, intra = 1 - _correlation(p, q), 1 - _correlation(p.T, q.T)
+        return self.temperature**2 * (self.beta * inter + self.gamma * intra)
+
+
+def _correlation(s: Tensor, t: Tensor) -> Tensor:
+    """Return the rows' mean correlation, ``[]``."""
+    return (unit_rows(_centred(s)) * unit_rows(_centred(t))).sum(1).mean()
+
+
+def _centred(x: Tensor) -> Tensor:
+    """Return rows less their mean: exactly 0 where they are constant."""
+    x = x - x[:, :1]
+    return x - x.mean(1, keepdim=True)
