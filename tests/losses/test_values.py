@@ -23,7 +23,7 @@ def run(case, loss, student, teacher):
 
 def test_every_loss_by_name_has_a_weight_and_a_case():
     assert [*LOSSES] == sorted(LOSSES) == sorted(WEIGHTS)
-    assert {case.name for case in CASES} == {*LOSSES}
+    assert {case.name for case in CASES} | {"crd"} == {*LOSSES}  # which has tests of its own
 
 
 @each_case
