@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import data, functional, models
+    from . import data, functional, losses, models
     from ._errors import InputError
     from .augment import InputSpec, ResizedCrop, register_strategy, strategies
     from .backends import use_backend
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "functional", "models")
+_MODULES = ("data", "functional", "losses", "models")
 _NAMES = {
     "_errors": ("InputError",),
     "augment": ("InputSpec", "ResizedCrop", "register_strategy", "strategies"),
@@ -56,6 +56,7 @@ __all__ = [
     "distill",
     "functional",
     "fuse",
+    "losses",
     "models",
     "param_groups",
     "quantize",

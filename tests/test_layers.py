@@ -24,7 +24,7 @@ ORDER = (
     ("quant", "augment", "models"),
     ("data", "losses"),
     ("ranking",),
-    ("train",),
+    ("train", "recipes"),
     ("report", "bench"),
     ("sweep",),
     ("cli",),

@@ -93,7 +93,7 @@ def student(
     if strategy == "auto":
         stage, strategy = ranking(options, dataset, teacher)
         stages.append(stage)
-    recipe = options.recipe
+    recipe = options.quantize_options
     own = own_start(options, file, dataset)
     start = teacher if own is None else own
 

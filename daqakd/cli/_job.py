@@ -25,11 +25,11 @@ from ..quant import LayerSpec
 from ..train.environment import environment
 from ..train.options_file import check_options, keep_options
 from ..train.store import ModelFile, load_model
-from ._options import RECIPE, Data, Device, InputOptions, OptionalInt, OptionalName, flat
+from ._options import QUANTIZE, Data, Device, InputOptions, OptionalInt, OptionalName, flat
 
 DEFAULT_MODEL = "resnet20"
 HOLDOUT = 0.1
-NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(RECIPE)
+NOT_SHOWN = {f.name for f in fields(LayerSpec)} - set(QUANTIZE)
 NOT_KEPT = {"out", "device", "workers", "checkpoint_seconds", "budget", "config", "dry_run"}
 NOT_KEPT |= {"diagnose", "tensorboard"}
 

@@ -23,8 +23,8 @@ METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 METAVARS |= {tuple[str, ...]: "NAME [NAME ...]"}
 ALIASES = {"weight_bits": "-w", "act_bits": "-a"}
 # the fields of LayerSpec that the command line shows and model files keep
-RECIPE: tuple[str, ...] = ("weight_bits", "act_bits", "method", "weight_method", "act_method")
-RECIPE += ("flavour", "per_channel", "first_last", "delta", "save")
+QUANTIZE: tuple[str, ...] = ("weight_bits", "act_bits", "method", "weight_method", "act_method")
+QUANTIZE += ("flavour", "per_channel", "first_last", "delta", "save")
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -76,7 +76,7 @@ else:
     RankGroup = group(RankConfig, "seed", "workers")
     SearchGroup = group(SearchConfig, "seed", "workers")
     TrainGroup = group(TrainConfig, "seed", "workers")
-    LayerGroup = group(LayerSpec, *(f.name for f in fields(LayerSpec) if f.name not in RECIPE))
+    LayerGroup = group(LayerSpec, *(f.name for f in fields(LayerSpec) if f.name not in QUANTIZE))
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from ..ranking.job import count_images
 from ..train import TrainConfig, distill, teach
 from ..train.averaging import lent
 from ..train.identity import check_finished
+from ..train.schedule import scaled
 from ..train.store import ModelFile, read_model_file, save_model, save_packed
 from ._job import HOLDOUT, JobOptions, check_strategy, chosen_device
-from ._options import RECIPE, LayerGroup, OptionalName, RankGroup, TrainGroup, optional
+from ._options import QUANTIZE, LayerGroup, OptionalName, RankGroup, TrainGroup, optional
+from ._recipe import check_scale
 from ._start import check_start, own_start, seeded, student_name
 from ._widths import read_widths
 
@@ -58,6 +60,12 @@ class StudentOptions(RankOptions):
     bits: Annotated[Path | None, optional("FILE.toml")] = None
     """Other widths for single layers: lines of "name or glob" = [weight bits, activation bits], or
     = "fp" for layers that stay in full precision, also for one of the two."""
+    exclude: tuple[str, ...] = ()
+    """Names or globs of layers that stay in full precision."""
+    recipe: OptionalName = None
+    """A published experiment, whose options stand below those of this line; daqakd recipes."""
+    scale: float = 1.0
+    """Fraction of all epochs to train, the schedules with them, one epoch at least."""
     student_model: OptionalName = None
     """The student's model, as for --model; by default the teacher's."""
     init: Annotated[str | None, optional("teacher|random|PATH")] = None
@@ -67,20 +75,23 @@ class StudentOptions(RankOptions):
     quantization: LayerGroup = LayerGroup()
 
     @property
-    def recipe(self) -> dict[str, Any]:
+    def quantize_options(self) -> dict[str, Any]:
         """The arguments of ``quantize``, as the student's file keeps them."""
         widths = {} if self.bits is None else read_widths(self.bits)
-        values = {name: getattr(self.quantization, name) for name in RECIPE}
+        if self.exclude:
+            widths["exclude"] = [*widths.get("exclude", []), *self.exclude]
+        values = {name: getattr(self.quantization, name) for name in QUANTIZE}
         return {k: v for k, v in values.items() if v is not None or k in WIDTHS} | widths
 
     @property
     def train_config(self) -> TrainConfig:
         """The whole configuration of the student's training."""
-        return replace(self.training, seed=self.seed, workers=self.workers)
+        return scaled(replace(self.training, seed=self.seed, workers=self.workers), self.scale)
 
     def check(self, file: ModelFile | None) -> None:
         """Check the student's options too."""
         super().check(file)
+        check_scale(self.scale)
         check_strategy(self.strategy)
         check_start(self, file)
         self._check_quantization()
@@ -163,7 +174,7 @@ def _train_into(
     dataset: Dataset,
 ) -> None:
     """Choose the strategy, train the student, keep it and its other states."""
-    recipe = options.recipe
+    recipe = options.quantize_options
     student = quantize(start, **recipe)
     strategy = choose_strategy(options, teacher, dataset)
     result = distill(

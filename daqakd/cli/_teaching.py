@@ -15,7 +15,7 @@ from ._options import OptionalInt, shown
 
 PREFIX = "teacher_"  # of the teacher's options where a student has options of the same names
 SGD = TrainConfig(optimizer="sgd", lr=0.1, weight_decay=5e-4)
-RECIPE: tuple[str, ...] = (
+FIELDS: tuple[str, ...] = (
     "epochs",
     "batch_size",
     "optimizer",
@@ -24,9 +24,9 @@ RECIPE: tuple[str, ...] = (
     "lr",
     "weight_decay",
 )
-RECIPE += ("schedule", "schedule_by", "milestones", "lr_gamma")
-RECIPE += ("warmup_steps", "warmup_epochs", "warmup_start", "label_smoothing", "clip_grad")
-RECIPE += ("accumulate", "reestimate_bn", "sync_bn", "precision", "compile")
+FIELDS += ("schedule", "schedule_by", "milestones", "lr_gamma")
+FIELDS += ("warmup_steps", "warmup_epochs", "warmup_start", "label_smoothing", "clip_grad")
+FIELDS += ("accumulate", "reestimate_bn", "sync_bn", "precision", "compile")
 
 
 @cache
@@ -45,7 +45,7 @@ def docs_of(config: type) -> dict[str, str]:
 
 def _prefixed(text: str, prefix: str) -> str:
     """Return help whose mentions of the recipe's options name those with the prefix."""
-    for name in RECIPE:
+    for name in FIELDS:
         option = name.replace("_", "-")
         text = re.sub(rf"--{option}\b(?!-)", f"--{prefix.replace('_', '-')}{option}", text)
     return text
@@ -55,7 +55,7 @@ def _recipe(title: str, *hidden: str, prefix: str = "") -> type:
     """Return a dataclass of the recipe's fields but for the ``hidden`` ones."""
     hints, docs = get_type_hints(TrainConfig), docs_of(TrainConfig)
     made: list[tuple[str, Any, Any]] = []
-    for name in RECIPE:
+    for name in FIELDS:
         if name not in hidden:
             default = getattr(SGD, name)
             kind = shown(name, hints[name], default, help=_prefixed(docs[name], prefix))
@@ -88,5 +88,5 @@ class TeacherOptions(_Prefixed):
 def teacher_config(group: Any, **changes: Any) -> TrainConfig:
     """Return a teacher's whole configuration; what the group leaves at None is in ``changes``."""
     given = {f.name.removeprefix(PREFIX): getattr(group, f.name) for f in fields(group)}
-    known = {name: given[name] for name in RECIPE if given.get(name) is not None}
+    known = {name: given[name] for name in FIELDS if given.get(name) is not None}
     return replace(SGD, **{**changes, **known})

@@ -21,11 +21,13 @@ COMMANDS = {
     "search": "Rank random compositions of two operations by successive halving.",
     "train": "Train the low-bit student with the teacher beside it.",
     "eval": "Measure the test accuracy of a run's student, or of a teacher on DATA.",
+    "recipes": "List the published experiments that run --recipe NAME repeats, or show one.",
     "run": "Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report.",
     "sweep": "Run a grid of runs in any number of workers; table, tests over seeds, page.",
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",
 }
+WITH_RECIPES = ("train", "run")
 SHARED = ("teach", "rank", "search", "train", "run")  # by the ranks that torchrun starts
 NOT_WRITABLE = "change its permissions, or use another --out"
 ADVICE = {
@@ -122,13 +124,12 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         raise unknown("command", name, list(COMMANDS))
     import tyro
 
-    from ._from_file import file_of, options_of, values_for, with_config
+    from ._from_file import with_config
 
     command = importlib.import_module(f".{name}", __package__)
-    kind, path = with_config(command.Options), file_of(arguments)
+    kind = with_config(command.Options)
     shown: dict[str, Any] = {"prog": f"daqakd {name}", "description": COMMANDS[name]}
-    if path is not None:
-        shown["default"] = options_of(kind, values_for(name, list(COMMANDS), path), path)
+    shown |= _defaults(name, kind, arguments)
     with naming(STDOUT):  # of help
         options = tyro.cli(kind, args=arguments, **shown)
     if name in SHARED:
@@ -136,6 +137,21 @@ def _run(name: str, arguments: Sequence[str]) -> None:
             command.run(options)
     elif _ranks.launched()[0] == 0:
         command.run(options)
+
+
+def _defaults(name: str, kind: type[Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options that a file or a recipe gives, below those of the command line."""
+    from ._from_file import file_of, options_of, values_for
+    from ._recipe import options_for, recipe_of
+
+    path = file_of(arguments)
+    values = {} if path is None else values_for(name, list(COMMANDS), path)
+    recipe = recipe_of(arguments, values) if name in WITH_RECIPES else None
+    if recipe is not None:
+        values = options_for(name, recipe) | values
+    if not values and path is None:
+        return {}
+    return {"default": options_of(kind, values, path or f"recipe {recipe}")}
 
 
 if __name__ == "__main__":

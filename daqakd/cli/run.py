@@ -10,8 +10,11 @@ from torch import nn
 
 from .. import _console, _ranks
 from .._errors import InputError
+from .._files import read_json
 from ..data import Dataset
+from ..recipes import read as read_recipe
 from ..train import TrainConfig
+from ..train.schedule import scaled
 from ..train.store import ModelFile, read_model_file
 from ._dry_run import Stage, show, student, teaching
 from ._job import begin, check_strategy, chosen_device
@@ -34,7 +37,8 @@ class Options(StudentOptions):
     def teacher_config(self) -> TrainConfig:
         """The whole configuration of the teacher's training."""
         own = {"seed": self.seed, "workers": self.workers}
-        return teacher_config(self.teaching, batch_size=self.training.batch_size, **own)
+        whole = teacher_config(self.teaching, batch_size=self.training.batch_size, **own)
+        return scaled(whole, self.scale)
 
     def check(self, file: ModelFile | None) -> None:
         """Check the teacher's options too."""
@@ -62,6 +66,8 @@ def run(options: Options) -> None:
         names = {"teacher": options.model_name(given), "student": student_name(options, given)}
         if not (options.out / "eval.json").exists():
             evaluate_into(options.out, files, names, dataset, chosen_device(options.device))
+        if options.recipe is not None:
+            _console.say(_compared(options, read_json(options.out / "eval.json")))
         if _ranks.is_writer():
             _report(options.out, names["student"])
 
@@ -74,6 +80,15 @@ def stages(
     if given is None:
         first = [teaching(options, dataset, model, options.teacher_config, strategy)]
     return [*first, *student(options, dataset, model, given)]
+
+
+def _compared(options: Options, evaluation: dict[str, float]) -> str:
+    """Say how far a recipe's student came, and how much of its schedule was run."""
+    recipe = read_recipe(str(options.recipe))
+    reached, done = evaluation["student_accuracy"], options.train_config.epochs
+    whole = options.training.epochs
+    part = "" if done == whole else f", after {done} of {whole} epochs (--scale {options.scale:g})"
+    return f"recipe {recipe.name}: {reached:.2%}{part}; published, %: {recipe.figure}"
 
 
 def _report(out: Path, name: str) -> None:

@@ -13,6 +13,8 @@ from .._files import write_text
 from ..quant import summary
 from ..quant.grids import quantized_layers
 from ..ranking.picture import draw
+from ..recipes import names, read
+from ..train import TrainConfig
 from ..train.options_file import to_toml
 from . import figures
 from .html import page, percent, picture, table
@@ -27,11 +29,26 @@ def _facts(run: RunRecord) -> str:
         "student's test accuracy": percent(found.get("student_accuracy")),
         "strategy": run.strategy or "-",
     }
+    items |= _experiment(run)
     if run.student is not None:
         items["packed weights"] = f"{summary(run.student).bytes / 1024:.0f} KiB"
         items["of full precision"] = f"{_full_bytes(run.student) / 1024:.0f} KiB"
     cells = "".join(f"<div><b>{escape(v)}</b>{escape(k)}</div>" for k, v in items.items())
     return f'<div class="facts">{cells}</div>'
+
+
+def _experiment(run: RunRecord) -> dict[str, str]:
+    """Return the recipe that was run with its published figure, and how much of its schedule."""
+    options = run.config.get("run") or run.config.get("train") or {}
+    found, scale = {}, options.get("scale", 1.0)
+    name = options.get("recipe", "None")
+    if name in names():
+        recipe = read(name)
+        found = {"recipe": name, "published top-1, %": recipe.figure}
+    if scale != 1:
+        whole = options.get("epochs", TrainConfig.epochs)
+        found["of the schedule"] = f"{scale:g} ({len(run.metrics['student'])} of {whole} epochs)"
+    return found
 
 
 def _full_bytes(student: nn.Module) -> int:

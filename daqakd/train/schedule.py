@@ -1,11 +1,31 @@
 """The learning rate as a table by step: nothing to save, nothing to restore."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .config import TrainConfig
+
+
+def scaled(config: TrainConfig, factor: float) -> TrainConfig:
+    """Return a configuration for ``factor`` times the epochs, one at least.
+
+    All that counts in epochs or steps becomes shorter along: warm-up, milestones, stages, and the
+    epochs between updates of deltas.
+    """
+    if factor == 1:
+        return config
+    epochs = max(round(config.epochs * factor), 1)
+    names = ("warmup_steps", "warmup_epochs", "quantize_from")
+    shorter = {name: round(getattr(config, name) * factor) for name in names}
+    shorter["quantize_from"] = min(shorter["quantize_from"], epochs - 1)
+    milestones = sorted({max(round(m * factor), 1) for m in config.milestones})
+    every = max(round(config.delta_every * factor), 1)
+    return replace(
+        config, epochs=epochs, milestones=tuple(milestones), delta_every=every, **shorter
+    )
 
 
 def lr_factor(step: float, total: float, warmup: float = 0, start: float = 0.0) -> float:

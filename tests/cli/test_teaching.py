@@ -7,7 +7,7 @@ import pytest
 import daqakd.cli.run
 import daqakd.cli.teach
 from daqakd import TrainConfig
-from daqakd.cli._teaching import PREFIX, RECIPE, docs_of
+from daqakd.cli._teaching import FIELDS, PREFIX, docs_of
 from daqakd.cli.main import main
 from daqakd.train.options_file import keep_options
 
@@ -69,7 +69,7 @@ def test_every_option_says_what_it_is(capsys):
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in RECIPE:
+    for name in FIELDS:
         assert f"--{PREFIX}{name}".replace("_", "-") in said
     assert "after which --teacher-schedule step lowers" in said
 
