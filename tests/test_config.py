@@ -84,6 +84,8 @@ def test_defaults_and_every_number_of_another_kind(kind):
         ({"mean": None}, "mean: expected three numbers"),
         ({"pipeline": 224}, "pipeline: expected a daqakd.ResizedCrop or None, got int"),
         ({"semantics": "pill"}, "Did you mean 'pil'"),
+        ({"clean": "whoel"}, "unknown clean 'whoel'. Did you mean 'whole'"),
+        ({"clean": 256}, "unknown clean '256'. Known: middle, whole"),
     ],
 )
 def test_input_specs(change, message):

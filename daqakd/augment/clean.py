@@ -2,7 +2,8 @@
 
 Without a pipeline an image is seen as it is stored, and so is one that already has the pipeline's
 size. Others are resized until their shorter side is 8/7 of that size, and the middle is kept: 256
-and 224 pixels, as the paper's Tiny ImageNet and torchvision's ImageNet models are tested.
+and 224 pixels, as torchvision's ImageNet models are tested. ``InputSpec.clean`` may keep the whole
+of every image at 8/7 of the size instead, as the paper's code tests on Tiny ImageNet.
 """
 
 import torch
@@ -22,14 +23,16 @@ def clean(pixels: Tensor, inputs: InputSpec) -> Tensor:
         inputs: what training images go through; without a pipeline they stay as they are.
 
     Returns:
-        ``uint8 [B, 3, S, S]`` for a pipeline of size S.
+        ``uint8 [B, 3, S, S]`` for a pipeline of size S, or 8/7 S where they are kept whole.
     """
     height, width = pixels.shape[-2:]
-    pipeline = inputs.pipeline
-    if pipeline is None or height == width == pipeline.size:
+    if inputs.pipeline is None:
         return pixels
-    size = pipeline.size
+    size = inputs.pipeline.size
     side, large = min(height, width), size * MARGIN[0] // MARGIN[1]
+    size = large if inputs.clean == "whole" else size
+    if height == width == size:
+        return pixels
     left, top = (width - side) // 2, (height - side) // 2
     square = torch.tensor([left, top, left + side, top + side], device=pixels.device)
     rows = torch.arange(len(pixels), device=pixels.device)

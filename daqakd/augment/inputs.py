@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from .._errors import InputError, seen, unknown
 from ..functional._checks import SEMANTICS, Semantics
@@ -12,6 +12,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LARGEST = 2.0**40  # mean and deviation, and 1 / deviation: beyond, float32 inputs are not finite
 Channels = tuple[float, float, float]
+Clean = Literal["middle", "whole"]
+CLEAN: tuple[Clean, ...] = get_args(Clean)
 
 
 def three_channels(name: str, values: Sequence[float]) -> Channels:
@@ -40,6 +42,9 @@ class InputSpec:
         pipeline: random-resized-crop and colour jitter before the strategy; None for a padded
             random crop. Clean images are resized to its size (:func:`daqakd.augment.clean`).
         semantics: ``"pil"`` or ``"torchvision"``, whose pixels image operations equal.
+        clean: what a pipeline leaves of clean images, resized to 8/7 of its size: the ``"middle"``
+            of its own size, or the ``"whole"`` of them, as the code of [DAQAKD] evaluates Tiny
+            ImageNet (256 x 256 after crops of 224).
 
     Raises:
         InputError: a value that cannot be meant.
@@ -49,6 +54,7 @@ class InputSpec:
     std: Channels = IMAGENET_STD
     pipeline: ResizedCrop | None = None
     semantics: Semantics = "pil"
+    clean: Clean = "middle"
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -58,6 +64,8 @@ class InputSpec:
             raise InputError(f"pipeline: expected a daqakd.ResizedCrop or None, got {kind}")
         if self.semantics not in SEMANTICS:
             raise unknown("semantics", str(self.semantics), list(SEMANTICS))
+        if self.clean not in CLEAN:
+            raise unknown("clean", str(self.clean), list(CLEAN))
 
     def with_changes(self, **changes: Any) -> Self:
         """Return the spec with other values; ``mean`` and ``std`` of None stay as they are."""
@@ -72,4 +80,5 @@ class InputSpec:
 
     def describe(self) -> str:
         """Say how training images are made, as checkpoints note it."""
-        return f"{self.pipeline or 'padded crops'} ({self.semantics})"
+        crops = f"{self.pipeline or 'padded crops'} ({self.semantics})"
+        return crops if self.clean == "middle" else f"{crops}, clean images {self.clean}"

@@ -33,11 +33,13 @@ class Stage:
 def show(options: JobOptions, dataset: Dataset, stages: list[Stage]) -> None:
     """Print what a command would do."""
     device = chosen_device(options.device)
-    seen = clean_inputs(dataset.train.pixels[:1], dataset.inputs, device).shape[-1]
+    seen, _ = dataset.inputs.sides(dataset.size, dataset.size)
+    tested = clean_inputs(dataset.train.pixels[:1], dataset.inputs, device).shape[-1]
     _console.say(
         f"images: {len(dataset.fit):,} to fit, {len(dataset.heldout):,} held out,"
         f" {len(dataset.test):,} to test; {dataset.num_classes} classes, {dataset.size} x"
         f" {dataset.size} pixels, {seen} x {seen} for the network"
+        + ("" if tested == seen else f", {tested} x {tested} when it is tested")
     )
     for stage in stages:
         _console.say(f"{stage.text}: about {duration(stage.seconds)}")

@@ -13,6 +13,7 @@ import tyro
 
 from .._errors import InputError
 from ..augment import InputSpec, ResizedCrop
+from ..augment.inputs import Clean
 from ..functional._checks import Semantics
 from ..quant import LayerSpec
 from ..ranking import RankConfig, SearchConfig
@@ -38,6 +39,7 @@ OptionalInt = Annotated[int | None, optional("INT")]
 OptionalName = Annotated[str | None, optional("NAME")]
 OptionalPath = Annotated[Path | None, optional("PATH")]
 OptionalChannels = Annotated[tuple[float, float, float] | None, optional("R G B")]
+OptionalClean = Annotated[Clean | None, optional("{middle,whole}")]
 CROP_OPTIONS = {"size": "input_size", "scale": "crop_scale", "jitter": "jitter"}
 
 
@@ -106,17 +108,24 @@ class InputOptions:
     jitter: Annotated[tuple[float, float, float, float] | None, optional("B C S H")] = None
     """Jitter of brightness, contrast, saturation and hue with --crop resized, 0 0 0 0 for none;
     default: the teacher file's, else 0.2 0.2 0.2 0.1."""
+    clean: OptionalClean = None
+    """Images that a teacher is checked and models are tested on with --crop resized: the middle, or
+    the whole of them at 8/7 of --input-size, as the paper's code does (256 instead of 224);
+    default: the teacher file's, else the middle."""
     semantics: Semantics = InputSpec.semantics
     """Whose pixels the image operations equal: Pillow's, or torchvision's on tensors."""
 
     def changes(self, file: ModelFile | None = None) -> dict[str, Any]:
         """Return the fields of ``InputSpec`` as the options say, or else the teacher's file."""
         known = {} if file is None else file.inputs
+        pipeline = self._pipeline(known.get("pipeline"))
+        clean = self.clean or (known.get("clean") if pipeline else None)
         return {
             "mean": self.mean or known.get("mean"),
             "std": self.std or known.get("std"),
-            "pipeline": self._pipeline(known.get("pipeline")),
+            "pipeline": pipeline,
             "semantics": self.semantics,
+            "clean": clean or InputSpec.clean,
         }
 
     def _pipeline(self, known: ResizedCrop | None) -> ResizedCrop | None:
@@ -126,9 +135,10 @@ class InputOptions:
         pipeline = None if self.crop == "pad" else known or fallback
         if pipeline is not None:
             return changed(pipeline, changes)
-        if changes:
-            name, value = next(iter(changes.items()))
-            option = CROP_OPTIONS[name]
+        asked = {CROP_OPTIONS[name]: value for name, value in changes.items()}
+        asked |= {} if self.clean is None else {"clean": self.clean}
+        if asked:
+            option, value = next(iter(asked.items()))
             raise InputError(
                 f"{option}: {value} asked for, but only resized crops have it; add --crop resized,"
                 f" or leave --{option.replace('_', '-')} out"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -18,7 +18,15 @@ from ..train import accuracy
 from ..train.options_file import read_options
 from ..train.store import ModelFile, load_model, read_model_file
 from ._job import DEFAULT_MODEL, chosen_device
-from ._options import Device, OptionalChannels, OptionalInt, OptionalName, OptionalPath, changed
+from ._options import (
+    Device,
+    OptionalChannels,
+    OptionalClean,
+    OptionalInt,
+    OptionalName,
+    OptionalPath,
+    changed,
+)
 from ._student import PACKED
 
 
@@ -44,6 +52,9 @@ class Options:
     input_size: OptionalInt = None
     """Side that the teacher sees: resize to 8/7 of it and keep the middle; default: as its file
     says, else the images as they are."""
+    clean: OptionalClean = None
+    """What of those the teacher sees: the middle, or the whole of them; default: as its file says,
+    else the middle."""
     device: Device = "auto"
     """Where to compute."""
 
@@ -54,7 +65,7 @@ def run(options: Options) -> None:
         raise InputError("packed: is for a run's student, not for --teacher; drop one of the two")
     if options.teacher is not None:
         return eval_teacher(options, read_model_file(options.teacher))
-    for name in ("input_size", "size", "mean", "std"):
+    for name in ("input_size", "clean", "size", "mean", "std"):
         if getattr(options, name) is not None:
             raise InputError(f"{name}: is for --teacher; a run's student has its own; leave it out")
     out = Path(options.target)
@@ -65,13 +76,26 @@ def run(options: Options) -> None:
 
 def eval_teacher(options: Options, file: ModelFile) -> None:
     """Evaluate a teacher on a data set."""
+    changes = _inputs(options, file)
+    dataset = load(options.target, size=options.size, holdout=0).with_inputs(**changes)
+    right = test_accuracy(file, options.model, dataset, chosen_device(options.device))
+    _console.say(f"teacher {file.path}: {right:.2%} of {len(dataset.test)} test images")
+
+
+def _inputs(options: Options, file: ModelFile) -> dict[str, Any]:
+    """Return the fields of ``InputSpec`` as the options say, or else the file."""
     changes = file.inputs | {"mean": options.mean or file.channels("mean")}
     changes["std"] = options.std or file.channels("std")
     if options.input_size is not None:
         changes["pipeline"] = changed(ResizedCrop(), {"size": options.input_size})
-    dataset = load(options.target, size=options.size, holdout=0).with_inputs(**changes)
-    right = test_accuracy(file, options.model, dataset, chosen_device(options.device))
-    _console.say(f"teacher {file.path}: {right:.2%} of {len(dataset.test)} test images")
+    if options.clean is None:
+        return changes
+    if "pipeline" not in changes:
+        raise InputError(
+            f"clean: {options.clean} asked for, but {file.path} is of images that are not resized;"
+            " add --input-size, or leave --clean out"
+        )
+    return {**changes, "clean": options.clean}
 
 
 def eval_run(out: Path, packed: bool, name: str | None, device: torch.device) -> None:

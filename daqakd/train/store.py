@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._arguments import path_of
 from .._errors import InputError, naming
 from .._files import damaged, read_tensors, write_tensors
-from ..augment import ResizedCrop
+from ..augment import InputSpec, ResizedCrop
 from ..data import Dataset
 from ..models import BUILDERS, build
 from ..quant import quantize
@@ -60,6 +60,7 @@ class ModelFile:
             "std": self.channels("std"),
             "pipeline": self.pipeline,
             "semantics": self.facts.get("semantics"),
+            "clean": self.facts.get("clean"),
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -128,6 +129,8 @@ def save_model(
         facts["strategy"] = strategy
     if inputs.pipeline is not None:
         facts |= {"pipeline": json.dumps(asdict(inputs.pipeline)), "semantics": inputs.semantics}
+        if inputs.clean != InputSpec.clean:
+            facts["clean"] = inputs.clean
     write_tensors(path, model.state_dict(), facts)
 
 

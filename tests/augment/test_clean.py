@@ -47,6 +47,38 @@ def test_clean_images_are_resized_and_their_middle_is_kept(size, semantics):
     assert (difference > 0).float().mean() <= (0 if semantics == "pil" else RESIZE_LIMIT)
 
 
+@each_semantics
+@pytest.mark.parametrize("size", [224, 28, 24, 7])
+def test_whole_images_are_resized_and_nothing_is_cut(size, semantics):
+    from torchvision.transforms.functional import resize
+
+    images, large = pictures("adversarial", 32), [size * 8 // 7] * 2
+    spec = InputSpec(pipeline=ResizedCrop(size), semantics=semantics, clean="whole")
+    result = clean(images, spec)
+    if semantics == "torchvision":
+        wanted = torch.stack([resize(image, large, antialias=True) for image in images])
+    else:
+        wanted = torch.stack([from_pil(resize(to_pil(image), large)) for image in images])
+    assert result.shape[-1] == large[0]
+    difference = (result.int() - wanted.int()).abs()
+    assert difference.max() <= (0 if semantics == "pil" else 1)
+    assert (difference > 0).float().mean() <= (0 if semantics == "pil" else RESIZE_LIMIT)
+
+
+def test_whole_images_stay_as_they_are_at_the_size_they_are_tested_at():
+    images, small = pictures("adversarial", 32), pictures("adversarial", 28)
+    spec = replace(resized(28), clean="whole")
+    assert clean(images, spec) is images
+    assert clean(small, spec).shape[-1] == 32
+    assert clean(small, resized(28)) is small
+    assert clean(images, InputSpec(clean="whole")) is images
+
+
+def test_a_description_changes_with_whole_images_alone():
+    assert resized(28).describe() == f"{ResizedCrop(28)} (pil)"
+    assert replace(resized(28), clean="whole").describe().endswith(", clean images whole")
+
+
 def test_images_of_the_network_s_size_are_seen_as_they_are():
     images = pictures("adversarial", 32)
     assert clean(images, InputSpec()) is images
