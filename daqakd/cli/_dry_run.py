@@ -12,7 +12,7 @@ from ..quant import quantize
 from ..ranking.job import count_images
 from ..ranking.preview import image_seconds, search_images, search_seconds
 from ..train import Result, TrainConfig, distill, teach
-from ..train.preview import peak_bytes, training_seconds
+from ..train.preview import peak_bytes, steps_of, training_seconds
 from ..train.store import ModelFile
 from ._job import JobOptions, chosen_device
 from ._start import own_start, student_name
@@ -114,7 +114,7 @@ def _training(
     role: str, name: str, model: nn.Module, dataset: Dataset, config: TrainConfig, one: float
 ) -> str:
     count = sum(p.numel() for p in model.parameters())
-    steps = len(dataset.fit) // config.batch_size
+    steps = steps_of(dataset, config)
     return (
         f"{role}: {name}, {count:,} parameters, {config.epochs} epochs of {steps:,} steps of"
         f" {config.batch_size} images, {1000 * one:,.1f} ms a step"

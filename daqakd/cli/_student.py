@@ -10,6 +10,7 @@ from .. import _console, _ranks
 from .._errors import InputError
 from ..augment import get_strategy
 from ..data import Dataset
+from ..losses import LOSSES
 from ..quant import quantize
 from ..ranking import RankConfig, Ranking, rank
 from ..ranking.job import count_images
@@ -96,6 +97,20 @@ class StudentOptions(RankOptions):
         check_start(self, file)
         self._check_quantization()
         self.train_config.check()
+        self._check_mixing()
+
+    def _check_mixing(self) -> None:
+        """Raise InputError where a loss would get mixed images, or may after a ranking."""
+        kd = self.training.kd
+        if kd is None or LOSSES[kd].takes_mixed_labels:
+            return
+        asked = self.ranking.names if self.strategy == "auto" else [self.strategy]
+        mixing = [name for name in asked if get_strategy(name).mixing is not None]
+        if mixing:
+            raise InputError(
+                f"kd: {kd} is not defined for images mixed from two, as {mixing[0]} mixes them; name"
+                " others by --strategies, or one by --strategy"
+            )
 
     def _check_quantization(self) -> None:
         self.quantization.check()

@@ -83,10 +83,17 @@ def run(options: Options) -> None:
     sweep = Sweep(options, plan, {row.name: _checked(options, plan, row) for row in plan.rows})
     if options.rank_first:
         _rank(sweep)
-    failures, busy = work(
-        plan.rows, options.out, partial(_run_row, sweep), partial(_write_table, sweep)
-    )
-    _conclude(sweep, failures, busy)
+    run_rows(sweep)
+
+
+def run_rows(sweep: Sweep) -> None:
+    """Run the rows that no worker has run, then write the table and the page.
+
+    Raises:
+        InputError: rows failed.
+    """
+    one, after = partial(_run_row, sweep), partial(_write_table, sweep)
+    _conclude(sweep, *work(sweep.plan.rows, sweep.command.out, one, after))
 
 
 def _checked(options: Options, plan: Plan, row: Row) -> StudentOptions:

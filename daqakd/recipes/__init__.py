@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .._errors import InputError, suggest
+from .._errors import InputError, suggest, unknown
 
 FOLDER = Path(__file__).parent
 BASES = FOLDER / "base"  # what experiments on one model share
+TABLES = FOLDER / "tables"
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,39 @@ def read(name: str) -> Recipe:
     )
 
 
-__all__ = ["Recipe", "names", "read"]
+BEST = "best"  # the strategy that a ranking puts first
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper: recipes down, each with these strategies; with its own if there are none.
+
+    ``best`` among the strategies stands for the winner of a ranking by the recipe's teacher.
+    """
+
+    name: str
+    title: str
+    recipes: tuple[str, ...]
+    strategies: tuple[str, ...] = ()
+
+
+@cache
+def table_names() -> tuple[str, ...]:
+    """Return the names of all tables."""
+    return tuple(sorted(path.stem for path in TABLES.glob("*.toml")))
+
+
+def read_table(name: str) -> Table:
+    """Return a table.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in table_names():
+        raise unknown("table", name, [*table_names()])
+    told = tomllib.loads((TABLES / f"{name}.toml").read_text())
+    lists = {key: tuple(told.get(key, ())) for key in ("recipes", "strategies")}
+    return Table(name, told["title"], **lists)
+
+
+__all__ = ["BEST", "Recipe", "Table", "names", "read", "read_table", "table_names"]

@@ -26,7 +26,7 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
     Raises:
         InputError: there are fewer images than a batch has, or it cannot be trained.
     """
-    first, steps = dataset.fit[: config.batch_size], len(dataset.fit) // config.batch_size
+    first, steps = dataset.fit[: config.batch_size], steps_of(dataset, config)
     few = replace(dataset, fit=first, heldout=dataset.heldout[:0])
     plain = replace(config, schedule="constant", milestones=(), warmup_steps=0, warmup_epochs=0)
     plain = replace(plain, reestimate_bn=0, quantize_from=0, delta_every=STEPS + 2)
@@ -41,6 +41,11 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
         whole += updates * max(updating.seconds - short.seconds - one, 0.0)
     seen = config.epochs * len(dataset.heldout) + len(dataset.test)
     return one, whole + seen * _forward_seconds(long.model, dataset)
+
+
+def steps_of(dataset: Dataset, config: TrainConfig) -> int:
+    """Return the steps of an epoch: one where all images do not fill a batch."""
+    return max(len(dataset.fit) // config.batch_size, 1)
 
 
 def count_updates(model: nn.Module, config: TrainConfig, steps: int) -> int:

@@ -136,6 +136,13 @@ def test_sentences(tree, tmp_path, capsys):
     fails([*begin, "--exclude", "nothing*"], "nothing*", capsys)
 
 
+def test_a_loss_by_class_refuses_mixed_images_before_any_work(tree, tmp_path, capsys):
+    begin = ["run", str(tree), "--out", str(tmp_path / "x"), "--kd", "crd"]
+    said = "kd: crd is not defined for images mixed from two, as cutmix mixes them; name others"
+    fails(begin, said, capsys)
+    fails([*begin, "--strategy", "cutmix"], said, capsys)
+
+
 def test_a_schedule_becomes_shorter_as_a_whole():
     whole = TrainConfig(
         epochs=200, schedule="step", milestones=(100, 150, 151), warmup_steps=2500, delta_every=10
