@@ -69,6 +69,8 @@ class DistillationLoss(nn.Module):
     """Which of a model's taps it compares by default."""
     takes_mixed_labels: ClassVar[bool] = True
     """Whether it is defined for images that are mixed from two."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Attributes that its text shows, by which a resumed run knows that it is the same loss."""
 
     def __init__(self, *, taps: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -100,8 +102,9 @@ class DistillationLoss(nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Return the taps, if they were named."""
-        return "" if self.taps is None else f"taps={list(self.taps)}"
+        """Return the taps, if they were named, and the settings."""
+        taps = [] if self.taps is None else [f"taps={list(self.taps)}"]
+        return ", ".join([*taps, *(f"{name}={getattr(self, name)}" for name in self.settings)])
 
 
 def named_taps(taps: object) -> tuple[str, ...]:
@@ -124,8 +127,11 @@ def pooled_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pooled(maps: Tensor, size: list[int]) -> Tensor:
-    if list(maps.shape[2:]) == size:
+    given = list(maps.shape[2:])
+    if given == size:
         return maps
+    if all(a % b == 0 for a, b in zip(given, size, strict=True)):  # adds in one order on GPUs, too
+        return functional.avg_pool2d(maps, (given[0] // size[0], given[1] // size[1]))
     return functional.adaptive_avg_pool2d(maps, (size[0], size[1]))
 
 

@@ -28,6 +28,7 @@ class CC(DistillationLoss):
     """
 
     place: ClassVar[Where] = "last"
+    settings = ("dimensions",)
     student_embeddings: nn.ModuleList
     teacher_embeddings: nn.ModuleList
 

@@ -30,6 +30,7 @@ class DKD(DistillationLoss):
     """
 
     takes_mixed_labels: ClassVar[bool] = False
+    settings = ("alpha", "beta", "temperature")
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ class DIST(DistillationLoss):
         temperature: T.
     """
 
+    settings = ("beta", "gamma", "temperature")
+
     def __init__(
         self,
         *,

@@ -28,6 +28,7 @@ class FT(DistillationLoss):
     """
 
     place: ClassVar[Where] = "before_last"
+    settings = ("ratio",)
     pretrain_epochs: ClassVar[int] = 30
     pretrain_lr: ClassVar[float] = 0.01  # of SGD
     encoders: nn.ModuleList

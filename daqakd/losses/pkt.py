@@ -33,7 +33,7 @@ class PKT(DistillationLoss):
 def _neighbours(x: Tensor) -> Tensor:
     """Return the conditional probabilities, ``[B, B]``."""
     rows = unit_rows(x)
-    similarity = ((1 + rows @ rows.T) / 2).clamp(min=0)
+    similarity = (1 + rows @ rows.T) / 2
     return similarity / similarity.sum(1, keepdim=True)
 
 

@@ -28,6 +28,7 @@ class RKD(DistillationLoss):
     """
 
     place: ClassVar[Where] = "last"
+    settings = ("distance_weight", "angle_weight")
 
     def __init__(
         self,

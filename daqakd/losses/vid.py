@@ -29,6 +29,7 @@ class VID(DistillationLoss):
     """
 
     place: ClassVar[Where] = "middle"
+    settings = ("variance",)
     means: nn.ModuleList
     thetas: nn.ParameterList
 

@@ -53,9 +53,9 @@ CASES = [
     Case("pkt", [(6,), (4,)], [(6,), (7,)]),
     Case("dist", [(CLASSES,)], [(CLASSES,)]),
     Case("dist", [(CLASSES,)], [(CLASSES,)], {"beta": 2.0, "gamma": 0.5, "temperature": 4.0}),
-    Case("ft", [MAP, SMALL], [WIDE, WIDE]),
+    Case("ft", [MAP, SMALL], [WIDE, WIDE], {"ratio": 0.75}),
     Case("squat", [(4, 6, 6), (4, 4, 4)], [(4, 6, 6), (4, 4, 4)], {"taps": ["1", "2"]}),
-    Case("vid", [MAP, SMALL], [WIDE, WIDE]),
+    Case("vid", [MAP, SMALL], [WIDE, WIDE], {"variance": 5.0}),
 ]
 
 

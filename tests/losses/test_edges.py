@@ -7,8 +7,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from daqakd.losses import CC, DIST, DKD, FT, NST, PKT, RKD, VID
-from daqakd.losses.base import unit_rows
+from daqakd.losses.base import pooled_alike, unit_rows
 
+from ..helpers import slow_losses
 from ..helpers.losses import CASES, batch_of, maps, prepared, setup_of, value_and_gradients
 
 PAIRS = {"rkd": RKD(), "cc": CC(dimensions=4), "pkt": PKT()}
@@ -43,6 +44,13 @@ def test_coinciding_images_have_no_direction():
     everywhere = student[:1].expand(4, 3)
     _, (gradient,) = value_and_gradients(lambda s: RKD()(s, [teacher], batch_of(4)), [everywhere])
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("exponent", [-60, 60])
+def test_rkd_knows_no_scale(exponent):
+    student, teacher = maps([(3,), (3,)], 4)
+    found = [RKD()([x], [teacher], batch_of(4)) for x in (student, student * 2.0**exponent)]
+    assert torch.equal(*found)
 
 
 def test_dkd_is_right_where_a_model_is_sure():
@@ -85,11 +93,11 @@ def test_dist_correlates_probabilities_of_any_size(exponent):
     assert wanted[:, 2].abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [1, 7])
 def test_what_is_constant_correlates_with_nothing(size):
-    """Three thirds need not add up to 1: the mean is not to tell them apart."""
-    (teacher,) = maps([(3,)], size, torch.float32)
-    student = torch.full((size, 3), 0.3)
+    """In float32 the mean of ten tenths is not a tenth: they are constant none the less."""
+    (teacher,) = maps([(10,)], size, torch.float32)
+    student = torch.full((size, 10), 0.3)
     value, (gradient,) = value_and_gradients(
         lambda s: DIST()(s, [teacher], batch_of(size)), [student]
     )
@@ -125,6 +133,28 @@ def test_vid_starts_at_its_variance():
     loss.prepare(setup_of(student, teacher))
     variance = torch.nn.functional.softplus(loss.thetas[0]) + 1e-5
     torch.testing.assert_close(variance, torch.full((4, 1, 1), 0.25).double())
+
+
+@pytest.mark.parametrize(("size", "is_exact"), [((6, 6), True), ((3, 6), True), ((4, 3), False)])
+def test_sizes_that_divide_are_pooled_in_a_fixed_order(size, is_exact):
+    (large, small) = maps([(2, 6, 6), (5, *size)], 2)
+    with Operations() as operations:
+        found, same = pooled_alike(large, small)
+    assert same is small
+    torch.testing.assert_close(found, slow_losses.pooled(large, *size))
+    assert is_exact != any("adaptive" in name for name in operations.names)
+
+
+class Operations(TorchDispatchMode):
+    """The names of what is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 class Largest(TorchDispatchMode):

@@ -90,3 +90,10 @@ def test_values_of_other_dimensions_are_refused(case):
     with pytest.raises(InputError, match=r"a tap gives .* expected . dimensions") as caught:
         prepared(bad, 2)
     check_sentence(str(caught.value))
+
+
+@each_case
+def test_its_text_shows_what_it_was_made_with(case):
+    text = repr(case.loss())
+    for name, value in case.options.items():
+        assert f"{name}={value}" in text
