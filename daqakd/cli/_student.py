@@ -108,8 +108,8 @@ class StudentOptions(RankOptions):
         mixing = [name for name in asked if get_strategy(name).mixing is not None]
         if mixing:
             raise InputError(
-                f"kd: {kd} is not defined for images mixed from two, as {mixing[0]} mixes them; name"
-                " others by --strategies, or one by --strategy"
+                f"kd: {kd} is not defined for images mixed from two, as {mixing[0]} mixes them;"
+                " name others by --strategies, or one by --strategy"
             )
 
     def _check_quantization(self) -> None:

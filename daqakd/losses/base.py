@@ -155,11 +155,6 @@ def refuse_mixed(loss: nn.Module, batch: Batch) -> None:
         )
 
 
-def features(value: Tensor) -> Tensor:
-    """Return ``[B, D]``: a map's mean over its pixels, or features as they are."""
-    return value.flatten(2).mean(2) if value.dim() > 2 else value
-
-
 def unit_rows(x: Tensor) -> Tensor:
     """Return rows of length 1; a row of zeros stays, and has no gradient.
 

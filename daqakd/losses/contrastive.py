@@ -39,6 +39,7 @@ class CRD(DistillationLoss):
 
     place: ClassVar[Where] = "last"
     takes_mixed_labels: ClassVar[bool] = False
+    settings: ClassVar[tuple[str, ...]] = ("dimensions", "negatives", "temperature", "momentum")
     embeddings: nn.ModuleList
     student_bank: Tensor  # [N, dimensions], by class
     teacher_bank: Tensor
@@ -148,10 +149,6 @@ class CRD(DistillationLoss):
             new = _of_all_ranks(v.detach().to(bank.dtype))
             moved = torch.lerp(new, bank[own], self.momentum)
             bank.index_copy_(0, own, unit_rows(moved))
-
-    def extra_repr(self) -> str:
-        """Return its numbers."""
-        return f"negatives={self.negatives}, temperature={self.temperature}"
 
 
 def _of_all_ranks(rows: Tensor) -> Tensor:
