@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from ..augment import Batch
 from .base import DistillationLoss, Maps, Setup, Where, check_maps, pooled_alike, unit_rows
@@ -25,8 +26,8 @@ class AT(DistillationLoss):
     def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
         """Return the loss of a batch, ``[]``."""
         pairs = (pooled_alike(s, t) for s, t in zip(student, teacher, strict=True))
-        differences = [_attention(s) - _attention(t) for s, t in pairs]
-        return sum((d * d).mean() for d in differences)  # type: ignore[return-value]
+        maps = ((_attention(s), _attention(t)) for s, t in pairs)
+        return sum(mse_loss(s, t) for s, t in maps)  # type: ignore[return-value]
 
 
 def _attention(maps: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .._errors import InputError, seen
@@ -160,7 +161,28 @@ def unit_rows(x: Tensor) -> Tensor:
 
     Rows as small or as large as the dtype's numbers are right, too: their squares are not.
     """
-    largest = torch.linalg.vector_norm(x.detach(), torch.inf, -1, keepdim=True)
-    scaled = x / torch.where(largest >= torch.finfo(x.dtype).tiny, largest, torch.inf)
-    squares = (scaled * scaled).sum(-1, keepdim=True)
-    return scaled * torch.where(squares > 0, squares, torch.inf).rsqrt()
+    unit: Tensor = UnitRows.apply(x)
+    return unit
+
+
+class UnitRows(torch.autograd.Function):
+    """``x / |x|`` over the last dimension: ``dx = (g - y (y . g)) / |x|``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return the rows."""
+        largest = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True)
+        scale = torch.where(largest >= torch.finfo(x.dtype).tiny, largest, torch.inf)
+        scaled = x / scale  # its largest value is 1, or all are 0
+        length = torch.linalg.vector_norm(scaled, 2, -1, keepdim=True).clamp_(min=1)
+        y = scaled.div_(length)
+        ctx.save_for_backward(y, scale, length)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """Return the gradient of x."""
+        y, scale, length = ctx.saved_tensors
+        along = torch.linalg.vecdot(y, grad).unsqueeze(-1)
+        return torch.addcmul(grad, y, along, value=-1).div_(scale).div_(length)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import l1_loss, mse_loss
 
 from ..augment import Batch
 from .base import DistillationLoss, Maps, Setup, Where, pooled_alike, unit_rows
@@ -55,8 +56,7 @@ class FT(DistillationLoss):
         """Return the mean squared error of the teacher's maps, paraphrased and restored."""
         losses = []
         for encoder, decoder, t in zip(self.encoders, self.decoders, teacher, strict=True):
-            difference = decoder(encoder(t)) - t
-            losses.append((difference * difference).mean())
+            losses.append(mse_loss(decoder(encoder(t)), t))
         return torch.stack(losses).sum()
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
@@ -77,7 +77,7 @@ class FT(DistillationLoss):
             with torch.no_grad():
                 wanted = encoder(maps[1])
             s, t = pooled_alike(translator(maps[0]), wanted)
-            losses.append((_attention(s) - _attention(t)).abs().mean())
+            losses.append(l1_loss(_attention(s), _attention(t)))
         return torch.stack(losses).sum()
 
 

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from .._errors import InputError
 from ..augment import Batch
@@ -34,8 +35,7 @@ class FitNet(DistillationLoss):
         losses = []
         for regressor, s, t in zip(self.regressors, student, teacher, strict=True):
             check_normalisable(self, t)
-            difference = regressor(s) - t
-            losses.append((difference * difference).mean())
+            losses.append(mse_loss(regressor(s), t))
         return torch.stack(losses).sum()
 
 

@@ -39,5 +39,5 @@ def _neighbours(x: Tensor) -> Tensor:
 
 def _divergence(s: Tensor, t: Tensor) -> Tensor:
     both = (s > 0) & (t > 0)
-    ratio = torch.where(both, t, 1.0) / torch.where(both, s, 1.0)
-    return (torch.where(both, t, 0.0) * ratio.log()).mean()
+    t, logs = torch.where(both, t, 0.0), torch.where(both, s, 1.0).log()
+    return (torch.xlogy(t, t) - t * logs).mean()

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from ..augment import Batch
 from .base import DistillationLoss, Maps, Where, unit_rows
@@ -20,8 +21,7 @@ class SP(DistillationLoss):
     def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
         """Return the loss of a batch, ``[]``."""
         pairs = zip(student, teacher, strict=True)
-        differences = [_gram(s) - _gram(t) for s, t in pairs]
-        return sum((d * d).mean() for d in differences)  # type: ignore[return-value]
+        return sum(mse_loss(_gram(s), _gram(t)) for s, t in pairs)  # type: ignore[return-value]
 
 
 def _gram(maps: Tensor) -> Tensor:

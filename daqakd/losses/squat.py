@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from .._errors import InputError
 from ..augment import Batch
@@ -68,8 +69,7 @@ class SQuaT(DistillationLoss):
         for quantizer, s, t in zip(self.quantizers, student, teacher, strict=True):
             with torch.no_grad():
                 wanted = quantizer.forward(t)  # past the hooks that read the student's
-            difference = s - wanted
-            losses.append((difference * difference).mean())
+            losses.append(mse_loss(s, wanted))
         return torch.stack(losses).sum()
 
 
