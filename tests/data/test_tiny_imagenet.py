@@ -1,6 +1,7 @@
 """Tiny ImageNet in the layouts that people have: the same images, labels and classes from each."""
 
 import io
+import json
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from daqakd import InputError, data
 from daqakd.cli.main import main
-from daqakd.data import export, parquet
+from daqakd.data import export, parquet, preparing
 
 from ..helpers.refusals import refused
 from ..helpers.tiny import (
@@ -224,3 +225,26 @@ def test_bad_annotations(zipped, lines, message):
     (zipped / "val/val_annotations.txt").write_text(lines)
     with pytest.raises(InputError, match=message):
         data.load(zipped)
+
+
+def test_a_preparation_that_was_cut_short_ends_with_the_same_bytes(exported, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    data.prepare(exported, whole)
+    decoded, read = [], parquet.decode
+
+    def stops(file, size, name):
+        decoded.append(name)
+        if len(decoded) == 9:
+            raise KeyboardInterrupt
+        return read(file, size, name)
+
+    monkeypatch.setattr(parquet, "ROWS_PER_TASK", 1)
+    monkeypatch.setattr(preparing, "SECONDS_BETWEEN_SAVES", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "decode", stops)
+        with pytest.raises(KeyboardInterrupt):
+            data.prepare(exported, cut, workers=1)
+    assert json.loads((cut / "progress.json").read_text())["done"]["train"] > 0
+    data.prepare(exported, cut)
+    for path in whole.iterdir():
+        assert (cut / path.name).read_bytes() == path.read_bytes()
