@@ -39,8 +39,8 @@ class JobOptions:
     """Options of every command that works on data in a run directory."""
 
     data: Data
-    """cifar10, cifar100, digits, tiny-imagenet; a folder: train/<class>/*, and test/ or val/; or
-    what daqakd data prepare wrote."""
+    """cifar10, cifar100, digits, tiny-imagenet; a folder: train/<class>/*, and test/ or val/, or
+    Parquet files as the Hugging Face Hub has them; or what daqakd data prepare wrote."""
     out: Path = Path("runs/latest")
     """Run directory; the same command on the same directory continues."""
     seed: int = 0

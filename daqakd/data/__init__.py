@@ -27,7 +27,8 @@ def load(
 
     Args:
         name_or_path: ``"cifar10" "cifar100" "digits" "tiny-imagenet"``, a folder
-            ``train/<class>/*`` with ``test/`` or ``val/``, or a prepared directory, whose pixels
+            ``train/<class>/*`` with ``test/`` or ``val/``, one of Parquet files as the Hugging Face
+            Hub exports data sets (by the extra ``parquet``), or a prepared directory, whose pixels
             are mapped from its files instead of read. Named sets are looked for in
             ``DAQAKD_DATA`` (else ``~/.cache/daqakd``); CIFAR is downloaded there.
         mean: per-channel mean of inputs in [0, 1]; default: CIFAR's own, else ImageNet's.
@@ -38,7 +39,7 @@ def load(
 
     Raises:
         InputError: no such name or folder, an unreadable image or one of floats, an empty class,
-            mixed sizes, also between training and test images, a damaged prepared file.
+            mixed sizes, also between training and test images, a damaged prepared or Parquet file.
     """
     found = find(name_or_path, size)
     return make(

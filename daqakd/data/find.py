@@ -6,6 +6,7 @@ from .._arguments import check_side, path_of
 from .._errors import InputError, suggest
 from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD
 from .digits import read_digits
+from .export import find_parquet, is_export
 from .folder import find_tree
 from .named import NAMED_STATISTICS, find_named
 from .prepared import METADATA_FILE, PROGRESS_FILE, open_prepared
@@ -52,7 +53,7 @@ def _splits(name: str, path: Path, size: int | None) -> Splits:
             " continues"
         )
     if path.is_dir():
-        return find_tree(path, size)
+        return find_parquet(path, size) if is_export(path) else find_tree(path, size)
     raise InputError(
         f"{name}: no such folder or data set.{suggest(name, NAMES)} Known data sets:"
         f" {', '.join(NAMES)}; or a folder with train/<class>/* and test/<class>/*"

@@ -1,6 +1,7 @@
 """Folder trees: ``train/<class>/*`` with ``test/<class>/*`` or ``val/<class>/*``.
 
-Tiny ImageNet as distributed is one too: its flat ``val/`` is read through its annotation file.
+Tiny ImageNet as distributed is one too: its flat ``val/`` is read through its annotation file,
+which says nothing any more once the images are sorted into class folders.
 Names that begin with a dot, as file managers and notebooks leave them, are no images or classes,
 nor are the folders that systems put beside a user's own.
 """
@@ -8,29 +9,27 @@ nor are the folders that systems put beside a user's own.
 import hashlib
 import os
 import stat
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .._errors import InputError
 from .._files import read_bytes
 from .dataset import Images
-from .resize import new_pixels, rgb_pixels
+from .decoding import ahead, alike, decode
+from .resize import new_pixels
 
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file name, class, box; tab separated
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 SUFFIXES |= {".jfif", ".jpe", ".pnm", ".pbm"}
 OF_SYSTEMS = {"@eaDir", "__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN"}
 OF_SYSTEMS |= {"System Volume Information"}
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # others start other programs
 FILES_PER_TASK = 32  # decoded by a thread at a time: handing over single small ones costs more
 
 
@@ -42,27 +41,15 @@ def _length(path: Path) -> int:
     return status.st_size
 
 
-def _check_pixels(image: Image.Image) -> None:
-    """Refuse what Pillow only warns of: a small file that would fill the memory."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"{image.width} x {image.height} pixels, more than {limit}")
-
-
 def read_image(path: Path, size: int | None) -> np.ndarray:
     """Return RGB pixels ``uint8 [3, H, W]``, resized to ``size`` where given."""
     try:
         _length(path)
-        with Image.open(path, formats=FORMATS) as image:
-            _check_pixels(image)
-            image.load()
-            return rgb_pixels(image, size, str(path))
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds, SyntaxError among them
+    except OSError as error:
         raise InputError(
             f"{path}: not a readable image ({error}); remove it or replace it, then run again"
         ) from error
+    return decode(path, size, str(path))
 
 
 @dataclass(frozen=True)
@@ -90,16 +77,7 @@ class ImageFiles:
 
     def _one(self, path: Path) -> np.ndarray:
         image = read_image(path, self.size)
-        (_, height, width), (_, *wanted) = image.shape, self.shape()
-        if height == width and [height, width] == wanted:
-            return image
-        but = "not square"
-        if [height, width] != wanted:
-            but = f"but {self.paths[0]} is {wanted[1]} x {wanted[0]}"
-        raise InputError(
-            f"{path}: is {width} x {height} pixels, {but}; images must be square and of one size:"
-            " pass --size to resize them"
-        )
+        return alike(image, str(path), self.shape(), str(self.paths[0]))
 
     def images(self, start: int = 0, workers: int | None = None) -> Iterator[np.ndarray]:
         """Yield the images from ``start`` on; threads decode a little ahead of the reader.
@@ -108,19 +86,8 @@ class ImageFiles:
             InputError: an unreadable file, or one of another size.
         """
         self.shape()
-        threads = workers or os.cpu_count() or 1
-        pending: deque[Future[list[np.ndarray]]] = deque()
-        executor = ThreadPoolExecutor(threads)
-        try:
-            for first in range(start, len(self.paths), FILES_PER_TASK):
-                paths = self.paths[first : first + FILES_PER_TASK]
-                pending.append(executor.submit(self._decode, paths))
-                if len(pending) > 2 * threads:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        finally:
-            executor.shutdown(cancel_futures=True)
+        firsts = range(start, len(self.paths), FILES_PER_TASK)
+        return ahead((self.paths[i : i + FILES_PER_TASK] for i in firsts), self._decode, workers)
 
     def read(self) -> Images:
         """Decode every image into memory."""
@@ -161,7 +128,16 @@ def _annotated_files(folder: Path, classes: list[str]) -> tuple[list[Path], list
             raise InputError(f"{where}: class {name!r} has no folder in train/")
         paths.append(folder / "images" / file)
         labels.append(label_of[name])
+    _check_paths(folder, paths)
     return paths, labels
+
+
+def _check_paths(folder: Path, paths: list[Path]) -> None:
+    """Require images in an annotation file, each of them once."""
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if not paths or twice:
+        what = f"names {twice[0].name} more than once" if twice else "names no images"
+        raise InputError(f"{folder / ANNOTATIONS}: {what}; take the file from the archive again")
 
 
 def _is_left_out(name: str) -> bool:
@@ -187,12 +163,14 @@ def _class_files(folder: Path, classes: list[str]) -> tuple[list[Path], list[int
     return paths, labels
 
 
-def _is_annotated(folder: Path) -> bool:
-    return (folder / ANNOTATIONS).is_file()
+def _is_annotated(folder: Path, classes: list[str]) -> bool:
+    """Whether the annotation file tells the classes; once sorted into folders, these do."""
+    told = (folder / ANNOTATIONS).is_file()
+    return told and set(classes).isdisjoint(_class_names(folder))
 
 
 def _split(folder: Path, classes: list[str], size: int | None) -> ImageFiles:
-    list_files = _annotated_files if _is_annotated(folder) else _class_files
+    list_files = _annotated_files if _is_annotated(folder, classes) else _class_files
     paths, labels = list_files(folder, classes)
     return ImageFiles(folder, paths, torch.tensor(labels), size)
 
@@ -205,7 +183,8 @@ def _test_folder(root: Path, classes: list[str]) -> Path:
     """Return the folder of test images: annotated, else with classes, else any."""
     tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
     labelled = [t for t in tests if not set(classes).isdisjoint(_class_names(t))]
-    return next(filter(_is_annotated, tests), [*labelled, *tests][0])
+    annotated = [t for t in tests if _is_annotated(t, classes)]
+    return [*annotated, *labelled, *tests][0]
 
 
 def _check_folders(root: Path) -> None:
@@ -228,8 +207,9 @@ def find_tree(root: Path, size: int | None) -> tuple[list[str], ImageFiles, Imag
     if len(classes) < 2:
         raise InputError(f"{train}: expected at least two class folders, found {len(classes)}")
     test = _test_folder(root, classes)
-    differing = sorted(set(classes) ^ set(_class_names(test)))
-    if differing and not _is_annotated(test):
+    flat = {"images"} if (test / ANNOTATIONS).is_file() else set()
+    differing = sorted(set(classes) ^ set(_class_names(test)) - flat)
+    if differing and not _is_annotated(test, classes):
         raise InputError(
             f"{test}: its classes differ from {train}'s: {', '.join(differing[:6])};"
             " both need the same class folders"

@@ -9,6 +9,7 @@ import torch
 from .._errors import InputError
 from ..augment.inputs import IMAGENET_MEAN, IMAGENET_STD, Channels
 from .dataset import Images
+from .export import find_parquet, is_export
 from .folder import find_tree
 from .resize import rgb_stack
 from .source import Source
@@ -33,19 +34,22 @@ def data_root() -> Path:
 
 
 def find_named(name: str, size: int | None) -> tuple[list[str], Source, Source]:
-    """Find a named data set: an unpacked tree where there is one, else torchvision's CIFAR.
+    """Find a named data set: a tree or Parquet files where they are, else torchvision's CIFAR.
 
     Raises:
         InputError: the files are missing and cannot be downloaded.
     """
     root = data_root()
-    for folder in FOLDERS[name]:
-        if (root / folder / "train").is_dir():
-            return find_tree(root / folder, size)
+    for folder in (root / folder for folder in FOLDERS[name]):
+        if is_export(folder):
+            return find_parquet(folder, size)
+        if (folder / "train").is_dir():
+            return find_tree(folder, size)
     if name == "tiny-imagenet":
         raise InputError(
-            f"tiny-imagenet: not found in {root}; unpack tiny-imagenet-200.zip there, or set"
-            " DAQAKD_DATA to the folder that holds tiny-imagenet-200/"
+            f"tiny-imagenet: not found in {root}; unpack tiny-imagenet-200.zip there, put the"
+            " Hugging Face export's train-*.parquet and valid-*.parquet into tiny-imagenet/, or set"
+            " DAQAKD_DATA to the folder that holds either"
         )
     train, test = _cifar(name, root, True), _cifar(name, root, False)
     return list(train.classes), _images(train, size), _images(test, size)

@@ -153,3 +153,17 @@ def test_what_is_wrong_is_said_before_the_first_row(tmp_path, capsys, text, mess
     line += ["--rank-first"] if "rank-first" in message else []
     fails(line, message, capsys)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_rows_of_other_students(tree, teacher, tmp_path, command):
+    """Of another model, from random weights, with one side in full precision."""
+    grid = '[[list]]\nstudent_model = "tests.helpers.builders:normed"\nbits = 2\n'
+    grid += '[[list]]\ninit = "random"\nweight_bits = 2\nact_bits = 32\n'
+    options = {"strategy": "minimal", "epochs": 1}
+    file = sweep_file(tmp_path / "sweep.toml", tree, teacher, grid, **options)
+    file.write_text(f'command = "{command}"\n{file.read_text()}')
+    assert main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 0
+    rows = read_table(tmp_path / "out" / TABLE)
+    assert [row["student_model"] for row in rows] == ["tests.helpers.builders:normed", ""]
+    assert all(row["student_accuracy"] for row in rows)
