@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where, check_maps, pooled_alike, unit_rows
+from .base import DistillationLoss, Maps, Setup, Where, added, check_maps, pooled_alike, unit_rows
 
 
 class AT(DistillationLoss):
@@ -27,7 +27,7 @@ class AT(DistillationLoss):
         """Return the loss of a batch, ``[]``."""
         pairs = (pooled_alike(s, t) for s, t in zip(student, teacher, strict=True))
         maps = ((_attention(s), _attention(t)) for s, t in pairs)
-        return sum(mse_loss(s, t) for s, t in maps)  # type: ignore[return-value]
+        return added(mse_loss(s, t) for s, t in maps)
 
 
 def _attention(maps: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """``DistillationLoss``: what the losses of the family share, and what a user's own must have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -165,17 +166,27 @@ def unit_rows(x: Tensor) -> Tensor:
     return unit
 
 
+def normalised(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows of length 1, and two factors whose product was their length; inf for zeros."""
+    largest = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True)
+    scale = torch.where(largest >= torch.finfo(x.dtype).tiny, largest, torch.inf)
+    scaled = x / scale  # its largest value is 1, or all are 0
+    length = torch.linalg.vector_norm(scaled, 2, -1, keepdim=True).clamp_(min=1)
+    return scaled.div_(length), scale, length
+
+
+def added(losses: Iterable[Tensor]) -> Tensor:
+    """Return the sum of some losses ``[]``."""
+    return reduce(torch.add, losses)
+
+
 class UnitRows(torch.autograd.Function):
     """``x / |x|`` over the last dimension: ``dx = (g - y (y . g)) / |x|``."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         """Return the rows."""
-        largest = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True)
-        scale = torch.where(largest >= torch.finfo(x.dtype).tiny, largest, torch.inf)
-        scaled = x / scale  # its largest value is 1, or all are 0
-        length = torch.linalg.vector_norm(scaled, 2, -1, keepdim=True).clamp_(min=1)
-        y = scaled.div_(length)
+        y, scale, length = normalised(x)
         ctx.save_for_backward(y, scale, length)
         return y
 

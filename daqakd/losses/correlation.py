@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from .._arguments import check_integer
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where
+from .base import DistillationLoss, Maps, Setup, Where, added
 from .checks import check_pairs
 
 MOST = 2**16  # dimensions of an embedding
@@ -53,4 +52,4 @@ class CC(DistillationLoss):
         for (ours, theirs), s, t in zip(embeddings, student, teacher, strict=True):
             d = (ours(s) - theirs(t)).abs()  # [B, dimensions]
             losses.append((d[:-1] * d[1:]).sum() / max(len(d) - 1, 1))
-        return torch.stack(losses).sum()
+        return added(losses)

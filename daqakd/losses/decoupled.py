@@ -10,7 +10,7 @@ from torch.nn import functional
 from .._arguments import check_rate
 from .._errors import InputError
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, refuse_mixed
+from .base import DistillationLoss, Maps, Setup, added, refuse_mixed
 from .checks import check_number, check_pairs, check_same_shape
 
 
@@ -57,7 +57,7 @@ class DKD(DistillationLoss):
         """Return the loss of a batch, ``[]``."""
         refuse_mixed(self, batch)
         pairs = zip(student, teacher, strict=True)
-        return sum(self._of_logits(s, t, batch.labels) for s, t in pairs)  # type: ignore[return-value]
+        return added(self._of_logits(s, t, batch.labels) for s, t in pairs)
 
     def _of_logits(self, s: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         own = torch.arange(s.shape[1], device=s.device) == labels[:, None]
@@ -73,7 +73,7 @@ def _decoupled(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Return margins ``[B]`` and log-probabilities among the others ``[B, C]``, -inf at ``own``."""
     others = logits.masked_fill(own, -torch.inf)
     total = others.logsumexp(1)
-    margin = logits.masked_fill(~own, 0).sum(1) - total
+    margin = torch.where(own, logits, 0).sum(1) - total
     return margin, others - total[:, None]
 
 

@@ -1,12 +1,15 @@
 """DIST: relations among classes and among images (Huang et al., NeurIPS 2022)."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .._arguments import check_rate
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, unit_rows
+from .base import DistillationLoss, Maps, Setup, added, normalised
 from .checks import check_number, check_pairs, check_same_shape
 
 
@@ -49,7 +52,7 @@ class DIST(DistillationLoss):
     def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
         """Return the loss of a batch, ``[]``."""
         pairs = zip(student, teacher, strict=True)
-        return sum(self._of_logits(s, t) for s, t in pairs)  # type: ignore[return-value]
+        return added(self._of_logits(s, t) for s, t in pairs)
 
     def _of_logits(self, s: Tensor, t: Tensor) -> Tensor:
         p, q = (s / self.temperature).softmax(1), (t / self.temperature).softmax(1)
@@ -59,7 +62,33 @@ class DIST(DistillationLoss):
 
 def _correlation(s: Tensor, t: Tensor) -> Tensor:
     """Return the rows' mean correlation, ``[]``."""
-    return (unit_rows(_centred(s)) * unit_rows(_centred(t))).sum(1).mean()
+    mean: Tensor = RowCorrelation.apply(s, t)
+    return mean
+
+
+class RowCorrelation(torch.autograd.Function):
+    """The mean over rows of Pearson's r: ``ds = (w - r y) / |s - mean|`` with rows of length 1.
+
+    The gradient is made in the forward pass, and the teacher's has none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
+        """Return the mean over the rows of both ``[N, D]``."""
+        y, scale, length = normalised(_centred(s))
+        w, *_ = normalised(_centred(t))
+        r = torch.linalg.vecdot(y, w)
+        grad = torch.addcmul(w, y, r[:, None], value=-1).div_(scale).div_(length)
+        ctx.save_for_backward(grad.div_(len(r)))
+        mean: Tensor = r.mean()
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the student's rows."""
+        (grad,) = ctx.saved_tensors
+        return grad * grad_output, None
 
 
 def _centred(x: Tensor) -> Tensor:

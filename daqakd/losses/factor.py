@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where, pooled_alike, unit_rows
+from .base import DistillationLoss, Maps, Setup, Where, added, pooled_alike, unit_rows
 from .checks import check_normalisable, check_number, check_pairs
 
 SLOPE = 0.1  # of the leaky ReLUs
@@ -57,7 +57,7 @@ class FT(DistillationLoss):
         losses = []
         for encoder, decoder, t in zip(self.encoders, self.decoders, teacher, strict=True):
             losses.append(mse_loss(decoder(encoder(t)), t))
-        return torch.stack(losses).sum()
+        return added(losses)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """Return the paraphraser's, for :meth:`pretrain_loss`."""
@@ -78,7 +78,7 @@ class FT(DistillationLoss):
                 wanted = encoder(maps[1])
             s, t = pooled_alike(translator(maps[0]), wanted)
             losses.append(l1_loss(_attention(s), _attention(t)))
-        return torch.stack(losses).sum()
+        return added(losses)
 
 
 def _attention(factor: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from .._errors import InputError
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where
+from .base import DistillationLoss, Maps, Setup, Where, added
 from .checks import check_normalisable, check_pairs
 
 
@@ -36,7 +35,7 @@ class FitNet(DistillationLoss):
         for regressor, s, t in zip(self.regressors, student, teacher, strict=True):
             check_normalisable(self, t)
             losses.append(mse_loss(regressor(s), t))
-        return torch.stack(losses).sum()
+        return added(losses)
 
 
 def _regressor(s: Tensor, t: Tensor) -> nn.Module:

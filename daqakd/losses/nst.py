@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where, pooled_alike, unit_rows
+from .base import DistillationLoss, Maps, Setup, Where, added, pooled_alike, unit_rows
 from .checks import check_pairs
 
 
@@ -27,7 +27,7 @@ class NST(DistillationLoss):
         """Return the loss of a batch, ``[]``."""
         pairs = (pooled_alike(s, t) for s, t in zip(student, teacher, strict=True))
         channels = ((unit_rows(s.flatten(2)), unit_rows(t.flatten(2))) for s, t in pairs)
-        return sum(_discrepancy(s, t) for s, t in channels)  # type: ignore[return-value]
+        return added(_discrepancy(s, t) for s, t in channels)
 
 
 def _discrepancy(s: Tensor, t: Tensor) -> Tensor:

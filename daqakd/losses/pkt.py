@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where, unit_rows
+from .base import DistillationLoss, Maps, Setup, Where, added, unit_rows
 from .checks import check_pairs
 
 
@@ -27,17 +27,17 @@ class PKT(DistillationLoss):
     def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
         """Return the loss of a batch, ``[]``."""
         pairs = zip(student, teacher, strict=True)
-        return sum(_divergence(_neighbours(s), _neighbours(t)) for s, t in pairs)  # type: ignore[return-value]
+        return added(_divergence(_neighbours(s), _neighbours(t)) for s, t in pairs)
 
 
 def _neighbours(x: Tensor) -> Tensor:
     """Return the conditional probabilities, ``[B, B]``."""
     rows = unit_rows(x)
-    similarity = (1 + rows @ rows.T) / 2
+    similarity = 1 + rows @ rows.T  # twice the paper's, as is the sum
     return similarity / similarity.sum(1, keepdim=True)
 
 
 def _divergence(s: Tensor, t: Tensor) -> Tensor:
-    both = (s > 0) & (t > 0)
-    t, logs = torch.where(both, t, 0.0), torch.where(both, s, 1.0).log()
+    known = s > 0
+    t, logs = torch.where(known, t, 0.0), torch.where(known, s, 1.0).log()
     return (torch.xlogy(t, t) - t * logs).mean()

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from .._arguments import check_rate
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where
+from .base import DistillationLoss, Maps, Setup, Where, added
 from .checks import check_pairs
 
 
@@ -49,7 +49,7 @@ class RKD(DistillationLoss):
     def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
         """Return the loss of a batch, ``[]``."""
         pairs = zip(student, teacher, strict=True)
-        return sum(self._of_features(s, t) for s, t in pairs)  # type: ignore[return-value]
+        return added(self._of_features(s, t) for s, t in pairs)
 
     def _of_features(self, s: Tensor, t: Tensor) -> Tensor:
         (distances, cosines), (wanted_distances, wanted_cosines) = _relations(s), _relations(t)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Where, unit_rows
+from .base import DistillationLoss, Maps, Where, added, unit_rows
 
 
 class SP(DistillationLoss):
@@ -21,7 +21,7 @@ class SP(DistillationLoss):
     def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
         """Return the loss of a batch, ``[]``."""
         pairs = zip(student, teacher, strict=True)
-        return sum(mse_loss(_gram(s), _gram(t)) for s, t in pairs)  # type: ignore[return-value]
+        return added(mse_loss(_gram(s), _gram(t)) for s, t in pairs)
 
 
 def _gram(maps: Tensor) -> Tensor:

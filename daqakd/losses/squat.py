@@ -11,7 +11,7 @@ from ..augment import Batch
 from ..models.taps import module_at, split_tap, taps_of
 from ..quant import QuantConv2d
 from ..quant.base import ActivationQuantizer
-from .base import DistillationLoss, Maps, Setup
+from .base import DistillationLoss, Maps, Setup, added
 from .checks import check_pairs, check_same_shape
 
 
@@ -70,7 +70,7 @@ class SQuaT(DistillationLoss):
             with torch.no_grad():
                 wanted = quantizer.forward(t)  # past the hooks that read the student's
             losses.append(mse_loss(s, wanted))
-        return torch.stack(losses).sum()
+        return added(losses)
 
 
 def _last_quantized(student: nn.Module, tap: str) -> str:

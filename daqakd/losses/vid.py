@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..augment import Batch
-from .base import DistillationLoss, Maps, Setup, Where, pooled_alike
+from .base import DistillationLoss, Maps, Setup, Where, added, pooled_alike
 from .checks import check_number, check_pairs
 
 SMALLEST = 1e-5  # variance, part of the formula: the likelihood has no bound without
@@ -58,7 +58,7 @@ class VID(DistillationLoss):
             variance = functional.softplus(theta) + SMALLEST
             difference = mean(s) - t
             losses.append((difference * difference / variance + variance.log()).mean() / 2)
-        return torch.stack(losses).sum()
+        return added(losses)
 
 
 def _predictor(s: Tensor, width: int) -> nn.Module:
