@@ -111,7 +111,7 @@ class CRD(DistillationLoss):
 
     def _log_odds(self, features: Maps, batch: Batch) -> list[Tensor]:
         """Return log(K Z / N) of either direction: the mean of exp(score) stands for Z / N."""
-        index = batch.index.to(batch.labels.device)
+        index = _index_of(batch)
         drawn = self._drawn(index, batch.labels)
         found = []
         for v, bank in zip(self._embedded(features), self._banks, strict=True):
@@ -130,7 +130,7 @@ class CRD(DistillationLoss):
     def forward(self, student: Maps, teacher: Maps, batch: Batch) -> Tensor:
         """Return the loss of a batch, ``[]``; in training mode the banks follow."""
         refuse_mixed(self, batch)
-        index = batch.index.to(batch.labels.device)
+        index = _index_of(batch)
         drawn, own = self._drawn(index, batch.labels), self.rows[index]
         embedded = self._embedded([student[0], teacher[0]])
         losses: list[Tensor] = [
@@ -149,6 +149,11 @@ class CRD(DistillationLoss):
             new = _of_all_ranks(v.detach().to(bank.dtype))
             moved = torch.lerp(new, bank[own], self.momentum)
             bank.index_copy_(0, own, unit_rows(moved))
+
+
+def _index_of(batch: Batch) -> Tensor:
+    """Return which images they are, on their device."""
+    return batch.index.to(batch.labels.device, non_blocking=True)
 
 
 def _of_all_ranks(rows: Tensor) -> Tensor:

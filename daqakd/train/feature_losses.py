@@ -103,6 +103,7 @@ class FeatureLosses(Part):
             Taps(student, [tap for term in self.terms for tap in term.student]),
             Taps(teacher, [tap for term in self.terms for tap in term.teacher]),
         )
+        self.rewrites = any(_begins_epochs(term.loss) for term in self.terms)
         device = next(student.parameters()).device
         self.totals = torch.zeros(len(self.terms) + 1, dtype=torch.float64, device=device)
 
@@ -187,7 +188,7 @@ class FeatureLosses(Part):
     def before_epoch(self, epoch: int) -> None:
         """Tell the losses, and let go of what evaluation left at the taps."""
         for term in self.terms:
-            if hasattr(term.loss, "begin_epoch"):
+            if _begins_epochs(term.loss):
                 term.loss.begin_epoch(epoch)
         for taps in self.taps:
             taps.clear()
@@ -216,6 +217,12 @@ class FeatureLosses(Part):
         """Take the hooks off both models."""
         for taps in self.taps:
             taps.remove()
+
+
+def _begins_epochs(loss: nn.Module) -> bool:
+    """Return whether a loss is another in each epoch, so that no recorded step outlives one."""
+    own = getattr(type(loss), "begin_epoch", None)
+    return own is not None and own is not DistillationLoss.begin_epoch
 
 
 def _taps_of(loss: Any, student: nn.Module, teacher: nn.Module) -> tuple[list[str], list[str]]:

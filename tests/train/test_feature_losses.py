@@ -10,6 +10,7 @@ import daqakd
 from daqakd import InputError, TrainConfig
 from daqakd.losses import AT, CRD, SP
 from daqakd.train import graph
+from daqakd.train.feature_losses import feature_losses
 from daqakd.train.loop import Loop
 
 from ..helpers.killed import equal, killed_at
@@ -95,6 +96,13 @@ def test_a_recorded_step_has_the_same_bits(monkeypatch):
     monkeypatch.setattr(graph, "record", lambda work: work)
     monkeypatch.setattr("daqakd.train.loop.can_record", lambda config, device: True)
     assert same(plain, run([(crd(), 0.8)]))
+
+
+def test_a_step_is_recorded_anew_where_an_epoch_changes_a_loss():
+    student, teacher = SmallNet(), SmallNet()
+    for loss, changes in ((crd(), True), (SP(taps=MAPS), False), (Watched(), False)):
+        with feature_losses([(loss, 1.0)], student, teacher) as part:
+            assert part.rewrites == changes
 
 
 def test_the_options_name_one():
