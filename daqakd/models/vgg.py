@@ -37,19 +37,22 @@ class VGG(nn.Module):
     Args:
         convolutions: per group; (1, 1, 1, 1, 1) is VGG-8, (2, 2, 2, 2, 2) is VGG-13.
         num_classes: outputs.
+        widths: channels of the groups; those of the papers by default.
 
     The fourth group is pooled for inputs of 64 pixels only.
     """
 
-    def __init__(self, convolutions: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self, convolutions: Sequence[int], num_classes: int, widths: Sequence[int] = WIDTHS
+    ) -> None:
         super().__init__()
-        channels = pairwise((3, *WIDTHS))
+        channels = pairwise((3, *widths))
         self.groups = nn.ModuleList(
             _group(*pair, count) for pair, count in zip(channels, convolutions, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
         self.large_pool = LargeImagePool()
-        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        self.classifier = nn.Linear(widths[-1], num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from daqakd import InputError
-from daqakd.models import build
+from daqakd.models import VGG, build
 
 # method section 4: the paper's counts, head_norm where it has the extra BatchNorm1d
 COUNTS = [
@@ -54,3 +54,14 @@ def test_a_function_of_the_users_own():
 def test_wrong_models_say_what_to_do(name, message):
     with pytest.raises(InputError, match=message):
         build(name, 3)
+
+
+def test_a_vgg_may_be_slimmer():
+    widths = (16, 32, 64, 128, 128)
+    model = VGG((1, 1, 1, 1, 1), 10, widths)
+    assert [group[0].out_channels for group in model.groups] == list(widths)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    whole = VGG((1, 1, 1, 1, 1), 10)
+    assert [p.shape for p in whole.parameters()] == [
+        p.shape for p in build("vgg8", 10).parameters()
+    ]
