@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._errors import InputError
     from .augment import InputSpec, ResizedCrop, register_strategy, strategies
     from .backends import use_backend
+    from .export import load, save
     from .quant import LayerSpec, calibrate, dequantize, fuse, param_groups, quantize, summary
     from .ranking import (
         CMIState,
@@ -31,6 +32,7 @@ _NAMES = {
     "_errors": ("InputError",),
     "augment": ("InputSpec", "ResizedCrop", "register_strategy", "strategies"),
     "backends": ("use_backend",),
+    "export": ("load", "save"),
     "quant": (
         *("LayerSpec", "calibrate", "dequantize", "fuse", "param_groups", "quantize", "summary"),
     ),
@@ -56,12 +58,14 @@ __all__ = [
     "distill",
     "functional",
     "fuse",
+    "load",
     "losses",
     "models",
     "param_groups",
     "quantize",
     "rank",
     "register_strategy",
+    "save",
     "search",
     "strategies",
     "summary",

@@ -23,7 +23,7 @@ ORDER = (
     ("functional",),
     ("quant", "augment", "models"),
     ("data", "losses"),
-    ("ranking",),
+    ("export", "ranking"),
     ("train", "recipes"),
     ("report", "bench"),
     ("sweep",),

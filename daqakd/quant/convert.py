@@ -14,7 +14,8 @@ from .admission import check_any, check_model, check_weights, copy_of
 from .base import ActivationQuantizer
 from .fusion import unfuse
 from .layers import QuantConv2d, QuantLayer, QuantLinear
-from .selection import candidates, followed_by_batchnorm, note_first_and_last, specs_of
+from .origin import note_arguments
+from .selection import candidates, followed_by_batchnorm, note_first_and_last, patterns_of, specs_of
 from .spec import Delta, FirstLast, Flavour, LayerSpec, Rescale, Save
 from .weight_cache import WeightCache
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
@@ -170,8 +171,10 @@ def quantize(
     )
     spec.check()
     check_model(model)
-    student = copy_of(model)
-    _convert(student, spec, exclude, {} if overrides is None else overrides)
+    student, changes = copy_of(model), {} if overrides is None else overrides
+    excluded = patterns_of(exclude)
+    _convert(student, spec, excluded, changes)
+    note_arguments(student, spec, excluded, changes)
     return student
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from .._errors import InputError, naming
 from .._files import damaged, read_tensors, write_tensors
 from ..augment import InputSpec, ResizedCrop
 from ..data import Dataset
+from ..export import packed
+from ..export.fitting import RECIPE, loaded
+from ..export.foreign import state_of
 from ..models import BUILDERS, build
-from ..quant import quantize
-from . import packed
-from .foreign import check_values, state_of, unwrapped
 
 PICKLES = {".pth", ".pt", ".th", ".tar", ".ckpt", ".bin"}
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a")  # of torch.save: a zip archive, before it a pickle
@@ -124,7 +124,7 @@ def save_model(
         "dataset": dataset.name,
     }
     if recipe is not None:
-        facts["quantize"] = json.dumps(recipe)
+        facts[RECIPE] = json.dumps(recipe)
     if strategy is not None:
         facts["strategy"] = strategy
     if inputs.pipeline is not None:
@@ -188,51 +188,6 @@ def read_model_file(path: str | Path, kind: str = "teacher") -> ModelFile:
     return ModelFile(place, *read_tensors(place))
 
 
-def _fit(model: nn.Module, file: ModelFile, name: str) -> nn.Module:
-    """Load the tensors, or say how the architecture differs."""
-    wanted = model.state_dict()
-    given = unwrapped(file.tensors, wanted, file.path)
-    optional = {k for k in wanted if k.endswith("num_batches_tracked")}
-    missing = sorted(wanted.keys() - given.keys() - optional)
-    extra = sorted(given.keys() - wanted.keys())
-    shapes = [  # steps had no dimension in files of before
-        k for k in wanted if k in given and (wanted[k].shape or (1,)) != (given[k].shape or (1,))
-    ]
-    if missing or extra or shapes:
-        parts = [
-            f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-            for what, keys in (("lacks", missing), ("has unknown", extra))
-            if keys
-        ]
-        parts += [
-            f"{k} is {tuple(given[k].shape)}, not {tuple(wanted[k].shape)}" for k in shapes[:3]
-        ]
-        raise InputError(
-            f"{file.path}: does not fit {name} with {_outputs(model)} classes: {'; '.join(parts)}."
-            " Pass the right --model, or a teacher for these classes"
-        )
-    if packed.FACT not in file.facts:  # or these are codes, and checked there
-        check_values(given, wanted, file.path)
-    model.load_state_dict(given, strict=False)
-    return model.eval()
-
-
-def _quantized(model: nn.Module, file: ModelFile) -> nn.Module:
-    """Return the model quantized by the recipe in its file."""
-    try:
-        recipe = json.loads(file.facts["quantize"])
-        return quantize(model, **recipe)
-    except (ValueError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise damaged(file.path, f"its recipe cannot be read: {error}") from error
-
-
-def _outputs(model: nn.Module) -> int:
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    return linear[-1].out_features if linear else 0
-
-
 def load_model(file: ModelFile, name: str | None, classes: int) -> nn.Module:
     """Build the model the file or ``name`` says and load its weights; quantized where it is.
 
@@ -242,12 +197,4 @@ def load_model(file: ModelFile, name: str | None, classes: int) -> nn.Module:
         InputError: another architecture or class count, or a damaged packed file.
     """
     chosen = file.name(name)
-    model = build(chosen, classes)
-    if "quantize" in file.facts:
-        model = _quantized(model, file)
-    layers = file.facts.get(packed.FACT)
-    if layers is None:
-        return _fit(model, file, chosen)
-    codes = replace(file, tensors=packed.unpack(file.tensors, layers, file.path))
-    model = _fit(model, codes, chosen)
-    return packed.decode(model, codes.tensors, file.tensors, layers, file.path)
+    return loaded(build(chosen, classes), file.tensors, file.facts, file.path, chosen)

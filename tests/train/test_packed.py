@@ -8,9 +8,9 @@ import torch
 import daqakd
 from daqakd._errors import InputError
 from daqakd._files import write_tensors
+from daqakd.export import packed
 from daqakd.functional import dorefa_weight
 from daqakd.quant.weights import DoReFaWeight, EWGSWeight, LSQWeight
-from daqakd.train import packed
 from daqakd.train.store import load_model, read_model_file, save_model, save_packed
 
 from ..helpers.small import SmallNet, small_dataset

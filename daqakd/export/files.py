@@ -1,0 +1,166 @@
+"""``save`` and ``load``: one file that holds a student and all that is needed to use it."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._arguments import check_flag, check_module, path_of
+from .._errors import InputError
+from .._files import read_tensors, write_tensors
+from ..models import BUILDERS, build
+from ..quant.base import Quantizer
+from ..quant.layers import QuantLayer
+from ..quant.origin import arguments_of
+from . import packed as packing
+from .fitting import RECIPE, fit, loaded, outputs_of
+
+OWN = ("weight_quantizer.", "act_quantizer.", "output_scale")  # in names of a student's parameters
+MODEL, CLASSES, COUNT, QUANTIZERS = "model", "classes", "num_classes", "quantizers"
+
+
+def save(student: nn.Module, path: str | Path, packed: bool = False) -> None:
+    """Write a student to a safetensors file, replaced atomically.
+
+    The file holds all tensors, the arguments of :func:`daqakd.quantize`, which quantizer each layer
+    has, with its bits and granularity, the model's name where it is one of ours, and a hash.
+
+    Args:
+        student: what :func:`daqakd.quantize` returned; calibrated, trained, fused or not.
+        path: ends in ``.safetensors``.
+        packed: store weights as integer codes at their bit width; the same outputs, bit for bit,
+            but no weights to train on.
+
+    Raises:
+        InputError: a model that is not quantized, or does not know how.
+        OSError: the file cannot be written.
+    """
+    check_module("student", student)
+    check_flag("packed", packed)
+    place = path_of("path", path)
+    quantizers, arguments = _quantizers(student), arguments_of(student)
+    if not quantizers:
+        raise InputError(
+            "student: has no quantizers; save a full-precision model by safetensors, or quantize it"
+            " first"
+        )
+    if arguments is None:
+        raise InputError(
+            "student: does not know what it was quantized with, as it lies inside of another module"
+            " or was made by an older version; save what quantize() returned"
+        )
+    facts = {RECIPE: json.dumps(arguments), QUANTIZERS: json.dumps(quantizers)}
+    facts |= {COUNT: str(outputs_of(student)), MODEL: _name_of(student)}
+    tensors: dict[str, Tensor] = dict(student.state_dict())
+    if packed:
+        tensors, facts[packing.FACT] = packing.pack(student)
+    write_tensors(place, tensors, facts)
+
+
+def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """Return the student of a file, on the CPU or the device of ``model``, in eval mode.
+
+    Args:
+        path: what :func:`save` wrote, or ``daqakd train``.
+        model: a full-precision model of the same architecture, or a student quantized alike, whose
+            weights do not matter; it is not changed. None where the file names a model of ours.
+            Of a Hugging Face model, what ``from_config`` or ``from_pretrained`` returns.
+
+    Raises:
+        InputError: no such file, or a damaged one; a model of another architecture or other
+            quantizers; none, where the file names no model of ours.
+    """
+    place = path_of("path", path)
+    if not place.is_file():
+        raise InputError(f"path: {place} is no file; pass one that daqakd.save wrote")
+    tensors, facts = read_tensors(place)
+    if RECIPE not in facts:
+        raise InputError(
+            f"path: {place} holds no student of this package; load it by safetensors, or quantize"
+            " and save it first"
+        )
+    if model is None:
+        return loaded(_built(facts, place), tensors, facts, place, facts[MODEL])
+    check_module("model", model)
+    twin, name = copy.deepcopy(model), type(model).__name__
+    if not _quantizers(model):
+        return loaded(twin, tensors, facts, place, name)
+    return _into_student(twin, tensors, facts, place, name)
+
+
+def _into_student(
+    student: nn.Module, tensors: dict[str, Tensor], facts: dict[str, str], path: Path, name: str
+) -> nn.Module:
+    """Load into a student, after making sure that it is quantized as the file's is."""
+    if packing.FACT in facts:
+        raise InputError(
+            f"path: {path} is packed, so it has no weights for a student; pass the full-precision"
+            " model that it was quantized from"
+        )
+    if QUANTIZERS not in facts:
+        raise InputError(
+            f"path: {path} does not list its quantizers, so a student cannot be compared with it;"
+            " pass the full-precision model, and the file says how to quantize it"
+        )
+    there, here = json.loads(facts[QUANTIZERS]), _quantizers(student)
+    if there != here:
+        raise InputError(
+            f"model: is quantized in another way than {path}: {_difference(there, here)}"
+        )
+    return fit(student, tensors, path, name)
+
+
+def _difference(there: dict[str, str], here: dict[str, str]) -> str:
+    """Say the first of what differs, and what to do."""
+    names = [n for n in there.keys() | here.keys() if there.get(n) != here.get(n)]
+    first = min(names)
+    told = f"{first} is {there.get(first, 'absent')} there and {here.get(first, 'absent')} here"
+    return f"{told}; pass the full-precision model, and the file says how to quantize it"
+
+
+def _quantizers(model: nn.Module) -> dict[str, str]:
+    """Return what each quantizer is, by its name."""
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, QuantLayer)}
+    found: dict[str, str] = {}
+    for name, layer in layers.items():
+        for part in ("weight_quantizer", "act_quantizer"):
+            one = layer._modules.get(part)
+            if isinstance(one, Quantizer):
+                flavour = "" if one.flavour == "paper" else f", {one.flavour}"
+                key = f"{name}.{part}" if name else part
+                found[key] = f"{one.method}, {one.bits} bits, per {one.granularity}{flavour}"
+    return found
+
+
+def _name_of(student: nn.Module) -> str:
+    """Return the name of a model of ours, or the class of another."""
+    shapes = _shapes(student)
+    for name in BUILDERS:
+        with torch.device("meta"):
+            one = build(name, max(outputs_of(student), 1))
+        if isinstance(student, type(one)) and _shapes(one) == shapes:
+            return name
+    return type(student).__name__
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return those of the parameters that a model had before it was quantized."""
+    named = ((n, tuple(value.shape)) for n, value in model.named_parameters())
+    return {n: shape for n, shape in named if not any(own in n for own in OWN)}
+
+
+def _built(facts: dict[str, str], path: Path) -> nn.Module:
+    name = facts.get(MODEL, "")
+    if name not in BUILDERS:
+        raise InputError(
+            f"model: {path} is of {name or 'an unnamed model'}, which is none of ours; pass a model"
+            " of that architecture"
+        )
+    return build(name, _classes(facts))
+
+
+def _classes(facts: dict[str, Any]) -> int:
+    return len(json.loads(facts[CLASSES])) if CLASSES in facts else int(facts[COUNT])
