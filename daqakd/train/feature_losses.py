@@ -78,8 +78,13 @@ def _checked(pair: object) -> Weighted:
 
 
 def describe(pairs: Sequence[Weighted]) -> list[str]:
-    """Return what a checkpoint tells of a run's losses."""
-    return [f"{loss} x {weight:g}" for loss, weight in pairs]
+    """Return what a checkpoint tells of a run's losses, prepared before or not."""
+    return [f"{type(loss).__name__}({_settings(loss)}) x {weight:g}" for loss, weight in pairs]
+
+
+def _settings(loss: Any) -> str:
+    own: str = loss.extra_repr()
+    return own if isinstance(loss, DistillationLoss) else f"taps={list(loss.taps)}"
 
 
 class FeatureLosses(Part):

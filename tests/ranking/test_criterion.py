@@ -5,7 +5,6 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from torch import nn
 
 import daqakd
 from daqakd import InputError
@@ -13,20 +12,9 @@ from daqakd.augment import Stream, get_strategy
 from daqakd.ranking import RankConfig
 from daqakd.ranking.confidence import FOLDS, interval, unbiased
 
-from ..helpers.small import small_dataset
+from ..helpers.small import Colours, small_dataset
 
 STRATEGIES = ("minimal", "trivialaugment", "cutmix")
-
-
-class Colours(nn.Module):
-    """Tells the classes by their mean colours."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, x):
-        return self.scale * x.mean((2, 3))
 
 
 def ranked(**options):

@@ -91,6 +91,17 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path, at, accumulate):
     assert equal(again[0][0].state_dict(), losses[0][0].state_dict())
 
 
+def test_a_killed_run_goes_on_with_the_losses_that_it_began_with(tmp_path):
+    whole, losses = run([(crd(), 0.8)]), [(crd(), 0.8)]
+    with killed_at(3):
+        run(losses, run_dir=tmp_path)
+    assert same(run(losses, run_dir=tmp_path), whole)
+    with killed_at(3):
+        run([(Watched(), 1.0)], run_dir=tmp_path / "own")
+    with pytest.raises(InputError, match="with other options: losses"):
+        run([(Watched(["fc"]), 1.0)], run_dir=tmp_path / "own")
+
+
 def test_a_recorded_step_has_the_same_bits(monkeypatch):
     plain = run([(crd(), 0.8)])
     monkeypatch.setattr(graph, "record", lambda work: work)

@@ -23,7 +23,7 @@ from daqakd.losses import CRD
 from daqakd.train.loop import Loop
 from daqakd.train.part import Part
 
-from ..helpers.small import SmallNet, small_dataset
+from ..helpers.small import Colours, SmallNet, small_dataset
 
 RANKS = 2
 PLAIN = TrainConfig(epochs=1, batch_size=16, lr=0.01, optimizer="sgd", workers=0)
@@ -105,17 +105,6 @@ def all_gradients() -> dict[str, Any]:
     found["parts"] = first_gradients("ewgs", parts)
     synchronised = replace(PLAIN, sync_bn=True)
     return found | {"sync": first_gradients("lsq", synchronised, "batch")}
-
-
-class Colours(nn.Module):
-    """Tells the classes by their mean colours."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, x):
-        return self.scale * x.mean((2, 3))
 
 
 def ranked(run_dir):
