@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._errors import InputError
     from .augment import InputSpec, ResizedCrop, register_strategy, strategies
     from .backends import use_backend
-    from .export import load, save
+    from .export import export_onnx, fold_batchnorm, load, save
     from .quant import LayerSpec, calibrate, dequantize, fuse, param_groups, quantize, summary
     from .ranking import (
         CMIState,
@@ -32,7 +32,7 @@ _NAMES = {
     "_errors": ("InputError",),
     "augment": ("InputSpec", "ResizedCrop", "register_strategy", "strategies"),
     "backends": ("use_backend",),
-    "export": ("load", "save"),
+    "export": ("export_onnx", "fold_batchnorm", "load", "save"),
     "quant": (
         *("LayerSpec", "calibrate", "dequantize", "fuse", "param_groups", "quantize", "summary"),
     ),
@@ -56,6 +56,8 @@ __all__ = [
     "data",
     "dequantize",
     "distill",
+    "export_onnx",
+    "fold_batchnorm",
     "functional",
     "fuse",
     "load",

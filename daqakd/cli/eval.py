@@ -14,6 +14,7 @@ from .._files import read_json, write_json
 from .._lock import working_in
 from ..augment import ResizedCrop
 from ..data import Dataset, load
+from ..export import OnnxModel
 from ..train import accuracy
 from ..train.options_file import read_options
 from ..train.store import ModelFile, load_model, read_model_file
@@ -40,6 +41,8 @@ class Options:
     """Evaluate this teacher on DATA instead of a run."""
     packed: bool = False
     """Evaluate the run's student.packed.safetensors; its outputs are the student's, bit for bit."""
+    onnx: bool = False
+    """Evaluate the run's student.onnx by onnxruntime; daqakd export RUN writes it."""
     model: OptionalName = None
     """Model name; default: the file's, else resnet20. A package.module:function that a file names
     is imported only where it is repeated here."""
@@ -61,8 +64,13 @@ class Options:
 
 def run(options: Options) -> None:
     """Evaluate a run's student, or a teacher."""
-    if options.teacher is not None and options.packed:
-        raise InputError("packed: is for a run's student, not for --teacher; drop one of the two")
+    for name in ("packed", "onnx"):
+        if options.teacher is not None and getattr(options, name):
+            raise InputError(
+                f"{name}: is for a run's student, not for --teacher; drop one of the two"
+            )
+    if options.packed and options.onnx:
+        raise InputError("onnx: is another file than --packed's; drop one of the two")
     if options.teacher is not None:
         return eval_teacher(options, read_model_file(options.teacher))
     for name in ("input_size", "clean", "size", "mean", "std"):
@@ -71,7 +79,10 @@ def run(options: Options) -> None:
     out = Path(options.target)
     read_options(out / "config.toml")  # a folder that is no run is left as it is
     with working_in(out, "run"):
-        eval_run(out, options.packed, options.model, chosen_device(options.device))
+        if options.onnx:
+            eval_onnx(out)
+        else:
+            eval_run(out, options.packed, options.model, chosen_device(options.device))
 
 
 def eval_teacher(options: Options, file: ModelFile) -> None:
@@ -100,14 +111,32 @@ def _inputs(options: Options, file: ModelFile) -> dict[str, Any]:
 
 def eval_run(out: Path, packed: bool, name: str | None, device: torch.device) -> None:
     """Evaluate a run's student, on the data set it was trained on."""
+    file, dataset = student_and_data(out, PACKED if packed else "student")
+    role = "packed" if packed else "student"
+    evaluate_into(out, {role: file}, {role: name}, dataset, device)
+
+
+def eval_onnx(out: Path) -> None:
+    """Evaluate a run's ONNX file by onnxruntime, and add that to ``eval.json``."""
+    path = out / "student.onnx"
+    model, dataset = OnnxModel(path), student_and_data(out, "student")[1]
+    right = accuracy(model, dataset.test, dataset.inputs)
+    note_accuracy(out, "onnx", right, path, dataset)
+
+
+def student_and_data(out: Path, role: str) -> tuple[ModelFile, Dataset]:
+    """Return a run's student and the data set it was trained on.
+
+    Raises:
+        InputError: the run has no student.
+    """
     written = read_options(out / "config.toml")
     config = written.get("train") or written.get("run")
     if config is None:
         raise InputError(f"{out}: has no student; it holds {', '.join(written)}. Run train first")
-    file = read_model_file(out, PACKED if packed else "student")
-    dataset = load(config["data"], size=config.get("size"), holdout=0).with_inputs(**file.inputs)
-    role = "packed" if packed else "student"
-    evaluate_into(out, {role: file}, {role: name}, dataset, device)
+    file = read_model_file(out, role)
+    dataset = load(config["data"], size=config.get("size"), holdout=0)
+    return file, dataset.with_inputs(**file.inputs)
 
 
 def test_accuracy(
@@ -130,10 +159,15 @@ def evaluate_into(
     ``files`` and the ``names`` of their models are by role.
     """
     accuracies = {r: test_accuracy(f, names[r], dataset, device) for r, f in files.items()}
+    for role, right in accuracies.items():
+        note_accuracy(out, role, right, files[role].path, dataset)
+    return accuracies
+
+
+def note_accuracy(out: Path, role: str, right: float, file: Path, dataset: Dataset) -> None:
+    """Tell a file's accuracy, and add it with the file's size to ``eval.json``."""
+    _console.say(f"{role}: {right:.2%} of {len(dataset.test)} test images")
     path = out / "eval.json"
     record = read_json(path) if path.exists() else {}
-    for role, right in accuracies.items():
-        _console.say(f"{role}: {right:.2%} of {len(dataset.test)} test images")
-        record |= {f"{role}_accuracy": right, f"{role}_bytes": files[role].path.stat().st_size}
+    record |= {f"{role}_accuracy": right, f"{role}_bytes": file.stat().st_size}
     write_json(path, {**record, "test_images": len(dataset.test)})
-    return accuracies

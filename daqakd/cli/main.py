@@ -21,6 +21,7 @@ COMMANDS = {
     "search": "Rank random compositions of two operations by successive halving.",
     "train": "Train the low-bit student with the teacher beside it.",
     "eval": "Measure the test accuracy of a run's student, or of a teacher on DATA.",
+    "export": "Write a run's student for other runtimes: ONNX, packed codes, torch.export.",
     "recipes": "List the published experiments that run --recipe NAME repeats, or show one.",
     "run": "Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report.",
     "sweep": "Run a grid of runs in any number of workers; table, tests over seeds, page.",

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..quant.base import Quantizer
 from ..quant.layers import QuantLayer
 from ..quant.origin import arguments_of
 from . import packed as packing
+from .batchnorm import FOLDED, folded_norms
 from .fitting import RECIPE, fit, loaded, outputs_of
 
 OWN = ("weight_quantizer.", "act_quantizer.", "output_scale")  # in names of a student's parameters
@@ -54,6 +56,8 @@ def save(student: nn.Module, path: str | Path, packed: bool = False) -> None:
         )
     facts = {RECIPE: json.dumps(arguments), QUANTIZERS: json.dumps(quantizers)}
     facts |= {COUNT: str(outputs_of(student)), MODEL: _name_of(student)}
+    if folded := folded_norms(student):
+        facts[FOLDED] = json.dumps(folded)
     tensors: dict[str, Tensor] = dict(student.state_dict())
     if packed:
         tensors, facts[packing.FACT] = packing.pack(student)
@@ -137,19 +141,25 @@ def _quantizers(model: nn.Module) -> dict[str, str]:
 
 def _name_of(student: nn.Module) -> str:
     """Return the name of a model of ours, or the class of another."""
-    shapes = _shapes(student)
+    folded = folded_norms(student)
+    shapes = _shapes(student, folded)
     for name in BUILDERS:
         with torch.device("meta"):
             one = build(name, max(outputs_of(student), 1))
-        if isinstance(student, type(one)) and _shapes(one) == shapes:
+        if isinstance(student, type(one)) and _shapes(one, folded) == shapes:
             return name
     return type(student).__name__
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return those of the parameters that a model had before it was quantized."""
+def _shapes(model: nn.Module, folded: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Return those of the parameters that a model had before it was quantized.
+
+    Where norms were folded, without what that takes away and without the biases, which it adds.
+    """
     named = ((n, tuple(value.shape)) for n, value in model.named_parameters())
-    return {n: shape for n, shape in named if not any(own in n for own in OWN)}
+    found = {n: shape for n, shape in named if not any(own in n for own in OWN)}
+    left = (n for n in found if n.rpartition(".")[0] not in folded)
+    return {n: found[n] for n in left if not (folded and n.endswith("bias"))}
 
 
 def _built(facts: dict[str, str], path: Path) -> nn.Module:

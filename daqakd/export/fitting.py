@@ -10,6 +10,7 @@ from .._errors import InputError
 from .._files import damaged
 from ..quant import quantize
 from . import packed
+from .batchnorm import FOLDED, fold_batchnorm, folded_norms
 from .foreign import check_values, unwrapped
 
 RECIPE = "quantize"  # the metadata entry that holds the arguments of quantize()
@@ -34,6 +35,8 @@ def loaded(
     """
     if RECIPE in facts:
         model = _quantized(model, facts[RECIPE], path)
+    if FOLDED in facts:
+        model = _folded(model, facts[FOLDED], path, name)
     layers = facts.get(packed.FACT)
     if layers is None:
         return fit(model, tensors, path, name)
@@ -50,6 +53,18 @@ def _quantized(model: nn.Module, recipe: str, path: Path) -> nn.Module:
         if isinstance(error, InputError):
             raise
         raise damaged(path, f"its recipe cannot be read: {error}") from error
+
+
+def _folded(model: nn.Module, names: str, path: Path, name: str) -> nn.Module:
+    """Return the model without the BatchNorms that the file's has folded."""
+    folded = fold_batchnorm(model)
+    wanted, found = json.loads(names), folded_norms(folded)
+    if found != wanted:
+        raise InputError(
+            f"{path}: has {len(wanted)} BatchNorms folded, and {name} has {len(found)} that can be;"
+            " pass a model of the same code"
+        )
+    return folded
 
 
 def fit(

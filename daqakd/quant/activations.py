@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .._ops import METHOD_CODES, STE_CODES
+from .._ops import METHOD_CODES, SMALLEST, STE_CODES
 from ..functional import _checks
 from ..functional._apply import passes, split_scalar
 from ..functional.bn_act_quant import QuantizerSettings
@@ -13,8 +13,14 @@ from ..functional.dorefa import DoReFaActivationFunction
 from ..functional.ewgs import EWGSFunction
 from ..functional.lsq import LSQFunction
 from ..functional.pact import PACTFunction
+from .affine import ActivationAffine
 from .base import ActivationQuantizer, ScalesGradients, Statistics
 from .spec import Delta
+
+
+def _symmetric(bits: int, signed: bool) -> tuple[int, int]:
+    """Return the lowest and the highest code of PACT and DoReFa."""
+    return (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
 class LSQActivation(ActivationQuantizer):
@@ -49,6 +55,11 @@ class LSQActivation(ActivationQuantizer):
         arguments = (*passes("lsq", x), qmin, qmax, None, STE_CODES["closed"], scale)
         y: Tensor = LSQFunction.apply(x, self.step, arguments)
         return y
+
+    def affine(self) -> ActivationAffine:
+        """Return the step, on both sides."""
+        step = self.step.detach().clamp(min=SMALLEST)
+        return ActivationAffine(step, step, *_checks.integer_range(self.bits, self.is_signed))
 
     def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it."""
@@ -87,6 +98,12 @@ class PACTActivation(ActivationQuantizer):
         y: Tensor = PACTFunction.apply(x, self.alpha, arguments)
         return y
 
+    def affine(self) -> ActivationAffine:
+        """Return alpha in steps, symmetric where signed."""
+        low, high = _symmetric(self.bits, self.is_signed)
+        step = self.alpha.detach().clamp(min=SMALLEST) / high
+        return ActivationAffine(step, step, low, high)
+
     def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it."""
         widths = self.bits, self.known_signed
@@ -114,6 +131,12 @@ class DoReFaActivation(ActivationQuantizer):
         arguments = (*passes("dorefa_activation", x), self.bits, self.known_signed)
         y: Tensor = DoReFaActivationFunction.apply(x, arguments)
         return y
+
+    def affine(self) -> ActivationAffine:
+        """Return 1 in steps, symmetric where signed."""
+        low, high = _symmetric(self.bits, self.is_signed)
+        step = torch.full_like(self.calibrated, 1 / high).reshape(1)
+        return ActivationAffine(step, step, low, high)
 
 
 class EWGSActivation(ScalesGradients, ActivationQuantizer):
@@ -146,6 +169,12 @@ class EWGSActivation(ScalesGradients, ActivationQuantizer):
         arguments = (*passes("ewgs", x), self.bits, delta)
         y: Tensor = EWGSFunction.apply(x, self.lower, self.upper, delta_tensor, arguments)
         return y
+
+    def affine(self) -> ActivationAffine:
+        """Return the range in steps from its lower end; the output's steps are those of [0, 1]."""
+        lower, levels = self.lower.detach(), 2**self.bits - 1
+        step = (self.upper.detach() - lower).clamp(min=SMALLEST) / levels
+        return ActivationAffine(step, torch.full_like(step, 1 / levels), 0, levels, lower)
 
     def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it."""

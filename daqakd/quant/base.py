@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .._errors import InputError
 from .._ops import METHOD_CODES, SMALLEST
 from ..functional.bn_act_quant import QuantizerSettings
+from .affine import ActivationAffine
 from .flags import Flagged, read_flags
 from .spec import Flavour
 
@@ -177,6 +178,10 @@ class ActivationQuantizer(Flagged, Quantizer):
     def quantize(self, x: Tensor) -> Tensor:
         """Fake-quantize with the current parameters."""
         raise NotImplementedError
+
+    def affine(self) -> ActivationAffine | None:
+        """Return codes and the line to values, None where they follow from the batch."""
+        return None
 
     def fused_settings(self, x: Tensor) -> QuantizerSettings:
         """Return what ``bn_act_quant`` takes for it, with activations of the shape of ``x``."""

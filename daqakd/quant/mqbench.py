@@ -21,6 +21,7 @@ from .. import functional as F
 from .._ops import SMALLEST
 from ..functional import _checks
 from .activations import LSQActivation, PACTActivation
+from .affine import ActivationAffine, WeightAffine
 from .base import ActivationQuantizer, Statistics
 from .spec import LayerSpec
 from .weights import DoReFaWeight, LSQWeight, WeightQuantizer
@@ -135,6 +136,10 @@ class MQBenchDoReFaWeight(DoReFaWeight):
         above_lowest: Tensor = codes.float() - float(2 ** (self.bits - 1))
         return above_lowest * self.step
 
+    def affine(self, w: Tensor) -> WeightAffine:
+        """Return the step, and the code of 0."""
+        return WeightAffine(self.step.float(), 2 ** (self.bits - 1))
+
 
 class MQBenchLSQActivation(LSQActivation):
     """LSQ on activations as MQBench has it: signed, and the gradient scale counts the batch."""
@@ -161,6 +166,11 @@ class MQBenchLSQActivation(LSQActivation):
         """Apply LSQ."""
         scale = 1 / math.sqrt(max(x.numel(), 1) * self.qmax)
         return _lsq(x, self.step, self.bits, scale)
+
+    def affine(self) -> ActivationAffine:
+        """Return the step's magnitude, on both sides."""
+        step = self.step.detach().abs().clamp(min=SMALLEST)
+        return ActivationAffine(step, step, *_checks.integer_range(self.bits, True))
 
 
 class MQBenchPACTActivation(PACTActivation):
@@ -194,6 +204,10 @@ class MQBenchPACTActivation(PACTActivation):
         """Fake-quantize."""
         _checks.floating("x", x)
         return _on_grid(x, self._step(), self.bits).to(x.dtype)
+
+    def affine(self) -> ActivationAffine:
+        """Return the step, on both sides."""
+        return ActivationAffine(self._step(), self._step(), *_checks.integer_range(self.bits, True))
 
 
 class MQBenchDoReFaActivation(ActivationQuantizer):

@@ -19,6 +19,7 @@ from ..functional.dorefa_weight_many import DoReFaWeightManyFunction
 from ..functional.ewgs_many import EWGSManyFunction
 from ..functional.lsq import LSQFunction
 from ..functional.lsq_many import LSQManyFunction
+from .affine import WeightAffine
 from .base import Quantizer, ScalesGradients
 from .spec import Delta
 
@@ -67,6 +68,10 @@ class WeightQuantizer(Quantizer):
 
     def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
         """Return the values ``forward`` gave, float32, from their codes and ``magnitude``."""
+        raise NotImplementedError
+
+    def affine(self, w: Tensor) -> WeightAffine:
+        """Return the line from codes to values; equal to ``from_codes`` to rounding."""
         raise NotImplementedError
 
     def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
@@ -161,6 +166,10 @@ class LSQWeight(WeightQuantizer):
         w: Tensor = (codes.float() - (self.qmax + 1)) * self._steps(codes.dim())
         return w
 
+    def affine(self, w: Tensor) -> WeightAffine:
+        """Return the steps, and the code of 0."""
+        return WeightAffine(self._steps(1), self.qmax + 1)
+
 
 class DoReFaWeight(WeightQuantizer):
     """[DoReFa] on weights; ``rescale`` gives back the magnitude that the method throws away."""
@@ -212,6 +221,13 @@ class DoReFaWeight(WeightQuantizer):
         """Return the levels, or plus and minus ``magnitude`` at 1 bit."""
         y = 2 * (codes.float() / (2**self.bits - 1)) - 1
         return self.finish(y) if magnitude is None else y * magnitude
+
+    def affine(self, w: Tensor) -> WeightAffine:
+        """Return the distance of two levels; 0 lies in the middle of two."""
+        levels, magnitude = 2**self.bits - 1, self.magnitude(w)
+        factor = self.rescale if magnitude is None else magnitude
+        one = w.new_ones(1, dtype=torch.float32) if factor is None else factor.float().reshape(1)
+        return WeightAffine(one * 2 / levels, levels / 2)
 
 
 def _largest(weight: Tensor) -> Tensor:
@@ -279,3 +295,8 @@ class EWGSWeight(ScalesGradients, WeightQuantizer):
     def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
         """Return the levels in [-1, 1]."""
         return self.finish(codes.float() / (2**self.bits - 1))
+
+    def affine(self, w: Tensor) -> WeightAffine:
+        """Return the distance of two levels; 0 lies in the middle of two."""
+        levels = 2**self.bits - 1
+        return WeightAffine(w.new_full((1,), 2 / levels, dtype=torch.float32), levels / 2)

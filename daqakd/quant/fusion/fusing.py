@@ -18,7 +18,7 @@ from ..admission import copy_of
 from ..layers import QuantLayer
 from .plan import KEY, Fusion, fused_class, fusion_of, places_of
 from .rewriting import Notes, rewrite
-from .tracing import Untraceable, holds_quantized, required, trace
+from .tracing import Untraceable, around_opaque, holds_quantized, required, trace
 
 
 def _set_state(self: Any, state: dict[str, Any]) -> None:
@@ -56,21 +56,6 @@ def _analysed(root: nn.Module, opaque: dict[str, str]) -> Fusion:
     return Fusion(kind, names, (evaluated, trained), places, len(root._modules))
 
 
-def _traceable(root: nn.Module) -> tuple[Fusion, dict[str, str]]:
-    """Return the fusion of a root, and the parts of it that cannot be traced, with reasons."""
-    opaque: dict[str, str] = {}
-    while True:
-        try:
-            return _analysed(root, opaque), opaque
-        except Untraceable as error:
-            if error.name in ("", *opaque):
-                return Fusion(type(root)), {"": error.reason}
-            kind = type(root.get_submodule(error.name))
-            alike = [n for n, m in root.named_modules() if type(m) is kind and n]
-            names = [error.name] if kind is nn.Sequential else alike
-            opaque |= dict.fromkeys(names, error.reason)
-
-
 def _inner_roots(root: nn.Module, fusion: Fusion) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules below a root that its own code does not reach into."""
     if fusion.modes is None:
@@ -88,7 +73,8 @@ def _fuse_root(root: nn.Module, always: bool) -> Notes:
     if type(root).forward is nn.Module.forward:  # a list, which nobody calls
         fusion, reasons = Fusion(type(root)), {}
     else:
-        fusion, opaque = _traceable(root)
+        found, opaque = around_opaque(root, _analysed)
+        fusion = Fusion(type(root)) if found is None else found
         reasons = {n: f"its code cannot be traced: {why}" for n, why in opaque.items()}
     for name, module in _inner_roots(root, fusion):
         if name not in reasons and fusion.modes is not None:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,6 +19,8 @@ from ..._errors import first_line
 from ..layers import QuantLayer
 from .members import is_hooked
 from .proxies import Recording
+
+Result = TypeVar("Result")
 
 
 class Untraceable(Exception):
@@ -177,6 +179,27 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
             raise Untraceable(name, f"its forward pass sets {found[module]}")
     if not same:
         raise Untraceable("", "it draws random numbers that do not depend on inputs")
+
+
+def around_opaque(
+    root: nn.Module, attempt: Callable[[nn.Module, dict[str, str]], Result]
+) -> tuple[Result | None, dict[str, str]]:
+    """Return what ``attempt`` makes of a root, and the parts that it left alone, with reasons.
+
+    It is called with the parts that cannot be traced until there are no more of these; None where
+    the root is one of them.
+    """
+    opaque: dict[str, str] = {}
+    while True:
+        try:
+            return attempt(root, opaque), opaque
+        except Untraceable as error:
+            if error.name in ("", *opaque):
+                return None, {"": error.reason}
+            kind = type(root.get_submodule(error.name))
+            alike = [n for n, m in root.named_modules() if type(m) is kind and n]
+            names = [error.name] if kind is nn.Sequential else alike
+            opaque |= dict.fromkeys(names, error.reason)
 
 
 class Traced:
