@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.conv import _ConvTransposeNd
 
 from .._arguments import check_module
 from .._errors import InputError
@@ -214,7 +213,7 @@ def _is_read(graph: fx.Graph, name: str) -> bool:
 
 def axis_of(layer: nn.Module) -> int:
     """Return the axis of a weight's output channels."""
-    return 1 if isinstance(layer, _ConvTransposeNd) else 0
+    return 1 if isinstance(layer, TRANSPOSED) else 0
 
 
 def _channels(layer: Any) -> int:

@@ -141,9 +141,22 @@ class Quantizer(nn.Module):
         """Return the (mean) distance of neighbouring levels, None before calibration."""
         return None
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        metadata = getattr(destination, "_metadata", {})  # lost where others copy the dictionary
+        metadata.setdefault(prefix[:-1], {})["bits"] = self.bits
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, *args: Any
+    ) -> None:
         accept_zero_dim(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        bits = local_metadata.get("bits", self.bits)
+        if bits != self.bits:  # the last argument collects what load_state_dict raises at its end
+            args[-1].append(
+                f"{prefix[:-1]} has {bits} bits in the state_dict and {self.bits} here; quantize"
+                " with the same widths, or keep students by daqakd.save and daqakd.load"
+            )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def extra_repr(self) -> str:
         """Show bits and granularity."""
