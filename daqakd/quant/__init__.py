@@ -2,6 +2,13 @@
 
 from .calibration import calibrate
 from .convert import dequantize, quantize
+from .convolutions import (
+    QuantConv1d,
+    QuantConv3d,
+    QuantConvTranspose1d,
+    QuantConvTranspose2d,
+    QuantConvTranspose3d,
+)
 from .fusion import fuse
 from .layer_summary import summary
 from .layers import QuantConv2d, QuantLinear
@@ -10,7 +17,12 @@ from .spec import LayerSpec
 
 __all__ = [
     "LayerSpec",
+    "QuantConv1d",
     "QuantConv2d",
+    "QuantConv3d",
+    "QuantConvTranspose1d",
+    "QuantConvTranspose2d",
+    "QuantConvTranspose3d",
     "QuantLinear",
     "calibrate",
     "dequantize",

@@ -92,7 +92,10 @@ def check_any(quantized: Iterable[Any], refused: Mapping[str, str], left: Iterab
     if any(True for _ in left):
         cause = "exclude=, first_last, overrides or widths leave every layer in full precision"
     elif reasons:
-        cause = f"none of its Conv2d and Linear layers can be replaced ({reasons})"
+        cause = f"none of its layers can be replaced ({reasons})"
     else:
-        cause = "it has no Conv2d or Linear; of an exported or traced model, pass the original"
+        cause = (
+            "it has no layer of a type that is quantized, such as a convolution or nn.Linear; of an"
+            " exported or traced model, pass the original"
+        )
     raise InputError(f"model: has no layer to quantize: {cause}")

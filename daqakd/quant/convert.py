@@ -13,7 +13,8 @@ from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTAc
 from .admission import check_any, check_model, check_weights, copy_of
 from .base import ActivationQuantizer
 from .fusion import unfuse
-from .layers import QuantConv2d, QuantLayer, QuantLinear
+from .kinds import kind_of
+from .layers import QuantLayer
 from .origin import note_arguments
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, patterns_of, specs_of
 from .spec import Delta, FirstLast, Flavour, LayerSpec, Rescale, Save
@@ -21,7 +22,9 @@ from .weight_cache import WeightCache
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
 
-def _weight_quantizer(spec: LayerSpec, layer: nn.Module, normed: bool) -> WeightQuantizer | None:
+def _weight_quantizer(
+    spec: LayerSpec, layer: nn.Module, kind: type[QuantLayer], normed: bool
+) -> WeightQuantizer | None:
     if spec.weight_bits is None:
         return None
     weight = layer._parameters["weight"]
@@ -29,7 +32,8 @@ def _weight_quantizer(spec: LayerSpec, layer: nn.Module, normed: bool) -> Weight
     if spec.flavour == "mqbench":
         return mqbench.weight_quantizer(spec, weight, spec.weight_bits)
     if spec.weights_by == "lsq":
-        return LSQWeight(weight, spec.weight_bits, spec.per_channel)
+        axis = kind.channel_axis
+        return LSQWeight(weight, spec.weight_bits, spec.per_channel, axis)
     if spec.weights_by == "dorefa":
         return DoReFaWeight(weight, spec.weight_bits, spec.rescale == "auto" and not normed)
     return EWGSWeight(weight, spec.weight_bits, spec.delta)
@@ -53,7 +57,9 @@ def _quantized_layer(
     name: str, layer: nn.Module, spec: LayerSpec, normed: bool, base: LayerSpec
 ) -> QuantLayer:
     """Turn ``layer`` into a quantized one; ``normed``: a BatchNorm of its width follows."""
-    weight, activation = _weight_quantizer(spec, layer, normed), _act_quantizer(spec)
+    kind = kind_of(layer)
+    assert kind is not None
+    weight, activation = _weight_quantizer(spec, layer, kind, normed), _act_quantizer(spec)
     for part, quantizer in (("weight_quantizer", weight), ("act_quantizer", activation)):
         if quantizer is not None:
             quantizer.name = f"{name}.{part}" if name else part
@@ -61,7 +67,6 @@ def _quantized_layer(
         weight.uniform = spec.weight_bits == base.weight_bits
     if activation is not None:
         activation.uniform = spec.act_bits == base.act_bits
-    kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
     made = kind.adopt(layer, weight, activation)
     made.save = spec.save
     return made
@@ -110,10 +115,12 @@ def quantize(
     save: Save = "values",
     flavour: Flavour = "paper",
 ) -> nn.Module:
-    """Return a copy whose Conv2d and Linear layers are QuantConv2d and QuantLinear.
+    """Return a copy whose convolutions, transposed ones too, and linear layers are quantized.
 
-    Quantized layers are still instances of ``nn.Conv2d`` and ``nn.Linear``, and the original
-    ``state_dict`` keys stay valid. Call :func:`calibrate` before the first forward pass.
+    ``nn.Conv1d`` becomes ``QuantConv1d``, and so on: quantized layers are still instances of
+    torch's classes, and the original ``state_dict`` keys stay valid. Call :func:`calibrate` before
+    the first forward pass.
+
     Subclasses with members of their own, layers whose weight a parent reads directly, as
     ``nn.MultiheadAttention`` does, and weights that are computed (pruned, weight-normalised) stay
     in full precision; :func:`summary` lists them with the reason. torch's fast path of
@@ -126,7 +133,8 @@ def quantize(
         method: ``"lsq"``, ``"pact"`` (DoReFa weights), ``"dorefa"`` or ``"ewgs"``.
         weight_method: overrides the method for weights: ``"lsq" "dorefa" "ewgs"``.
         act_method: overrides the method for activations: ``"lsq" "pact" "dorefa" "ewgs"``.
-        per_channel: one LSQ step per output channel of the weights.
+        per_channel: one LSQ step per output channel of the weights; of a transposed convolution,
+            one per ``weight.shape[1]``, which the groups share.
         first_last: the first and last layer, in order of registration, get 8 bits (``"8bit"``),
             stay in full precision (``"fp"``), or are treated like the rest (``"same"``);
             :func:`summary` says which they were.

@@ -14,6 +14,8 @@ from typing import Any
 from torch import nn
 from torch.jit import ScriptModule
 
+from .kinds import kind_of
+
 # what tells about a weight but does not compute with it
 ABOUT = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_cuda"}
 CONSTANT = {"LOAD_CONST", "LOAD_GLOBAL", "LOAD_NAME"}
@@ -65,10 +67,10 @@ def _looked_up(kind: type[nn.Module]) -> Iterator[tuple[str, ...]]:
 
 
 def _read_layer(module: nn.Module, chain: tuple[str, ...]) -> nn.Module | None:
-    """Return the Conv2d or Linear below ``module`` whose weight the chain reads."""
+    """Return the layer below ``module`` whose weight the chain reads."""
     found: Any = module
     for i, name in enumerate(chain):
-        if name == "weight" and i and isinstance(found, nn.Conv2d | nn.Linear):
+        if name == "weight" and i and isinstance(found, nn.Module) and kind_of(found) is not None:
             return None if chain[i + 1 : i + 2] and chain[i + 1] in ABOUT else found
         found = found._modules.get(name) if isinstance(found, nn.Module) else None
     return None

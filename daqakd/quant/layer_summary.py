@@ -12,10 +12,17 @@ from .layers import QuantLayer
 from .selection import candidates
 from .spec import FULL_BITS
 
+# types without a quantized form, and why
+WHOLE: dict[tuple[type, ...], str] = {
+    (nn.RNNBase, nn.RNNCellBase): "hands its weights and its state to one op for all gates",
+    (nn.EmbeddingBag,): "looks up and reduces in one op, which returns sums of weights",
+    (nn.Bilinear,): "multiplies two inputs by its weight in one op",
+}
+
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One Conv2d or Linear layer, or another weight of two or more dimensions.
+    """One layer of a type that is quantized, or another weight of two or more dimensions.
 
     Steps are distances of neighbouring levels (mean over channels); ``macs`` are multiply-adds of
     one sample (the whole output of every call, divided by the first dimension of the calibration
@@ -147,7 +154,7 @@ def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
 
 
 def _other(name: str, kind: str, count: int, reason: str, macs: int | None = None) -> LayerSummary:
-    """Return the row of a weight that no Conv2d or Linear holds."""
+    """Return the row of a weight that no layer of such a type holds."""
     return LayerSummary(
         name=name,
         kind=kind,
@@ -164,9 +171,18 @@ def _other(name: str, kind: str, count: int, reason: str, macs: int | None = Non
     )
 
 
+def _why_whole(module: nn.Module) -> str:
+    """Return why a module that has no quantized form is in full precision."""
+    kind = type(module).__name__
+    for types, reason in WHOLE.items():
+        if isinstance(module, types):
+            return f"{kind} {reason}"
+    return f"{kind} is of no type that is quantized"
+
+
 def _other_weights(name: str, module: nn.Module, owners: dict[int, str]) -> Iterator[LayerSummary]:
     """Yield the rows of a module's own weights; one that is listed already takes no more bytes."""
-    kind = type(module).__name__
+    kind, why = type(module).__name__, _why_whole(module)
     for key, weight in module._parameters.items():
         if weight is None or weight.dim() < 2:
             continue
@@ -174,10 +190,9 @@ def _other_weights(name: str, module: nn.Module, owners: dict[int, str]) -> Iter
         macs = vars(module).get("counted_macs") if key == "weight" else None
         owner = owners.setdefault(id(weight), own)
         if owner == own:
-            yield _other(own, kind, weight.numel(), f"{kind} is no Conv2d or Linear", macs)
+            yield _other(own, kind, weight.numel(), why, macs)
         else:
-            reason = f"{kind} is no Conv2d or Linear; the weight is that of {owner}"
-            yield _other(own, kind, 0, reason, macs)
+            yield _other(own, kind, 0, f"{why}; the weight is that of {owner}", macs)
 
 
 def _taken(rows: list[tuple[str, nn.Module]]) -> str:
@@ -197,8 +212,8 @@ def _taken(rows: list[tuple[str, nn.Module]]) -> str:
 def summary(student: nn.Module) -> Summary:
     """Describe every layer with weights: bits, granularity, step, MACs, size, BitOps.
 
-    What is in full precision is listed with the reason: Conv2d and Linear layers that stay whole,
-    and all other weights of two or more dimensions (embeddings, transposed convolutions). Reads
+    What is in full precision is listed with the reason: layers that could be quantized but stay
+    whole, and all other weights of two or more dimensions (recurrent layers, positions). Reads
     parameters back from the device.
     """
     check_module("student", student)

@@ -1,4 +1,4 @@
-"""QuantConv2d and QuantLinear: the original layer with quantized input and weights."""
+"""QuantLayer, QuantConv2d and QuantLinear: the original layer with quantized input and weights."""
 
 import sys
 from typing import Any, ClassVar, Self
@@ -34,7 +34,7 @@ FUSERS = {fusion.fuse_conv_bn_eval.__code__, fusion.fuse_linear_bn_eval.__code__
 
 
 class QuantLayer(nn.Module):
-    """Base of QuantConv2d and QuantLinear: quantizers, EWGS output scale, operation count.
+    """Base of layers with a quantized weight: quantizers, EWGS output scale, operation count.
 
     Subclasses are made by :meth:`adopt`, in place: the parameters, buffers and hooks of the layer
     stay, so that its ``state_dict`` keys stay valid, and whoever else holds it, in a list or as an
@@ -54,6 +54,8 @@ class QuantLayer(nn.Module):
     """
 
     plain: ClassVar[type[nn.Module]]
+    channel_axis: ClassVar[int] = 0
+    """The dimension of the weight that has one step per index where a spec says per channel."""
     weight: Tensor
     bias: Any
     act_quantizer: ActivationQuantizer | None
@@ -139,35 +141,55 @@ class QuantLayer(nn.Module):
             return quantizer(x)
         return cache.quantize(quantizer, x)
 
-    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Apply the layer's operation with the given weights and bias."""
+    @staticmethod
+    def output_channels(layer: Any) -> int:
+        """Return the width of a layer's output, of the plain type or of this one."""
+        width: int = layer.weight.shape[0]
+        return width
+
+    @staticmethod
+    def multiply_adds(layer: Any, x: Tensor, out: Tensor) -> int:
+        """Return how many a call did that made ``out`` of ``x``."""
+        return out.numel() * int(layer.weight[0].numel())
+
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        """Apply the layer's operation with the given weights and bias.
+
+        ``rest`` is what its forward takes beside the input.
+        """
         raise NotImplementedError
 
-    def saving_linear_map(self, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def saving_linear_map(
+        self, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
+    ) -> Tensor:
         """Apply the operation to the quantized input, and keep that as ``save`` says."""
         if self.save == "values" or is_compiling():
-            return self.linear_map(y, weight, bias)
+            return self.linear_map(y, weight, bias, *rest)
         quantizer = self.act_quantizer
         if quantizer is None or not can_save_codes(y, quantizer):
-            return self.linear_map(y, weight, bias)
-        return with_saved_codes(self.linear_map, y, weight, bias, quantizer)
+            return self.linear_map(y, weight, bias, *rest)
+        return with_saved_codes(lambda y: self.linear_map(y, weight, bias, *rest), y, quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
         """Quantize input and weights, apply the layer."""
         if self.passing:
-            return self.linear_map(x, self.weight, self.bias)
+            return self.linear_map(x, self.weight, self.bias, *rest)
         q, weight, bias = self.quantized_input(x), self.quantized_weight(), self.bias
         scale = self.output_scale
         if scale is not None:
             if self.calibrating:
-                self._start_scale(x, self.linear_map(q, weight, bias))
+                whole = self.linear_map(x, self.weight, self.bias, *rest)
+                self._start_scale(whole, self.linear_map(q, weight, bias, *rest))
             weight, bias = _scaled(scale, weight, bias)
-        return self.saving_linear_map(q, weight, bias)
+        return self.saving_linear_map(q, weight, bias, *rest)
 
-    def _start_scale(self, x: Tensor, out: Tensor) -> None:
-        """Start the EWGS output scale; from the weights alone if the output is all zero."""
+    def _start_scale(self, whole: Tensor, out: Tensor) -> None:
+        """Start the EWGS output scale by the output in full precision and the quantized one.
+
+        It stays that of the weights alone where one is all zero.
+        """
         assert self.output_scale is not None
-        ratio = self.linear_map(x, self.weight, self.bias).abs().mean() / out.abs().mean()
+        ratio = whole.abs().mean() / out.abs().mean()
         usable = ratio.isfinite() & (ratio > 0)
         self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
 
@@ -202,7 +224,7 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     plain = nn.Conv2d
 
-    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         """Convolve."""
         y: Tensor = self._conv_forward(x, weight, bias)
         return y
@@ -213,6 +235,6 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     plain = nn.Linear
 
-    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         """Multiply."""
         return torch_functional.linear(x, weight, bias)

@@ -5,17 +5,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .kinds import kind_of
 from .layers import QuantLayer
 from .selection import candidates
 
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv3d, *TRANSPOSED)
-
 
 def counted_layers(student: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the layers whose calls tell their operations: Conv2d, Linear, other convolutions."""
-    layers = [(name, layer) for name, layer, _ in candidates(student)]
-    return layers + [(n, m) for n, m in student.named_modules() if isinstance(m, CONVOLUTIONS)]
+    """Return the layers whose calls tell their operations, quantized or not."""
+    return [(name, layer) for name, layer, _ in candidates(student)]
 
 
 class Operations:
@@ -31,17 +28,21 @@ class Operations:
         """Begin to count the calls of all layers, or of those named."""
         self.stop()
         watched = self.layers if names is None else names
-        self.handles = [self.layers[name].register_forward_hook(self._count) for name in watched]
+        self.handles = [
+            self.layers[name].register_forward_hook(self._count, with_kwargs=True)
+            for name in watched
+        ]
 
     def stop(self) -> None:
         """End counting."""
         for handle in self.handles:
             handle.remove()
 
-    def _count(self, layer: Any, args: Any, out: Any) -> None:
-        name = self.names[id(layer)]
-        each = args[0] if isinstance(layer, TRANSPOSED) and args else out
-        count = each.numel() * layer.weight[0].numel() if isinstance(each, Tensor) else 0
+    def _count(self, layer: Any, args: Any, kwargs: Any, out: Any) -> None:
+        name, kind = self.names[id(layer)], kind_of(layer)
+        x: Any = next(iter((*args, *kwargs.values())), None)
+        seen = isinstance(x, Tensor) and isinstance(out, Tensor)
+        count = kind.multiply_adds(layer, x, out) if kind is not None and seen else 0
         self.counts[name] = self.counts.get(name, 0) + count
 
     def never_ran(self) -> list[str]:

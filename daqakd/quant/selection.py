@@ -9,6 +9,7 @@ from torch import nn
 
 from .._errors import InputError, seen, suggest, unknown
 from .direct_reads import directly_read
+from .kinds import kind_of
 from .layers import QuantLayer
 from .spec import LayerSpec
 
@@ -38,11 +39,12 @@ def _computed(layer: nn.Module, name: str) -> str | None:
     return f"its {name} is computed by a parametrization, such as weight_norm; remove that first"
 
 
-def _refusal(layer: nn.Module, attention: set[int], read: Mapping[int, str]) -> str | None:
-    """Return why a Conv2d or Linear cannot be replaced, or None."""
+def _refusal(
+    layer: nn.Module, kind: type[nn.Module], attention: set[int], read: Mapping[int, str]
+) -> str | None:
+    """Return why a layer that has a quantized form cannot be replaced, or None."""
     if isinstance(layer, QuantLayer):
         return None
-    kind = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
     if id(layer) in attention:
         return "nn.MultiheadAttention reads its projections' weights directly"
     if type(layer).forward is not kind.forward or "forward" in vars(layer):
@@ -58,22 +60,23 @@ def _refusal(layer: nn.Module, attention: set[int], read: Mapping[int, str]) -> 
 
 
 def candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
-    """Yield every Conv2d and Linear once: name, layer, and the reason if it cannot be replaced."""
+    """Yield every layer with a quantized form once: name, layer, why it cannot be replaced."""
     attention: set[int] = set()
     for module in model.modules():
         if isinstance(module, nn.MultiheadAttention):
             attention |= {id(inner) for inner in module.modules()}
     read = directly_read(model)
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            yield name, module, _refusal(module, attention, read)
+        kind = kind_of(module)
+        if kind is not None:
+            yield name, module, _refusal(module, kind.plain, attention, read)
 
 
 def _no_match(pattern: str, names: list[str], argument: str) -> InputError:
     inner = [f"{pattern}.*"] if any(n.startswith(f"{pattern}.") for n in names) else []
     hint = f" Did you mean {inner[0]!r}?" if inner else suggest(pattern, names)
     return InputError(
-        f"{argument}: {pattern!r} matches no Conv2d or Linear layer.{hint}"
+        f"{argument}: {pattern!r} matches no layer that can be quantized.{hint}"
         f" Layers: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
     )
 
@@ -167,12 +170,14 @@ def followed_by_batchnorm(model: nn.Module) -> set[int]:
     found: set[int] = set()
     previous: Any = None
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            previous = module
+        kind = kind_of(module)
+        if kind is not None:
+            previous = module, kind
         elif next(module.parameters(recurse=False), None) is not None:
             norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            width = None if previous is None else previous.weight.shape[0]
-            if norm and width == module.num_features:
-                found.add(id(previous))
+            if norm and previous is not None:
+                layer, form = previous
+                if form.output_channels(layer) == module.num_features:
+                    found.add(id(layer))
             previous = None
     return found

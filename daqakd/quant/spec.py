@@ -74,7 +74,7 @@ class LayerSpec:
     act_method: str | None = None
     """Quantizer of the activations, lsq, pact, dorefa or ewgs; None for the method's."""
     per_channel: bool = False
-    """One LSQ step per output channel of the weights."""
+    """One LSQ step per output channel of the weights; groups of a transposed convolution share."""
     first_last: FirstLast = "8bit"
     """First and last layer, in order of registration: 8 bits, full precision, or as the rest."""
     rescale: Rescale = "auto"

@@ -85,7 +85,7 @@ class _Member:
         """Return a key that the layers of one call share, or None."""
         if self.apart or not self.sources or not all(map(_is_trackable, self.tensors)):
             return None
-        if self.quantizer.flavour != "paper":
+        if not self.quantizer.joins:
             return None
         if self.weight.numel() >= together_below(self.weight):
             return None

@@ -1,0 +1,26 @@
+"""Which types of layers are quantized, and what each becomes."""
+
+from torch import nn
+
+from .convolutions import (
+    QuantConv1d,
+    QuantConv3d,
+    QuantConvTranspose1d,
+    QuantConvTranspose2d,
+    QuantConvTranspose3d,
+)
+from .layers import QuantConv2d, QuantLayer, QuantLinear
+
+KINDS: dict[type, type[QuantLayer]] = {
+    kind.plain: kind
+    for kind in (
+        *(QuantConv1d, QuantConv2d, QuantConv3d),
+        *(QuantConvTranspose1d, QuantConvTranspose2d, QuantConvTranspose3d),
+        QuantLinear,
+    )
+}
+
+
+def kind_of(module: nn.Module) -> type[QuantLayer] | None:
+    """Return the quantized form of a layer, which may be one already; None if there is none."""
+    return next((KINDS[one] for one in type(module).__mro__ if one in KINDS), None)
