@@ -9,6 +9,7 @@ from .convolutions import (
     QuantConvTranspose2d,
     QuantConvTranspose3d,
 )
+from .hugging_face import is_conv1d, quantized_conv1d
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 
 KINDS: dict[type, type[QuantLayer]] = {
@@ -23,4 +24,9 @@ KINDS: dict[type, type[QuantLayer]] = {
 
 def kind_of(module: nn.Module) -> type[QuantLayer] | None:
     """Return the quantized form of a layer, which may be one already; None if there is none."""
-    return next((KINDS[one] for one in type(module).__mro__ if one in KINDS), None)
+    for one in type(module).__mro__:
+        if one in KINDS:
+            return KINDS[one]
+        if is_conv1d(one):
+            return quantized_conv1d(one)
+    return None
