@@ -75,6 +75,12 @@ def unpack(tensors: Mapping[str, Tensor], text: str, path: Path) -> dict[str, Te
     return plain
 
 
+def untie(student: nn.Module) -> None:
+    """Give each quantized layer a weight of its own, which codes can be loaded into, in place."""
+    for _, layer, _ in packable(student):
+        layer.weight = nn.Parameter(layer.weight.detach().clone())
+
+
 @torch.no_grad()
 def decode(
     student: nn.Module,

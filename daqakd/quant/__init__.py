@@ -9,6 +9,7 @@ from .convolutions import (
     QuantConvTranspose2d,
     QuantConvTranspose3d,
 )
+from .embedding import QuantEmbedding
 from .fusion import fuse
 from .layer_summary import summary
 from .layers import QuantConv2d, QuantLinear
@@ -23,6 +24,7 @@ __all__ = [
     "QuantConvTranspose1d",
     "QuantConvTranspose2d",
     "QuantConvTranspose3d",
+    "QuantEmbedding",
     "QuantLinear",
     "calibrate",
     "dequantize",

@@ -64,7 +64,7 @@ def _quantized_layer(
         if quantizer is not None:
             quantizer.name = f"{name}.{part}" if name else part
     if weight is not None:
-        weight.uniform = spec.weight_bits == base.weight_bits
+        weight.uniform = spec.weight_bits == base.weight_bits and not kind.looks_up
     if activation is not None:
         activation.uniform = spec.act_bits == base.act_bits
     made = kind.adopt(layer, weight, activation)
@@ -82,12 +82,12 @@ def _convert(
     found = list(candidates(model))
     layers = {name: layer for name, layer, reason in found if reason is None}
     refused = {name: reason for name, _, reason in found if reason is not None}
-    specs = specs_of(list(layers), refused, spec, exclude, overrides)
+    specs = specs_of(layers, refused, spec, exclude, overrides)
     specs = {n: s for n, s in specs.items() if s.weight_bits is not None or s.act_bits is not None}
     check_any(specs, refused, layers)
     check_weights(layers, specs)
     normed = followed_by_batchnorm(model)
-    note_first_and_last(list(layers.values()), spec)
+    note_first_and_last(layers.values(), spec)
     quantized = [
         _quantized_layer(name, layers[name], one, id(layers[name]) in normed, spec)
         for name, one in specs.items()
@@ -102,6 +102,7 @@ def quantize(
     *,
     weight_bits: int | None,
     act_bits: int | None,
+    embedding_bits: int | None = None,
     method: str = "lsq",
     weight_method: str | None = None,
     act_method: str | None = None,
@@ -130,17 +131,21 @@ def quantize(
         model: any module; it is not changed.
         weight_bits: 1 to 8 (LSQ: 2 to 8); 32 or None leaves weights in full precision.
         act_bits: 1 to 8; 32 or None quantizes weights only.
+        embedding_bits: 1 to 8 for the weights of ``nn.Embedding``; 32 or None leaves them in full
+            precision. They are asked for by themselves, since a table that is looked up costs
+            memory and no arithmetic, and often bears fewer bits less well than layers do.
         method: ``"lsq"``, ``"pact"`` (DoReFa weights), ``"dorefa"`` or ``"ewgs"``.
         weight_method: overrides the method for weights: ``"lsq" "dorefa" "ewgs"``.
         act_method: overrides the method for activations: ``"lsq" "pact" "dorefa" "ewgs"``.
         per_channel: one LSQ step per output channel of the weights; of a transposed convolution,
-            one per ``weight.shape[1]``, which the groups share.
-        first_last: the first and last layer, in order of registration, get 8 bits (``"8bit"``),
+            one per ``weight.shape[1]``, which the groups share; of an embedding, one per row.
+        first_last: the first and last layer, in order of registration, embeddings not counted, get
+            8 bits (``"8bit"``),
             stay in full precision (``"fp"``), or are treated like the rest (``"same"``);
             :func:`summary` says which they were.
         exclude: names or globs of layers to leave in full precision; a string is one of them.
-        overrides: name or glob to a dict with any of ``weight_bits act_bits weight_method
-            act_method per_channel``; later entries win.
+        overrides: name or glob to a dict with any of ``weight_bits act_bits embedding_bits
+            weight_method act_method per_channel``; later entries win.
         rescale: ``"auto"`` gives DoReFa weights their largest magnitude back where no BatchNorm
             of the same width is registered next; ``"off"`` never does.
         pact_alpha: PACT's starting alpha; None takes the 99.9th percentile at calibration.
@@ -166,6 +171,7 @@ def quantize(
     spec = LayerSpec(
         weight_bits=weight_bits,
         act_bits=act_bits,
+        embedding_bits=embedding_bits,
         method=method,
         weight_method=weight_method,
         act_method=act_method,

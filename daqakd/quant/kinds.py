@@ -9,6 +9,7 @@ from .convolutions import (
     QuantConvTranspose2d,
     QuantConvTranspose3d,
 )
+from .embedding import QuantEmbedding
 from .hugging_face import is_conv1d, quantized_conv1d
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 
@@ -17,7 +18,7 @@ KINDS: dict[type, type[QuantLayer]] = {
     for kind in (
         *(QuantConv1d, QuantConv2d, QuantConv3d),
         *(QuantConvTranspose1d, QuantConvTranspose2d, QuantConvTranspose3d),
-        QuantLinear,
+        *(QuantEmbedding, QuantLinear),
     )
 }
 
@@ -30,3 +31,9 @@ def kind_of(module: nn.Module) -> type[QuantLayer] | None:
         if is_conv1d(one):
             return quantized_conv1d(one)
     return None
+
+
+def looks_up(layer: nn.Module) -> bool:
+    """Return whether a layer is an embedding."""
+    kind = kind_of(layer)
+    return kind is not None and kind.looks_up

@@ -8,6 +8,7 @@ from torch import nn
 
 from .._arguments import check_module
 from .fusion.report import FusionSummary, fusion_summary
+from .kinds import looks_up
 from .layers import QuantLayer
 from .selection import candidates
 from .spec import FULL_BITS
@@ -135,8 +136,14 @@ def _quantized(name: str, layer: QuantLayer) -> LayerSummary:
     )
 
 
-def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
-    macs = getattr(layer, "counted_macs", None)
+def _unquantized(name: str, layer: Any, reason: str | None, owners: dict[int, str]) -> LayerSummary:
+    """Return the row of a layer in full precision; a weight listed already takes no more bytes."""
+    macs, weight = getattr(layer, "counted_macs", None), layer.weight
+    why = reason or "left in full precision" + ("; see embedding_bits=" if looks_up(layer) else "")
+    own = weight is layer._parameters.get("weight")
+    owner = owners.setdefault(id(weight), name) if own else name
+    if owner != name:
+        why += f"; the weight is that of {owner}"
     return LayerSummary(
         name=name,
         kind=type(layer).__name__,
@@ -147,9 +154,9 @@ def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
         weight_step=None,
         act_step=None,
         macs=macs,
-        bytes=layer.weight.numel() * FULL_BITS // 8,
+        bytes=weight.numel() * FULL_BITS // 8 if owner == name else 0,
         bit_ops=None if macs is None else macs * FULL_BITS * FULL_BITS,
-        note="not quantized: " + (reason or "left in full precision"),
+        note=f"not quantized: {why}",
     )
 
 
@@ -224,7 +231,7 @@ def summary(student: nn.Module) -> Summary:
         if isinstance(module, QuantLayer):
             rows.append(_quantized(name, module))
         elif name in reasons:
-            rows.append(_unquantized(name, module, reasons[name]))
+            rows.append(_unquantized(name, module, reasons[name], owners))
         elif name.partition(".parametrizations.")[0] not in reasons:  # its weight is made of these
             rows.extend(_other_weights(name, module, owners))
     listed = [(name, layer) for name, layer in student.named_modules() if name in reasons]

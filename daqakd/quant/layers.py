@@ -56,6 +56,8 @@ class QuantLayer(nn.Module):
     plain: ClassVar[type[nn.Module]]
     channel_axis: ClassVar[int] = 0
     """The dimension of the weight that has one step per index where a spec says per channel."""
+    looks_up: ClassVar[bool] = False
+    """Whether it is an embedding: its width is a spec's ``embedding_bits``, its input has none."""
     weight: Tensor
     bias: Any
     act_quantizer: ActivationQuantizer | None
@@ -140,6 +142,11 @@ class QuantLayer(nn.Module):
         if is_compiling() or cache is None or quantizer.phase is not None or recording_hooks():
             return quantizer(x)
         return cache.quantize(quantizer, x)
+
+    @staticmethod
+    def obstacle(layer: Any) -> str | None:
+        """Return why a layer of the plain type stays whole because of its options, or None."""
+        return None
 
     @staticmethod
     def output_channels(layer: Any) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .kinds import kind_of
+from .kinds import kind_of, looks_up
 from .layers import QuantLayer
 from .selection import candidates
 
@@ -54,6 +54,8 @@ class Operations:
         """Note multiply-adds of one sample, and the place in the order of calls, at each layer."""
         for place, (name, count) in enumerate(self.counts.items()):
             layer, macs = self.layers[name], round(count / samples)
+            if looks_up(layer):
+                continue
             layer.__dict__["place_in_pass"] = place
             if isinstance(layer, QuantLayer):
                 layer.macs.fill_(macs)

@@ -9,11 +9,12 @@ from torch import nn
 
 from .._errors import InputError, seen, suggest, unknown
 from .direct_reads import directly_read
-from .kinds import kind_of
+from .kinds import kind_of, looks_up
 from .layers import QuantLayer
 from .spec import LayerSpec
 
-OVERRIDABLE = ["weight_bits", "act_bits", "weight_method", "act_method", "per_channel"]
+OVERRIDABLE = ["weight_bits", "act_bits", "embedding_bits"]
+OVERRIDABLE += ["weight_method", "act_method", "per_channel"]
 # members a subclass may have and still be swapped: none of them runs in a forward pass
 HARMLESS = {
     *("__init__", "reset_parameters", "extra_repr", "__constants__", "__annotations__"),
@@ -32,7 +33,7 @@ def _own_members(layer: nn.Module, kind: type[nn.Module]) -> list[str]:
 
 def _computed(layer: nn.Module, name: str) -> str | None:
     """Return how a parameter is made before each forward pass, if it is not one itself."""
-    if name in layer._parameters:
+    if name in layer._parameters or not hasattr(layer, name):
         return None
     if f"{name}_mask" in layer._buffers:
         return f"its {name} is pruned; make that permanent by torch.nn.utils.prune.remove"
@@ -40,11 +41,12 @@ def _computed(layer: nn.Module, name: str) -> str | None:
 
 
 def _refusal(
-    layer: nn.Module, kind: type[nn.Module], attention: set[int], read: Mapping[int, str]
+    layer: nn.Module, form: type[QuantLayer], attention: set[int], read: Mapping[int, str]
 ) -> str | None:
     """Return why a layer that has a quantized form cannot be replaced, or None."""
     if isinstance(layer, QuantLayer):
         return None
+    kind = form.plain
     if id(layer) in attention:
         return "nn.MultiheadAttention reads its projections' weights directly"
     if type(layer).forward is not kind.forward or "forward" in vars(layer):
@@ -56,7 +58,7 @@ def _refusal(
         return f"{type(layer).__name__} has its own {', '.join(members[:3])}"
     if id(layer) in read:
         return f"{read[id(layer)]} reads its weight directly"
-    return None
+    return form.obstacle(layer)
 
 
 def candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
@@ -69,7 +71,7 @@ def candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
     for name, module in model.named_modules():
         kind = kind_of(module)
         if kind is not None:
-            yield name, module, _refusal(module, kind.plain, attention, read)
+            yield name, module, _refusal(module, kind, attention, read)
 
 
 def _no_match(pattern: str, names: list[str], argument: str) -> InputError:
@@ -133,15 +135,49 @@ def _first_and_last(base: LayerSpec, names: list[str]) -> dict[str, LayerSpec]:
     return dict.fromkeys([*names[:1], *names[-1:]], spec)
 
 
-def note_first_and_last(layers: list[nn.Module], base: LayerSpec) -> None:
+def note_first_and_last(layers: Iterable[nn.Module], base: LayerSpec) -> None:
     """Tell the first and the last layer so, where ``first_last`` sets them apart."""
+    computing = [layer for layer in layers if not looks_up(layer)]
     if base.first_last != "same":
-        for layer in (layers[0], layers[-1]):
+        for layer in (*computing[:1], *computing[-1:]):
             layer.__dict__["first_or_last"] = base.first_last
 
 
+def _overridden(
+    specs: dict[str, LayerSpec], overrides: Mapping[str, Mapping[str, Any]], embeddings: set[str]
+) -> dict[str, LayerSpec]:
+    """Return the specs with what ``overrides`` change."""
+    changed = dict(specs)
+    for pattern, found in _matches(overrides, list(specs), "overrides").items():
+        where = f"overrides[{pattern!r}]"
+        for key in overrides[pattern]:
+            if key not in OVERRIDABLE:
+                raise unknown(f"key in {where}", key, OVERRIDABLE)
+        _check_widths(where, overrides[pattern], found & embeddings, found - embeddings)
+        for name in found:
+            changed[name] = replace(changed[name], **overrides[pattern])
+            changed[name].check(where)
+    return changed
+
+
+def _check_widths(
+    where: str, options: Mapping[str, Any], embeddings: set[str], others: set[str]
+) -> None:
+    """Require layers that the widths are of."""
+    if "embedding_bits" in options and not embeddings:
+        raise InputError(
+            f"{where}: embedding_bits is for nn.Embedding, and {min(others)} is none; use"
+            " weight_bits and act_bits for it"
+        )
+    if options.keys() & {"weight_bits", "act_bits"} and not others:
+        raise InputError(
+            f"{where}: {min(embeddings)} is an embedding, whose width is embedding_bits; pass that"
+            " instead"
+        )
+
+
 def specs_of(
-    names: list[str],
+    layers: Mapping[str, nn.Module],
     refused: Mapping[str, str],
     base: LayerSpec,
     exclude: Iterable[str],
@@ -149,18 +185,19 @@ def specs_of(
 ) -> dict[str, LayerSpec]:
     """Return the spec of every layer to quantize; exclude beats overrides beats first_last.
 
-    ``exclude`` may also name the layers that are ``refused``, by their reasons.
+    An embedding's ``weight_bits`` are the given ``embedding_bits`` there, and it is never first or
+    last: a look-up computes nothing, and the layers meant are those that see the data. ``exclude``
+    may also name the layers that are ``refused``, by their reasons.
     """
     _check_overrides(overrides)
-    specs = dict.fromkeys(names, base) | _first_and_last(base, names)
-    for pattern, found in _matches(overrides, names, "overrides").items():
-        for key in overrides[pattern]:
-            if key not in OVERRIDABLE:
-                raise unknown(f"key in overrides[{pattern!r}]", key, OVERRIDABLE)
-        for name in found:
-            specs[name] = replace(specs[name], **overrides[pattern])
-            specs[name].check(f"overrides[{pattern!r}]")
-    every = [*names, *refused]
+    embeddings = {name for name, layer in layers.items() if looks_up(layer)}
+    computing = [name for name in layers if name not in embeddings]
+    specs = dict.fromkeys(layers, base) | _first_and_last(base, computing)
+    specs = _overridden(specs, overrides, embeddings)
+    for name in embeddings:
+        width = specs[name].embedding_bits
+        specs[name] = replace(specs[name], weight_bits=width, act_bits=None)
+    every = [*layers, *refused]
     excluded = set().union(*_matches(patterns_of(exclude), every, "exclude").values())
     return {n: s for n, s in specs.items() if n not in excluded}
 

@@ -120,7 +120,8 @@ class Surrogate:
         quantizer: Any = layer.act_quantizer
 
         def quantized_input(x: Tensor) -> Tensor:
-            _check_precision(x)
+            if x.is_floating_point():  # an embedding reads indices
+                _check_precision(x)
             if recording_hooks():
                 raise InputError(AGAIN)
             if quantizer is None:

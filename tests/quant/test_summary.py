@@ -164,7 +164,7 @@ def test_whatever_has_weights_is_listed():
         "unembed": 36,
         "also": 0,
     }
-    assert found["embed"].note == "not quantized: Embedding is of no type that is quantized"
+    assert found["embed"].note == "not quantized: left in full precision; see embedding_bits="
     assert (found["up"].kind, found["up"].note) == ("ConvTranspose2d", "")
     assert "that of embed" in found["also"].note
     assert daqakd.summary(daqakd.quantize(SmallNet(), weight_bits=2, act_bits=2)).layers[0].name
