@@ -14,10 +14,12 @@ from .fusion import fuse
 from .layer_summary import summary
 from .layers import QuantConv2d, QuantLinear
 from .optimizer_groups import param_groups
+from .placed import QuantAdd, QuantMatMul
 from .spec import LayerSpec
 
 __all__ = [
     "LayerSpec",
+    "QuantAdd",
     "QuantConv1d",
     "QuantConv2d",
     "QuantConv3d",
@@ -26,6 +28,7 @@ __all__ = [
     "QuantConvTranspose3d",
     "QuantEmbedding",
     "QuantLinear",
+    "QuantMatMul",
     "calibrate",
     "dequantize",
     "fuse",

@@ -11,6 +11,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from .._arguments import check_module
 from .._errors import InputError
 from .layers import QuantLayer
+from .placed import PlacedOperation
 from .spec import LayerSpec
 
 
@@ -27,7 +28,8 @@ def check_model(model: Any) -> None:
             " it was made from"
         )
     for name, module in model.named_modules():
-        if isinstance(module, QuantLayer):
+        placed = isinstance(module, PlacedOperation) and module.is_quantized
+        if isinstance(module, QuantLayer) or placed:
             raise InputError(
                 f"model: is quantized already ({name or 'it'} is a {type(module).__name__}); pass"
                 " the full-precision model, or what dequantize() returns"

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from .._arguments import check_module
@@ -16,6 +17,7 @@ from .fusion import unfuse
 from .kinds import kind_of
 from .layers import QuantLayer
 from .origin import note_arguments
+from .placed import PlacedOperation
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, patterns_of, specs_of
 from .spec import Delta, FirstLast, Flavour, LayerSpec, Rescale, Save
 from .weight_cache import WeightCache
@@ -53,6 +55,22 @@ def _act_quantizer(spec: LayerSpec) -> ActivationQuantizer | None:
     return EWGSActivation(spec.act_bits, spec.delta)
 
 
+def _give_operands(
+    name: str, operation: PlacedOperation, spec: LayerSpec, base: LayerSpec, model: nn.Module
+) -> None:
+    """Quantize both inputs of an operation."""
+    for part in ("left", "right"):
+        quantizer = _act_quantizer(spec)
+        assert quantizer is not None
+        quantizer.name = f"{name}.{part}.act_quantizer" if name else f"{part}.act_quantizer"
+        quantizer.uniform = spec.act_bits == base.act_bits
+        operation.get_submodule(part).act_quantizer = quantizer
+    operation.register_buffer("macs", torch.zeros((), dtype=torch.int64))
+    some = next(model.parameters(), None)
+    if some is not None:
+        operation.to(some.device)
+
+
 def _quantized_layer(
     name: str, layer: nn.Module, spec: LayerSpec, normed: bool, base: LayerSpec
 ) -> QuantLayer:
@@ -88,10 +106,13 @@ def _convert(
     check_weights(layers, specs)
     normed = followed_by_batchnorm(model)
     note_first_and_last(layers.values(), spec)
-    quantized = [
-        _quantized_layer(name, layers[name], one, id(layers[name]) in normed, spec)
-        for name, one in specs.items()
-    ]
+    quantized = []
+    for name, one in specs.items():
+        layer = layers[name]
+        if isinstance(layer, PlacedOperation):
+            _give_operands(name, layer, one, spec, model)
+        else:
+            quantized.append(_quantized_layer(name, layer, one, id(layer) in normed, spec))
     fast_path.switch_off(model)
     if len(quantized) > 1:
         WeightCache(quantized).attach(model)
@@ -122,6 +143,7 @@ def quantize(
     torch's classes, and the original ``state_dict`` keys stay valid. Call :func:`calibrate` before
     the first forward pass.
 
+    ``daqakd.nn.QuantAdd`` and ``QuantMatMul``, placed in the model, quantize both their inputs.
     Subclasses with members of their own, layers whose weight a parent reads directly, as
     ``nn.MultiheadAttention`` does, and weights that are computed (pruned, weight-normalised) stay
     in full precision; :func:`summary` lists them with the reason. torch's fast path of
@@ -199,8 +221,8 @@ def dequantize(student: nn.Module) -> nn.Module:
     """
     check_module("student", student)
     plain = copy.deepcopy(student)
-    layers = [m for m in plain.modules() if isinstance(m, QuantLayer)]
-    if any(layer.act_quantizer is not None for layer in layers):
+    layers = [m for m in plain.modules() if isinstance(m, QuantLayer | PlacedOperation)]
+    if any(isinstance(m, ActivationQuantizer) for m in plain.modules()):
         warnings.warn(
             "dequantize: the result has the quantized weights, but its activations are no longer"
             " quantized, so its outputs differ from the student's",

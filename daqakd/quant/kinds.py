@@ -12,6 +12,7 @@ from .convolutions import (
 from .embedding import QuantEmbedding
 from .hugging_face import is_conv1d, quantized_conv1d
 from .layers import QuantConv2d, QuantLayer, QuantLinear
+from .placed import PlacedOperation
 
 KINDS: dict[type, type[QuantLayer]] = {
     kind.plain: kind
@@ -31,6 +32,13 @@ def kind_of(module: nn.Module) -> type[QuantLayer] | None:
         if is_conv1d(one):
             return quantized_conv1d(one)
     return None
+
+
+def widths_of(layer: nn.Module) -> tuple[str, ...]:
+    """Return the options that say how wide a layer, embedding or placed operation is."""
+    if isinstance(layer, PlacedOperation):
+        return ("act_bits",)
+    return ("embedding_bits",) if looks_up(layer) else ("weight_bits", "act_bits")
 
 
 def looks_up(layer: nn.Module) -> bool:

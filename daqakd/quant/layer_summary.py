@@ -10,6 +10,7 @@ from .._arguments import check_module
 from .fusion.report import FusionSummary, fusion_summary
 from .kinds import looks_up
 from .layers import QuantLayer
+from .placed import PlacedOperation, QuantAdd
 from .selection import candidates
 from .spec import FULL_BITS
 
@@ -136,6 +137,37 @@ def _quantized(name: str, layer: QuantLayer) -> LayerSummary:
     )
 
 
+def _placed(name: str, operation: PlacedOperation) -> LayerSummary:
+    """Return the row of an operation that the user placed; its step is the mean of both inputs'."""
+    found = (operation.left.act_quantizer, operation.right.act_quantizer)
+    quantizers = [q for q in found if q is not None]
+    bits = quantizers[0].bits if quantizers else FULL_BITS
+    steps = [step for q in quantizers if (step := q.step_size()) is not None]
+    macs = _counted(operation)
+    return LayerSummary(
+        name=name,
+        kind=type(operation).__name__,
+        weight_bits=FULL_BITS,
+        act_bits=bits,
+        method=f"fp/{quantizers[0].method}" if quantizers else "fp",
+        granularity="-",
+        weight_step=None,
+        act_step=sum(steps) / len(steps) if steps else None,
+        macs=macs,
+        bytes=0,
+        bit_ops=None if macs is None else macs * bits * bits,
+        note="" if quantizers else "not quantized: left in full precision",
+    )
+
+
+def _counted(operation: PlacedOperation) -> int | None:
+    """Return the multiply-adds of an operation; additions have none."""
+    if isinstance(operation, QuantAdd):
+        return 0
+    buffer, own = operation._buffers.get("macs"), vars(operation).get("counted_macs")
+    return own if buffer is None else int(buffer.item()) or None
+
+
 def _unquantized(name: str, layer: Any, reason: str | None, owners: dict[int, str]) -> LayerSummary:
     """Return the row of a layer in full precision; a weight listed already takes no more bytes."""
     macs, weight = getattr(layer, "counted_macs", None), layer.weight
@@ -230,6 +262,8 @@ def summary(student: nn.Module) -> Summary:
     for name, module in student.named_modules():
         if isinstance(module, QuantLayer):
             rows.append(_quantized(name, module))
+        elif isinstance(module, PlacedOperation):
+            rows.append(_placed(name, module))
         elif name in reasons:
             rows.append(_unquantized(name, module, reasons[name], owners))
         elif name.partition(".parametrizations.")[0] not in reasons:  # its weight is made of these

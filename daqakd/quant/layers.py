@@ -10,12 +10,11 @@ from torch.nn import functional as torch_functional
 from torch.nn.utils import fusion
 
 from .._errors import InputError
-from .activation_cache import ActivationCache
 from .base import ActivationQuantizer, accept_zero_dim
-from .quantized import Quantized
+from .operands import QuantInput
 from .saved_codes import can_save_codes, with_saved_codes
 from .spec import Save
-from .weight_cache import CachedWeight, recording_hooks
+from .weight_cache import CachedWeight
 from .weights import WeightQuantizer
 
 OWN = {  # attributes that the layer it replaces does not have
@@ -33,7 +32,7 @@ OWN = {  # attributes that the layer it replaces does not have
 FUSERS = {fusion.fuse_conv_bn_eval.__code__, fusion.fuse_linear_bn_eval.__code__}
 
 
-class QuantLayer(nn.Module):
+class QuantLayer(QuantInput):
     """Base of layers with a quantized weight: quantizers, EWGS output scale, operation count.
 
     Subclasses are made by :meth:`adopt`, in place: the parameters, buffers and hooks of the layer
@@ -60,14 +59,11 @@ class QuantLayer(nn.Module):
     """Whether it is an embedding: its width is a spec's ``embedding_bits``, its input has none."""
     weight: Tensor
     bias: Any
-    act_quantizer: ActivationQuantizer | None
     weight_quantizer: WeightQuantizer | None
     output_scale: Tensor | None
     macs: Tensor
     save: Save = "values"
-    passing: bool = False
-    cached_weight: CachedWeight | None = None  # both set during a forward pass of the model only
-    activation_cache: ActivationCache | None = None
+    cached_weight: CachedWeight | None = None  # set during a forward pass of the model only
 
     @classmethod
     def adopt(
@@ -115,12 +111,6 @@ class QuantLayer(nn.Module):
         accept_zero_dim(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @property
-    def calibrating(self) -> bool:
-        """Whether ``calibrate`` is running."""
-        quantizer: Any = self._modules.get("act_quantizer")
-        return quantizer is not None and quantizer.phase == "start"
-
     def quantized_weight(self) -> Tensor:
         """Return the weights the layer computes with."""
         if not is_compiling() and self.cached_weight is not None:
@@ -129,19 +119,6 @@ class QuantLayer(nn.Module):
                 return value
         quantizer, weight = self.weight_quantizer, self.weight
         return weight if quantizer is None else quantizer(weight)
-
-    def quantized_input(self, x: Tensor | Quantized) -> Tensor:
-        """Return the activations the layer computes with."""
-        modules: Any = self._modules  # as an attribute, a module is found last
-        quantizer: ActivationQuantizer | None = modules.get("act_quantizer")
-        cache = self.activation_cache
-        if isinstance(x, Quantized):
-            return x.value if quantizer is None else x.renewed(quantizer)
-        if quantizer is None:
-            return x
-        if is_compiling() or cache is None or quantizer.phase is not None or recording_hooks():
-            return quantizer(x)
-        return cache.quantize(quantizer, x)
 
     @staticmethod
     def obstacle(layer: Any) -> str | None:

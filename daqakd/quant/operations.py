@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .kinds import kind_of, looks_up
+from .kinds import kind_of, widths_of
 from .layers import QuantLayer
+from .placed import PlacedOperation
 from .selection import candidates
 
 
@@ -39,7 +40,8 @@ class Operations:
             handle.remove()
 
     def _count(self, layer: Any, args: Any, kwargs: Any, out: Any) -> None:
-        name, kind = self.names[id(layer)], kind_of(layer)
+        name = self.names[id(layer)]
+        kind = layer if isinstance(layer, PlacedOperation) else kind_of(layer)
         x: Any = next(iter((*args, *kwargs.values())), None)
         seen = isinstance(x, Tensor) and isinstance(out, Tensor)
         count = kind.multiply_adds(layer, x, out) if kind is not None and seen else 0
@@ -54,10 +56,9 @@ class Operations:
         """Note multiply-adds of one sample, and the place in the order of calls, at each layer."""
         for place, (name, count) in enumerate(self.counts.items()):
             layer, macs = self.layers[name], round(count / samples)
-            if looks_up(layer):
-                continue
-            layer.__dict__["place_in_pass"] = place
-            if isinstance(layer, QuantLayer):
-                layer.macs.fill_(macs)
+            if "weight_bits" in widths_of(layer):
+                layer.__dict__["place_in_pass"] = place
+            if "macs" in layer._buffers:
+                layer.get_buffer("macs").fill_(macs)
             else:
                 layer.__dict__["counted_macs"] = macs

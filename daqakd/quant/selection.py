@@ -9,9 +9,10 @@ from torch import nn
 
 from .._errors import InputError, seen, suggest, unknown
 from .direct_reads import directly_read
-from .kinds import kind_of, looks_up
+from .kinds import kind_of, widths_of
 from .layers import QuantLayer
-from .spec import LayerSpec
+from .placed import PlacedOperation
+from .spec import WIDTHS, LayerSpec
 
 OVERRIDABLE = ["weight_bits", "act_bits", "embedding_bits"]
 OVERRIDABLE += ["weight_method", "act_method", "per_channel"]
@@ -62,7 +63,7 @@ def _refusal(
 
 
 def candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
-    """Yield every layer with a quantized form once: name, layer, why it cannot be replaced."""
+    """Yield what has a quantized form, once each: name, layer, why it cannot be replaced."""
     attention: set[int] = set()
     for module in model.modules():
         if isinstance(module, nn.MultiheadAttention):
@@ -72,6 +73,8 @@ def candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
         kind = kind_of(module)
         if kind is not None:
             yield name, module, _refusal(module, kind, attention, read)
+        elif isinstance(module, PlacedOperation):
+            yield name, module, None
 
 
 def _no_match(pattern: str, names: list[str], argument: str) -> InputError:
@@ -137,14 +140,16 @@ def _first_and_last(base: LayerSpec, names: list[str]) -> dict[str, LayerSpec]:
 
 def note_first_and_last(layers: Iterable[nn.Module], base: LayerSpec) -> None:
     """Tell the first and the last layer so, where ``first_last`` sets them apart."""
-    computing = [layer for layer in layers if not looks_up(layer)]
+    computing = [layer for layer in layers if "weight_bits" in widths_of(layer)]
     if base.first_last != "same":
         for layer in (*computing[:1], *computing[-1:]):
             layer.__dict__["first_or_last"] = base.first_last
 
 
 def _overridden(
-    specs: dict[str, LayerSpec], overrides: Mapping[str, Mapping[str, Any]], embeddings: set[str]
+    specs: dict[str, LayerSpec],
+    overrides: Mapping[str, Mapping[str, Any]],
+    widths: Mapping[str, tuple[str, ...]],
 ) -> dict[str, LayerSpec]:
     """Return the specs with what ``overrides`` change."""
     changed = dict(specs)
@@ -153,7 +158,7 @@ def _overridden(
         for key in overrides[pattern]:
             if key not in OVERRIDABLE:
                 raise unknown(f"key in {where}", key, OVERRIDABLE)
-        _check_widths(where, overrides[pattern], found & embeddings, found - embeddings)
+        _check_widths(where, overrides[pattern], {name: widths[name] for name in found})
         for name in found:
             changed[name] = replace(changed[name], **overrides[pattern])
             changed[name].check(where)
@@ -161,19 +166,26 @@ def _overridden(
 
 
 def _check_widths(
-    where: str, options: Mapping[str, Any], embeddings: set[str], others: set[str]
+    where: str, options: Mapping[str, Any], widths: Mapping[str, tuple[str, ...]]
 ) -> None:
-    """Require layers that the widths are of."""
-    if "embedding_bits" in options and not embeddings:
-        raise InputError(
-            f"{where}: embedding_bits is for nn.Embedding, and {min(others)} is none; use"
-            " weight_bits and act_bits for it"
-        )
-    if options.keys() & {"weight_bits", "act_bits"} and not others:
-        raise InputError(
-            f"{where}: {min(embeddings)} is an embedding, whose width is embedding_bits; pass that"
-            " instead"
-        )
+    """Require that each width given is one of some layer."""
+    first = min(widths)
+    for key in WIDTHS:
+        if key in options and not any(key in own for own in widths.values()):
+            raise InputError(
+                f"{where}: {first} has no {key}; its widths are given by"
+                f" {' and '.join(widths[first])}, so pass that"
+            )
+
+
+def _with_own_widths(spec: LayerSpec, widths: tuple[str, ...]) -> LayerSpec:
+    """Return a spec whose ``weight_bits`` and ``act_bits`` are those of a layer of such widths."""
+    weight = "embedding_bits" if "embedding_bits" in widths else "weight_bits"
+    return replace(
+        spec,
+        weight_bits=getattr(spec, weight) if weight in widths else None,
+        act_bits=spec.act_bits if "act_bits" in widths else None,
+    )
 
 
 def specs_of(
@@ -186,17 +198,15 @@ def specs_of(
     """Return the spec of every layer to quantize; exclude beats overrides beats first_last.
 
     An embedding's ``weight_bits`` are the given ``embedding_bits`` there, and it is never first or
-    last: a look-up computes nothing, and the layers meant are those that see the data. ``exclude``
-    may also name the layers that are ``refused``, by their reasons.
+    last, nor is a placed operation: the layers meant are those that compute with weights.
+    ``exclude`` may also name the layers that are ``refused``, by their reasons.
     """
     _check_overrides(overrides)
-    embeddings = {name for name, layer in layers.items() if looks_up(layer)}
-    computing = [name for name in layers if name not in embeddings]
+    widths = {name: widths_of(layer) for name, layer in layers.items()}
+    computing = [name for name in layers if "weight_bits" in widths[name]]
     specs = dict.fromkeys(layers, base) | _first_and_last(base, computing)
-    specs = _overridden(specs, overrides, embeddings)
-    for name in embeddings:
-        width = specs[name].embedding_bits
-        specs[name] = replace(specs[name], weight_bits=width, act_bits=None)
+    specs = _overridden(specs, overrides, widths)
+    specs = {name: _with_own_widths(spec, widths[name]) for name, spec in specs.items()}
     every = [*layers, *refused]
     excluded = set().union(*_matches(patterns_of(exclude), every, "exclude").values())
     return {n: s for n, s in specs.items() if n not in excluded}

@@ -90,8 +90,14 @@ def test_widths_first_and_last():
             {"embedding_bits": 1, "method": "dorefa", "flavour": "mqbench"},
             "^embedding_bits: 1 bit has no positive code on the signed grid",
         ),
-        ({"overrides": {"w?e": {"weight_bits": 4}}}, "wpe is an embedding, whose width is embed"),
-        ({"overrides": {"body": {"embedding_bits": 4}}}, "for nn.Embedding, and body is none"),
+        (
+            {"overrides": {"w?e": {"weight_bits": 4}}},
+            "wpe has no weight_bits; its widths are given by embedding_bits, so",
+        ),
+        (
+            {"overrides": {"body": {"embedding_bits": 4}}},
+            "body has no embedding_bits; its widths are given by weight_bits and act",
+        ),
     ],
 )
 def test_what_cannot_be_meant(options, message):

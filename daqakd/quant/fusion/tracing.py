@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..._errors import first_line
 from ..layers import QuantLayer
+from ..placed import PlacedOperation
 from .members import is_hooked
 from .proxies import Recording
 
@@ -71,7 +72,11 @@ class StudentTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a call of it is one node."""
-        if isinstance(m, QuantLayer) or module_qualified_name in self.opaque or is_hooked(m):
+        if (
+            isinstance(m, QuantLayer | PlacedOperation)
+            or module_qualified_name in self.opaque
+            or is_hooked(m)
+        ):
             return True
         own_norm = isinstance(m, _BatchNorm) and not type(m).__module__.startswith("torch.")
         seen_through = own_norm or type(m) in (nn.Sequential, nn.Identity)
