@@ -3,6 +3,7 @@
 ``quantize`` makes the layers; they are here to be recognised by ``isinstance``.
 """
 
+from .quant.attention import QuantMultiheadAttention
 from .quant.convolutions import (
     QuantConv1d,
     QuantConv3d,
@@ -25,4 +26,5 @@ __all__ = [
     "QuantEmbedding",
     "QuantLinear",
     "QuantMatMul",
+    "QuantMultiheadAttention",
 ]

@@ -1,5 +1,6 @@
 """Quantizing a model: modules, conversion, calibration, summary, optimizer groups."""
 
+from .attention import QuantMultiheadAttention
 from .calibration import calibrate
 from .convert import dequantize, quantize
 from .convolutions import (
@@ -29,6 +30,7 @@ __all__ = [
     "QuantEmbedding",
     "QuantLinear",
     "QuantMatMul",
+    "QuantMultiheadAttention",
     "calibrate",
     "dequantize",
     "fuse",

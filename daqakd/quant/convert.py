@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._arguments import check_module
 from . import fast_path, mqbench
 from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
 from .admission import check_any, check_model, check_weights, copy_of
+from .attention import QuantMultiheadAttention
 from .base import ActivationQuantizer
 from .fusion import unfuse
 from .kinds import kind_of
@@ -25,12 +26,10 @@ from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
 
 def _weight_quantizer(
-    spec: LayerSpec, layer: nn.Module, kind: type[QuantLayer], normed: bool
+    spec: LayerSpec, weight: Tensor, kind: type[QuantLayer], normed: bool
 ) -> WeightQuantizer | None:
     if spec.weight_bits is None:
         return None
-    weight = layer._parameters["weight"]
-    assert weight is not None
     if spec.flavour == "mqbench":
         return mqbench.weight_quantizer(spec, weight, spec.weight_bits)
     if spec.weights_by == "lsq":
@@ -71,23 +70,52 @@ def _give_operands(
         operation.to(some.device)
 
 
-def _quantized_layer(
-    name: str, layer: nn.Module, spec: LayerSpec, normed: bool, base: LayerSpec
-) -> QuantLayer:
-    """Turn ``layer`` into a quantized one; ``normed``: a BatchNorm of its width follows."""
-    kind = kind_of(layer)
-    assert kind is not None
-    weight, activation = _weight_quantizer(spec, layer, kind, normed), _act_quantizer(spec)
-    for part, quantizer in (("weight_quantizer", weight), ("act_quantizer", activation)):
+def _quantizers(
+    name: str,
+    spec: LayerSpec,
+    base: LayerSpec,
+    weight: Tensor,
+    kind: type[QuantLayer],
+    normed: bool,
+) -> tuple[WeightQuantizer | None, ActivationQuantizer | None]:
+    """Return those of a layer; ``normed``: a BatchNorm of its width follows."""
+    found = _weight_quantizer(spec, weight, kind, normed), _act_quantizer(spec)
+    for part, quantizer in zip(("weight_quantizer", "act_quantizer"), found, strict=True):
         if quantizer is not None:
             quantizer.name = f"{name}.{part}" if name else part
-    if weight is not None:
-        weight.uniform = spec.weight_bits == base.weight_bits and not kind.looks_up
+    weights, activation = found
+    if weights is not None:
+        weights.uniform = spec.weight_bits == base.weight_bits and not kind.looks_up
     if activation is not None:
         activation.uniform = spec.act_bits == base.act_bits
-    made = kind.adopt(layer, weight, activation)
-    made.save = spec.save
+    return found
+
+
+def _quantized_layers(
+    name: str, layer: nn.Module, spec: LayerSpec, normed: bool, base: LayerSpec
+) -> list[QuantLayer]:
+    """Turn ``layer`` into a quantized one; return it, or of an attention its projections."""
+    kind = kind_of(layer)
+    assert kind is not None
+    if isinstance(layer, nn.MultiheadAttention):
+        projections = QuantMultiheadAttention.adopt(layer).projections()
+        made: list[QuantLayer] = [*projections]
+        for one in projections:
+            own = f"{name}.{one.name}" if name else one.name
+            one.take(*_quantizers(own, spec, base, one.weight, kind, False))
+    else:
+        (weight,) = kind.weights_of(layer)
+        made = [kind.adopt(layer, *_quantizers(name, spec, base, weight, kind, normed))]
+    for found in made:
+        found.save = spec.save
     return made
+
+
+def _reached(specs: Mapping[str, LayerSpec], layers: Mapping[str, nn.Module]) -> set[int]:
+    """Return the ids of layers that a whole attention reads past their forward."""
+    whole = [layer for name, layer in layers.items() if name not in specs]
+    attentions = [layer for layer in whole if isinstance(layer, nn.MultiheadAttention)]
+    return {id(child) for layer in attentions for child in layer.children()}
 
 
 def _convert(
@@ -102,17 +130,19 @@ def _convert(
     refused = {name: reason for name, _, reason in found if reason is not None}
     specs = specs_of(layers, refused, spec, exclude, overrides)
     specs = {n: s for n, s in specs.items() if s.weight_bits is not None or s.act_bits is not None}
+    reached = _reached(specs, layers)
+    specs = {name: one for name, one in specs.items() if id(layers[name]) not in reached}
     check_any(specs, refused, layers)
     check_weights(layers, specs)
     normed = followed_by_batchnorm(model)
     note_first_and_last(layers.values(), spec)
-    quantized = []
+    quantized: list[QuantLayer] = []
     for name, one in specs.items():
         layer = layers[name]
         if isinstance(layer, PlacedOperation):
             _give_operands(name, layer, one, spec, model)
         else:
-            quantized.append(_quantized_layer(name, layer, one, id(layer) in normed, spec))
+            quantized += _quantized_layers(name, layer, one, id(layer) in normed, spec)
     fast_path.switch_off(model)
     if len(quantized) > 1:
         WeightCache(quantized).attach(model)
@@ -144,9 +174,12 @@ def quantize(
     the first forward pass.
 
     ``daqakd.nn.QuantAdd`` and ``QuantMatMul``, placed in the model, quantize both their inputs.
-    Subclasses with members of their own, layers whose weight a parent reads directly, as
-    ``nn.MultiheadAttention`` does, and weights that are computed (pruned, weight-normalised) stay
-    in full precision; :func:`summary` lists them with the reason. torch's fast path of
+    ``nn.MultiheadAttention`` has its projections quantized: ``attention.in_proj``, whose weight
+    stays ``attention.in_proj_weight``, and ``attention.out_proj``; where it is excluded, both stay
+    whole.
+    Subclasses with members of their own, layers whose weight a parent reads directly, and weights
+    that are computed (pruned, weight-normalised) stay in full precision; :func:`summary` lists them
+    with the reason. torch's fast path of
     ``nn.TransformerEncoder``, which reads the weights of the layers in it, is switched off.
 
     Args:

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from .attention import QuantProjection
 from .convolutions import (
     QuantConv1d,
     QuantConv3d,
@@ -19,7 +20,7 @@ KINDS: dict[type, type[QuantLayer]] = {
     for kind in (
         *(QuantConv1d, QuantConv2d, QuantConv3d),
         *(QuantConvTranspose1d, QuantConvTranspose2d, QuantConvTranspose3d),
-        *(QuantEmbedding, QuantLinear),
+        *(QuantEmbedding, QuantLinear, QuantProjection),
     )
 }
 

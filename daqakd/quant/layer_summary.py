@@ -1,12 +1,13 @@
 """``summary``: what is quantized, how, and what it costs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
 from .._arguments import check_module
+from .attention import QuantMultiheadAttention
 from .fusion.report import FusionSummary, fusion_summary
 from .kinds import looks_up
 from .layers import QuantLayer
@@ -219,11 +220,29 @@ def _why_whole(module: nn.Module) -> str:
     return f"{kind} is of no type that is quantized"
 
 
-def _other_weights(name: str, module: nn.Module, owners: dict[int, str]) -> Iterator[LayerSummary]:
+def _attention(
+    name: str, module: nn.MultiheadAttention, reason: str | None, owners: dict[int, str]
+) -> Iterator[LayerSummary]:
+    """Yield the rows of what an attention computes with in full precision, past its children."""
+    if not isinstance(module, QuantMultiheadAttention):
+        yield from _other_weights(name, module, owners, reason or "left in full precision")
+        return
+    projected = {id(projection.weight) for projection in module.projections()}
+    why = "nn.MultiheadAttention appends it to keys or values"
+    yield from _other_weights(name, module, owners, why, projected)
+
+
+def _other_weights(
+    name: str,
+    module: nn.Module,
+    owners: dict[int, str],
+    why: str,
+    listed: Collection[int] = (),
+) -> Iterator[LayerSummary]:
     """Yield the rows of a module's own weights; one that is listed already takes no more bytes."""
-    kind, why = type(module).__name__, _why_whole(module)
+    kind = type(module).__name__
     for key, weight in module._parameters.items():
-        if weight is None or weight.dim() < 2:
+        if weight is None or weight.dim() < 2 or id(weight) in listed:
             continue
         own = name if key == "weight" else f"{name}.{key}" if name else key
         macs = vars(module).get("counted_macs") if key == "weight" else None
@@ -257,6 +276,10 @@ def summary(student: nn.Module) -> Summary:
     """
     check_module("student", student)
     reasons = {name: reason for name, _, reason in candidates(student)}
+    for name, module in student.named_modules():
+        if type(module) is nn.MultiheadAttention and reasons[name] is None:
+            inner = f"{name}.out_proj" if name else "out_proj"
+            reasons[inner] = "its nn.MultiheadAttention stays whole and reads its weight directly"
     rows: list[LayerSummary] = []
     owners: dict[int, str] = {}
     for name, module in student.named_modules():
@@ -264,9 +287,11 @@ def summary(student: nn.Module) -> Summary:
             rows.append(_quantized(name, module))
         elif isinstance(module, PlacedOperation):
             rows.append(_placed(name, module))
+        elif isinstance(module, nn.MultiheadAttention):
+            rows.extend(_attention(name, module, reasons.get(name), owners))
         elif name in reasons:
             rows.append(_unquantized(name, module, reasons[name], owners))
         elif name.partition(".parametrizations.")[0] not in reasons:  # its weight is made of these
-            rows.extend(_other_weights(name, module, owners))
+            rows.extend(_other_weights(name, module, owners, _why_whole(module)))
     listed = [(name, layer) for name, layer in student.named_modules() if name in reasons]
     return Summary(rows, _taken(listed), fusion_summary(student))

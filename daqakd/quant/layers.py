@@ -57,6 +57,8 @@ class QuantLayer(QuantInput):
     """The dimension of the weight that has one step per index where a spec says per channel."""
     looks_up: ClassVar[bool] = False
     """Whether it is an embedding: its width is a spec's ``embedding_bits``, its input has none."""
+    tensors: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    """The parameters of the plain type that a quantized layer computes with."""
     weight: Tensor
     bias: Any
     weight_quantizer: WeightQuantizer | None
@@ -74,15 +76,39 @@ class QuantLayer(QuantInput):
     ) -> Self:
         """Turn ``layer`` into a quantized one, and return it."""
         self: Any = layer
-        device = self.weight.device
         self.__class__ = cls
+        self.take(weight, activation)
+        converted: Self = self
+        return converted
+
+    def take(self, weight: WeightQuantizer | None, activation: ActivationQuantizer | None) -> None:
+        """Compute with these quantizers from now on."""
+        device = self.weight.device
         self.weight_quantizer, self.act_quantizer = weight, activation
         self.register_buffer("macs", torch.zeros((), dtype=torch.int64))
         self.output_scale = None
         if weight is not None and weight.method == "ewgs":
             self.output_scale = nn.Parameter(self._magnitude_lost())
-        converted: Self = self.to(device)
-        return converted
+        self.to(device)
+
+    def weight_place(self) -> tuple[dict[str, Any], str]:
+        """Return the parameters that the weight is one of, and its name among them."""
+        return self._parameters, "weight"
+
+    def replace_weight(self, value: Tensor) -> None:
+        """Let the weight be a new parameter."""
+        store, name = self.weight_place()
+        store[name] = nn.Parameter(value)
+
+    @staticmethod
+    def weight_key(name: str) -> str:
+        """Return the name of the weight in a ``state_dict``, from that of the layer."""
+        return f"{name}.weight" if name else "weight"
+
+    @staticmethod
+    def weights_of(layer: Any) -> list[Tensor]:
+        """Return the weights of a layer of the plain type."""
+        return [layer.weight]
 
     @torch.no_grad()
     def _magnitude_lost(self) -> Tensor:
@@ -164,7 +190,7 @@ class QuantLayer(QuantInput):
             if self.calibrating:
                 whole = self.linear_map(x, self.weight, self.bias, *rest)
                 self._start_scale(whole, self.linear_map(q, weight, bias, *rest))
-            weight, bias = _scaled(scale, weight, bias)
+            weight, bias = scaled(scale, weight, bias)
         return self.saving_linear_map(q, weight, bias, *rest)
 
     def _start_scale(self, whole: Tensor, out: Tensor) -> None:
@@ -182,22 +208,28 @@ class QuantLayer(QuantInput):
         text: str = super().extra_repr()
         return text if self.save == "values" else f"{text}, save={self.save}"
 
-    def to_plain(self) -> None:
-        """Turn into the full-precision layer type holding the quantized weights, in place."""
+    @torch.no_grad()
+    def final_tensors(self) -> tuple[Tensor, Tensor | None]:
+        """Return copies of the quantized weight and of the bias, the output scale folded in."""
         weight, bias = self.quantized_weight(), self.bias
         if self.output_scale is not None:
-            weight, bias = _scaled(self.output_scale, weight, bias)
+            weight, bias = scaled(self.output_scale, weight, bias)
+        return weight.clone(), None if bias is None else bias.clone()
+
+    def to_plain(self) -> None:
+        """Turn into the full-precision layer type holding the quantized weights, in place."""
+        weight, bias = self.final_tensors()
         for store in (self._parameters, self._buffers, self._modules, self.__dict__):
             for name in OWN & store.keys():
                 del store[name]
         layer: Any = self
         layer.__class__ = self.plain
-        layer.weight = nn.Parameter(weight.detach().clone())
+        layer.weight = nn.Parameter(weight)
         if bias is not None:
-            layer.bias = nn.Parameter(bias.detach().clone())
+            layer.bias = nn.Parameter(bias)
 
 
-def _scaled(output_scale: Tensor, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
+def scaled(output_scale: Tensor, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
     """Return weight and bias times the output scale: they are small, the output is not."""
     scale = output_scale.abs().to(weight.dtype)
     return weight * scale, None if bias is None else bias * scale

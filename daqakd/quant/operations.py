@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .attention import QuantProjection
 from .kinds import kind_of, widths_of
 from .layers import QuantLayer
 from .placed import PlacedOperation
@@ -13,7 +14,10 @@ from .selection import candidates
 
 def counted_layers(student: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the layers whose calls tell their operations, quantized or not."""
-    return [(name, layer) for name, layer, _ in candidates(student)]
+    found = [(name, layer) for name, layer, _ in candidates(student)]
+    whole = [(name, layer) for name, layer in found if not isinstance(layer, nn.MultiheadAttention)]
+    inner = [(n, m) for n, m in student.named_modules() if isinstance(m, QuantProjection)]
+    return whole + inner
 
 
 class Operations:
@@ -41,10 +45,12 @@ class Operations:
 
     def _count(self, layer: Any, args: Any, kwargs: Any, out: Any) -> None:
         name = self.names[id(layer)]
-        kind = layer if isinstance(layer, PlacedOperation) else kind_of(layer)
+        kind = layer if isinstance(layer, PlacedOperation | QuantLayer) else kind_of(layer)
         x: Any = next(iter((*args, *kwargs.values())), None)
-        seen = isinstance(x, Tensor) and isinstance(out, Tensor)
-        count = kind.multiply_adds(layer, x, out) if kind is not None and seen else 0
+        made = [y for y in (out if isinstance(out, tuple) else (out,)) if isinstance(y, Tensor)]
+        count = 0
+        if kind is not None and isinstance(x, Tensor):
+            count = sum(kind.multiply_adds(layer, x, y) for y in made)
         self.counts[name] = self.counts.get(name, 0) + count
 
     def never_ran(self) -> list[str]:
@@ -57,7 +63,8 @@ class Operations:
         for place, (name, count) in enumerate(self.counts.items()):
             layer, macs = self.layers[name], round(count / samples)
             if "weight_bits" in widths_of(layer):
-                layer.__dict__["place_in_pass"] = place
+                owner = vars(layer).get("owner", layer)  # of an attention's projection
+                owner.__dict__["place_in_pass"] = place
             if "macs" in layer._buffers:
                 layer.get_buffer("macs").fill_(macs)
             else:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from .._errors import InputError, seen, suggest, unknown
+from .attention import QuantMultiheadAttention, QuantProjection
 from .direct_reads import directly_read
 from .kinds import kind_of, widths_of
 from .layers import QuantLayer
@@ -42,19 +43,20 @@ def _computed(layer: nn.Module, name: str) -> str | None:
 
 
 def _refusal(
-    layer: nn.Module, form: type[QuantLayer], attention: set[int], read: Mapping[int, str]
+    layer: nn.Module, form: type[QuantLayer], inner: set[int], read: Mapping[int, str]
 ) -> str | None:
     """Return why a layer that has a quantized form cannot be replaced, or None."""
-    if isinstance(layer, QuantLayer):
+    if isinstance(layer, QuantLayer | QuantMultiheadAttention):
         return None
     kind = form.plain
-    if id(layer) in attention:
-        return "nn.MultiheadAttention reads its projections' weights directly"
+    if id(layer) in inner:
+        return "its nn.MultiheadAttention stays whole and reads its weight directly"
     if type(layer).forward is not kind.forward or "forward" in vars(layer):
         return f"{type(layer).__name__} has its own forward"
-    computed = _computed(layer, "weight") or _computed(layer, "bias")
-    if computed is not None:
-        return computed
+    for name in form.tensors:
+        computed = _computed(layer, name)
+        if computed is not None:
+            return computed
     if members := _own_members(layer, kind):
         return f"{type(layer).__name__} has its own {', '.join(members[:3])}"
     if id(layer) in read:
@@ -64,15 +66,16 @@ def _refusal(
 
 def candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
     """Yield what has a quantized form, once each: name, layer, why it cannot be replaced."""
-    attention: set[int] = set()
-    for module in model.modules():
-        if isinstance(module, nn.MultiheadAttention):
-            attention |= {id(inner) for inner in module.modules()}
     read = directly_read(model)
+    inner: set[int] = set()
+    for module in model.modules():
+        attention = isinstance(module, nn.MultiheadAttention)
+        if attention and _refusal(module, QuantProjection, set(), read) is not None:
+            inner |= {id(below) for below in module.children()}
     for name, module in model.named_modules():
         kind = kind_of(module)
         if kind is not None:
-            yield name, module, _refusal(module, kind, attention, read)
+            yield name, module, _refusal(module, kind, inner, read)
         elif isinstance(module, PlacedOperation):
             yield name, module, None
 

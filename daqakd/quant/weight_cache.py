@@ -54,20 +54,21 @@ class _Member:
 
     def __init__(self, layer: Any) -> None:
         self.layer, self.apart = layer, _is_apart(layer)
-        self.weight = weight = layer._parameters.get("weight")  # None: computed by somebody
+        store, name = layer.weight_place()
+        self.weight = weight = store.get(name)  # None: computed by somebody
         self.dtype, self.device = getattr(weight, "dtype", None), getattr(weight, "device", None)
         self.quantizer = quantizer = layer._modules.get("weight_quantizer")
         self.sources: list[Place] = []
         self.settings: object = None
         if weight is not None and isinstance(quantizer, WeightQuantizer):
             own = quantizer._parameters
-            self.sources = [(own, name, own.get(name)) for name in quantizer.op_parameters]
-            self.sources = [(layer._parameters, "weight", weight), *self.sources]
+            self.sources = [(own, key, own.get(key)) for key in quantizer.op_parameters]
+            self.sources = [(store, name, weight), *self.sources]
             self.settings = quantizer.settings()
         self.tensors: list[Any] = [source for _, _, source in self.sources]
         children = ("weight_quantizer", "act_quantizer")
         self.places = [(layer._modules, name, layer._modules.get(name)) for name in children]
-        self.places += self.sources or [(layer._parameters, "weight", weight)]
+        self.places += self.sources or [(store, name, weight)]
 
     def is_current(self) -> bool:
         """Return whether the layer has the same weight, quantizers and settings still."""

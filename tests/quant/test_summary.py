@@ -159,8 +159,8 @@ def test_whatever_has_weights_is_listed():
         "mid": 4,
         "up": 18,
         "one": 12,
-        "attention.in_proj_weight": 192,
-        "attention.out_proj": 64,
+        "attention.in_proj": 12,
+        "attention.out_proj": 4,
         "unembed": 36,
         "also": 0,
     }
