@@ -186,14 +186,7 @@ class QuantMultiheadAttention(nn.MultiheadAttention):
                 "query: is nested, which only torch's fast path takes, and that does not quantize;"
                 " pass padded tensors and key_padding_mask="
             )
-        batched = query.dim() == 3
-        q, k, v = (self._batch_first(x, batched) for x in self._projected(query, key, value))
-        if self.bias_k is not None and self.bias_v is not None:
-            k = torch.cat([k, self.bias_k.expand(len(k), 1, -1)], 1)
-            v = torch.cat([v, self.bias_v.expand(len(v), 1, -1)], 1)
-        if self.add_zero_attn:
-            k, v = (functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
-        heads = [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v)]
+        heads = self._heads(query, key, value)
         extra = (self.bias_k is not None) + bool(self.add_zero_attn)
         masks = Masks(attn_mask, key_padding_mask, is_causal)
         dropout = self.dropout if self.training else 0.0
@@ -201,9 +194,20 @@ class QuantMultiheadAttention(nn.MultiheadAttention):
         out = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
-        if not batched:
+        if query.dim() == 2:
             return out[0], None if weights is None else weights[0]
         return out if self.batch_first else out.transpose(0, 1), weights
+
+    def _heads(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        """Return what was projected, appended to, each ``[B, heads, L or S, E / heads]``."""
+        batched = query.dim() == 3
+        q, k, v = (self._batch_first(x, batched) for x in self._projected(query, key, value))
+        if self.bias_k is not None and self.bias_v is not None:
+            k = torch.cat([k, self.bias_k.expand(len(k), 1, -1)], 1)
+            v = torch.cat([v, self.bias_v.expand(len(v), 1, -1)], 1)
+        if self.add_zero_attn:
+            k, v = (functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
+        return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v)]
 
     def _batch_first(self, x: Tensor, batched: bool) -> Tensor:
         """Return ``[B, L, E]``."""

@@ -38,7 +38,8 @@ def _is_trackable(source: Tensor) -> bool:
 
 def _is_apart(layer: Any) -> bool:
     """Return whether a layer takes no part: one with hooks before it, or that does not quantize."""
-    return bool(layer._forward_pre_hooks) or layer.passing
+    owner = layer.__dict__.get("owner", layer)  # of an attention's projection
+    return bool(layer._forward_pre_hooks or owner._forward_pre_hooks) or layer.passing
 
 
 Place = tuple[dict[str, Any], str, Any]  # a module's parameters or children, a name, what is there

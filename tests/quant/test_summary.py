@@ -15,7 +15,7 @@ from ..helpers.small import SmallNet
 from .test_quant import images
 
 
-def rows(student: nn.Module) -> dict[str, daqakd.quant.layer_summary.LayerSummary]:
+def rows(student: nn.Module) -> dict[str, daqakd.quant.layer_rows.LayerSummary]:
     return {row.name: row for row in daqakd.summary(student).layers}
 
 
