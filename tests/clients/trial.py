@@ -98,7 +98,7 @@ def layers_that_run(model: nn.Module, batch: Any) -> set[str]:
     """Return the modules that a forward pass calls, and the projections of attentions."""
     ran: set[str] = set()
     handles = [
-        m.register_forward_hook(lambda *_, names=names_in(name, m): ran.update(names))
+        m.register_forward_hook(lambda m, *_, name=name: ran.update(names_in(name, m)))
         for name, m in model.named_modules()
     ]
     with torch.no_grad():
@@ -130,8 +130,10 @@ def listed_whole(model: nn.Module, student: nn.Module) -> Counter[str]:
     for name, module in model.named_modules():
         for key, weight in module._parameters.items():
             if weight is not None and weight.dim() > 1:
-                listed = {name, f"{name}.{key}", key, f"{name}.{key.removesuffix('_weight')}"}
-                assert listed & names, f"{name}.{key} is not listed"
+                layer = name.partition(".parametrizations.")[0]  # whose weight is made of these
+                own = f"{name}.{key}"
+                listed = {layer, own, key, own.removesuffix("_weight")}
+                assert listed & names, f"{own} is not listed"
     return Counter(row.note.removeprefix("not quantized: ") for row in rows if row.note)
 
 
