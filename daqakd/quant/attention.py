@@ -100,7 +100,7 @@ class QuantProjection(QuantLayer):
     def _three(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if self.passing:
             return self._each(inputs, self.weight, self.bias)
-        q = tuple(self.quantized_input(x) for x in inputs)
+        q = self._quantized_once(*inputs)
         weight, bias = self.quantized_weight(), self.bias
         if self.output_scale is not None:
             if self.calibrating:
@@ -108,6 +108,14 @@ class QuantProjection(QuantLayer):
                 self._start_scale(*(torch.cat([y.flatten() for y in one]) for one in whole))
             weight, bias = scaled(self.output_scale, weight, bias)
         return self._each(q, weight, bias, saving=True)
+
+    def _quantized_once(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        """Return the quantized inputs; a tensor that is two of them is quantized once."""
+        q = self.quantized_input(query)
+        k = q if key is query else self.quantized_input(key)
+        if value is key or value is query:
+            return q, k, k if value is key else q
+        return q, k, self.quantized_input(value)
 
     def _each(
         self, inputs: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None, saving: bool = False

@@ -11,9 +11,11 @@ from torch.nn import functional
 
 import daqakd
 from daqakd.quant import QuantLinear, QuantMultiheadAttention
-from daqakd.quant.grids import quantized_layers, weight_codes
+from daqakd.quant.attention import QuantProjection
+from daqakd.quant.grids import quantized_layers, weight_codes, weight_grid
 from daqakd.quant.passing import pass_through
 from daqakd.quant.weight_cache import WeightCache
+from daqakd.train import diagnostics, steadying
 
 from ..helpers.cached import Calls, require_native
 from .test_quant import METHODS
@@ -429,3 +431,54 @@ def test_replicas_compute_with_their_own_weights():
         }
     )
     same(replica(*batch), doubled(*batch))
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("plain", (1, 2, 3)), ("separate", None)])
+def test_an_input_is_quantized_once(kind, wanted):
+    layer = attention(kind)
+    query, key, value = inputs(layer)
+    student = student_of(layer, query, key, value)
+    calls: list[Tensor] = []
+    for one in student.modules():
+        if isinstance(one, QuantProjection):
+            one.act_quantizer.register_forward_hook(lambda _, args, out: calls.append(args[0]))
+    if wanted is None:
+        student(query, key, value)
+        assert [x.shape for x in calls] == [query.shape, key.shape, value.shape]
+        return
+    for batch, count in zip(
+        ((query, query, query), (query, key, key), (query, key, value)), wanted, strict=True
+    ):
+        calls.clear()
+        student(*batch)
+        assert len(calls) == count
+
+
+def test_oscillating_weights_are_held_and_told():
+    student = daqakd.quantize(Encoder(), weight_bits=3, act_bits=None, per_channel=True)
+    layers = steadying._layers_for("freeze_oscillating", student)
+    assert sum(isinstance(layer, QuantProjection) for layer in layers) == 2
+    part = steadying.Freezing(layers, -1.0)
+    part.before_epoch(0)
+    before = [weight_codes(layer) for layer in layers]
+    part.after_step(1)  # the frequency 0 is above the threshold
+    for layer, codes in zip(layers, before, strict=True):
+        torch.testing.assert_close(layer.weight.detach(), weight_grid(layer).levels(codes))
+    x = torch.randn(B, L, E)
+    daqakd.calibrate(student, x)
+    told = diagnostics.Diagnostics(student, lambda: x, print)
+    told.before_epoch(0)
+    student(x).square().sum().backward()
+    told.after_backward(1)
+    told.end_epoch(0, None)
+    name = "encoder.layers.0.self_attn.in_proj.weight_quantizer"
+    assert told.detail["quantizers"][name]["oscillating"] == 0.0
+
+
+def test_first_and_last_in_full_precision():
+    model = nn.Sequential(nn.MultiheadAttention(E, H), nn.Linear(E, E), nn.MultiheadAttention(E, H))
+    student = daqakd.quantize(model, weight_bits=4, act_bits=4, first_last="fp")
+    assert type(student[0]) is nn.MultiheadAttention
+    assert not isinstance(student[0].out_proj, QuantLinear)
+    assert type(student[2]) is QuantMultiheadAttention
+    assert not isinstance(student[2].out_proj, QuantLinear)
