@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import data, functional, losses, models
+    from . import data, functional, losses, models, nn
     from ._errors import InputError
     from .augment import InputSpec, ResizedCrop, register_strategy, strategies
     from .backends import use_backend
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "functional", "losses", "models")
+_MODULES = ("data", "functional", "losses", "models", "nn")
 _NAMES = {
     "_errors": ("InputError",),
     "augment": ("InputSpec", "ResizedCrop", "register_strategy", "strategies"),
@@ -63,6 +63,7 @@ __all__ = [
     "load",
     "losses",
     "models",
+    "nn",
     "param_groups",
     "quantize",
     "rank",

@@ -22,7 +22,7 @@ ORDER = (
     ("backends",),
     ("functional",),
     ("quant", "augment", "models"),
-    ("data", "losses"),
+    ("data", "losses", "nn"),
     ("export", "ranking"),
     ("train", "recipes"),
     ("report", "bench"),

@@ -13,7 +13,7 @@ from ..quant.admission import copy_of
 from ..quant.affine import WeightAffine
 from ..quant.fusion import unfuse
 from ..quant.fusion.members import NORMS, is_hooked
-from ..quant.fusion.tracing import Traced, around_opaque, holds_quantized, trace
+from ..quant.fusion.tracing import LEAVES, Traced, around_opaque, holds_quantized, trace
 from ..quant.layers import QuantLayer
 from ..quant.weight_cache import WeightCache
 from ..quant.weights import WeightQuantizer
@@ -21,6 +21,7 @@ from ..quant.weights import WeightQuantizer
 FOLDED = "batchnorm_folded"  # the attribute of a student, and the entry of its file's metadata
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+FOLDABLE = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 
 
 class FoldedWeight(WeightQuantizer):
@@ -159,7 +160,7 @@ def _traces(root: nn.Module, name: str = "") -> Iterator[tuple[str, Traced]]:
     inner = [n for n, _ in root.named_children()] if found is None else sorted(found.leaves)
     for key in inner:
         module = root.get_submodule(key)
-        if not isinstance(module, QuantLayer) and holds_quantized(module):
+        if not isinstance(module, LEAVES) and holds_quantized(module):
             yield from _traces(module, f"{name}.{key}" if name else key)
 
 
@@ -198,7 +199,7 @@ def _before(root: nn.Module, node: fx.Node) -> nn.Module | None:
 def _fits(layer: Any, norm: Any) -> bool:
     """Return whether a norm over the layer's output channels can go into the layer."""
     kind = layer.plain if isinstance(layer, QuantLayer) else type(layer)
-    if kind not in (*CONVOLUTIONS, *TRANSPOSED, nn.Linear) or is_hooked(layer) or is_hooked(norm):
+    if kind not in FOLDABLE or is_hooked(layer) or is_hooked(norm):
         return False
     if "weight" not in layer._parameters or (kind in TRANSPOSED and layer.groups > 1):
         return False
@@ -213,6 +214,8 @@ def _is_read(graph: fx.Graph, name: str) -> bool:
 
 def axis_of(layer: nn.Module) -> int:
     """Return the axis of a weight's output channels."""
+    if isinstance(layer, QuantLayer):
+        return layer.channel_axis
     return 1 if isinstance(layer, TRANSPOSED) else 0
 
 

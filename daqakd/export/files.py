@@ -14,7 +14,6 @@ from .._errors import InputError
 from .._files import read_tensors, write_tensors
 from ..models import BUILDERS, build
 from ..quant.base import Quantizer
-from ..quant.layers import QuantLayer
 from ..quant.origin import arguments_of
 from . import packed as packing
 from .batchnorm import FOLDED, folded_norms
@@ -127,15 +126,11 @@ def _difference(there: dict[str, str], here: dict[str, str]) -> str:
 
 def _quantizers(model: nn.Module) -> dict[str, str]:
     """Return what each quantizer is, by its name."""
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, QuantLayer)}
     found: dict[str, str] = {}
-    for name, layer in layers.items():
-        for part in ("weight_quantizer", "act_quantizer"):
-            one = layer._modules.get(part)
-            if isinstance(one, Quantizer):
-                flavour = "" if one.flavour == "paper" else f", {one.flavour}"
-                key = f"{name}.{part}" if name else part
-                found[key] = f"{one.method}, {one.bits} bits, per {one.granularity}{flavour}"
+    for name, one in model.named_modules():
+        if isinstance(one, Quantizer):
+            flavour = "" if one.flavour == "paper" else f", {one.flavour}"
+            found[name] = f"{one.method}, {one.bits} bits, per {one.granularity}{flavour}"
     return found
 
 

@@ -41,6 +41,7 @@ def loaded(
     if layers is None:
         return fit(model, tensors, path, name)
     codes = packed.unpack(tensors, layers, path)
+    packed.untie(model)
     model = fit(model, codes, path, name, are_codes=True)
     return packed.decode(model, codes, tensors, layers, path)
 

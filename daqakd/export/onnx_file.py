@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from .._arguments import check_flag, check_module, path_of
 from .._errors import InputError, first_line, seen
 from .._files import write_bytes
+from ..quant.affine import ActivationAffine
 from ..quant.fusion import unfuse
 from ..quant.layers import QuantLayer
+from ..quant.operands import Operand, QuantInput
 from ..quant.origin import arguments_of
 from ..quant.weight_cache import WeightCache
-from .batchnorm import FoldedWeight, axis_of
+from .batchnorm import FOLDABLE, FoldedWeight, axis_of
 from .batchnorm import fold_batchnorm as folded
 from .example import Example, inputs_of, open_shapes
-from .qdq import INT4_BITS, INT4_OPSET, IntegerWeight, QDQActivation
+from .qdq import INT4_BITS, INT4_OPSET, IntegerWeight, QDQActivation, affine_of
 
 LOWEST_OPSET = 18  # what torch translates to
 NEEDED = ("onnx", "onnxscript")
@@ -90,26 +92,34 @@ def _with_qdq(student: nn.Module, opset: int, fold: bool) -> nn.Module:
     unfuse(twin)
     WeightCache.detach(twin)
     twin = twin.cpu().float().eval()
-    for layer in [m for m in twin.modules() if isinstance(m, QuantLayer)]:
-        _replace(layer, opset)
+    for reader in [m for m in twin.modules() if isinstance(m, QuantInput)]:
+        if reader.act_quantizer is not None:
+            reader.act_quantizer = QDQActivation(_affine(reader), opset)  # type: ignore[assignment]
+        if isinstance(reader, QuantLayer) and reader.weight_quantizer is not None:
+            _make_integer(reader, opset)
     return twin
 
 
+def _affine(reader: Any) -> ActivationAffine:
+    """Return what a reader's quantizer does; an operand's values keep the range of its input."""
+    affine = affine_of(reader.act_quantizer)
+    if isinstance(reader, Operand) and affine.shift is not None:
+        return affine._replace(size=affine.step, base=affine.shift)
+    return affine
+
+
 @torch.no_grad()
-def _replace(layer: Any, opset: int) -> None:
-    """Give a layer ONNX's quantizers, its output scale in the weights' scale and the bias."""
-    weights, activations = layer.weight_quantizer, layer.act_quantizer
-    if activations is not None:
-        layer.act_quantizer = QDQActivation(activations, opset)
-    if weights is None:
-        return
-    if layer.output_scale is not None:
+def _make_integer(layer: Any, opset: int) -> None:
+    """Give a layer integer weights, with its output scale in their scale and in the bias."""
+    weights, own_bias = layer.weight_quantizer, layer._parameters.get("bias")
+    if layer.output_scale is not None and (layer.bias is None or own_bias is not None):
         scale = layer.output_scale.abs()
         weights = FoldedWeight(weights, scale)
-        layer.bias = None if layer.bias is None else nn.Parameter(layer.bias * scale)
+        if own_bias is not None:
+            layer.bias = nn.Parameter(own_bias * scale)
         layer.output_scale = None
     layer.weight_quantizer = integers = IntegerWeight(weights, layer.weight, axis_of(layer), opset)
-    if layer.bias is not None and integers.bits == INT4_BITS:
+    if own_bias is not None and integers.bits == INT4_BITS and layer.plain in FOLDABLE:
         _add_bias_after(layer)
 
 

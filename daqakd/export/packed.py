@@ -26,7 +26,7 @@ def packable(student: nn.Module) -> Iterator[tuple[str, QuantLayer, WeightQuanti
     """Yield the ``state_dict`` key of the weight, layer and quantizer of each quantized weight."""
     for name, layer in student.named_modules():
         if isinstance(layer, QuantLayer) and layer.weight_quantizer is not None:
-            yield f"{name}.weight" if name else "weight", layer, layer.weight_quantizer
+            yield layer.weight_key(name), layer, layer.weight_quantizer
 
 
 def _facts(layer: QuantLayer, quantizer: WeightQuantizer) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def unpack(tensors: Mapping[str, Tensor], text: str, path: Path) -> dict[str, Te
     Raises:
         InputError: ``text``, the metadata of the file at ``path``, does not describe its tensors.
     """
-    plain = {k: v for k, v in tensors.items() if not k.endswith(".weight.magnitude")}
+    plain = {k: v for k, v in tensors.items() if not k.endswith("weight.magnitude")}
     try:
         for key, facts in json.loads(text).items():
             codes = unpack_codes(tensors[key].numpy(), facts["bits"], tuple(facts["shape"]))
@@ -73,6 +73,12 @@ def unpack(tensors: Mapping[str, Tensor], text: str, path: Path) -> dict[str, Te
             " by the same train command, without this file"
         ) from error
     return plain
+
+
+def untie(student: nn.Module) -> None:
+    """Give each quantized layer a weight of its own, which codes can be loaded into, in place."""
+    for _, layer, _ in packable(student):
+        layer.replace_weight(layer.weight.detach().clone())
 
 
 @torch.no_grad()
@@ -106,6 +112,6 @@ def decode(
         )
     for key, layer, quantizer in list(packable(student)):
         own, magnitude = codes[key].to(layer.weight), tensors.get(f"{key}.magnitude")
-        layer.weight = nn.Parameter(quantizer.from_codes(own, magnitude))
+        layer.replace_weight(quantizer.from_codes(own, magnitude))
         layer.weight_quantizer = None
     return student

@@ -29,16 +29,16 @@ def node(op: str, opset: int, dtype: torch.dtype, *inputs: Tensor, **attributes:
 class QDQActivation(nn.Module):
     """Activations to codes of 8 bits, cut to the quantizer's, and back."""
 
-    def __init__(self, quantizer: ActivationQuantizer, opset: int) -> None:
+    def __init__(self, affine: ActivationAffine, opset: int) -> None:
         super().__init__()
         self.phase, self.opset = None, opset
-        affine = _affine(quantizer)
         self.code_type = torch.int8 if affine.lowest < 0 else torch.uint8
         limits = torch.iinfo(self.code_type)
         self.is_narrow = affine.lowest > limits.min or affine.highest < limits.max
         self.register_buffer("step", affine.step.float().reshape(()))
         self.register_buffer("size", affine.size.float().reshape(()))
-        self.register_buffer("shift", _shift(affine))
+        self.register_buffer("shift", _unless_zero(affine.shift))
+        self.register_buffer("base", _unless_zero(affine.base))
         for name, code in (("lowest", affine.lowest), ("highest", affine.highest), ("zero", 0)):
             self.register_buffer(name, torch.tensor(code, dtype=self.code_type))
 
@@ -51,7 +51,8 @@ class QDQActivation(nn.Module):
             ends = own["lowest"], own["highest"]
             codes = node("Clip", self.opset, self.code_type, codes, *ends)
         back = own["size"], own["zero"]
-        return node("DequantizeLinear", self.opset, torch.float32, codes, *back)
+        y = node("DequantizeLinear", self.opset, torch.float32, codes, *back)
+        return y if own["base"] is None else y + own["base"]
 
 
 class IntegerWeight(nn.Module):
@@ -86,7 +87,8 @@ class IntegerWeight(nn.Module):
         return y if own["half_step"] is None else y + own["half_step"]
 
 
-def _affine(quantizer: ActivationQuantizer) -> ActivationAffine:
+def affine_of(quantizer: ActivationQuantizer) -> ActivationAffine:
+    """Return what a quantizer is, or raise InputError where no file can say it."""
     affine = quantizer.affine()
     if affine is None:
         raise InputError(
@@ -101,9 +103,8 @@ def _affine(quantizer: ActivationQuantizer) -> ActivationAffine:
     return affine
 
 
-def _shift(affine: ActivationAffine) -> Tensor | None:
-    shift = affine.shift
-    return None if shift is None or not shift.any() else shift.float().reshape(())
+def _unless_zero(value: Tensor | None) -> Tensor | None:
+    return None if value is None or not value.any() else value.float().reshape(())
 
 
 def _integers(codes: Tensor, offset: float, bits: int, width: int) -> tuple[Tensor, bool]:

@@ -10,7 +10,9 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from .._arguments import check_module
 from .._errors import InputError
+from .kinds import kind_of
 from .layers import QuantLayer
+from .placed import PlacedOperation
 from .spec import LayerSpec
 
 
@@ -27,7 +29,8 @@ def check_model(model: Any) -> None:
             " it was made from"
         )
     for name, module in model.named_modules():
-        if isinstance(module, QuantLayer):
+        placed = isinstance(module, PlacedOperation) and module.is_quantized
+        if isinstance(module, QuantLayer) or placed:
             raise InputError(
                 f"model: is quantized already ({name or 'it'} is a {type(module).__name__}); pass"
                 " the full-precision model, or what dequantize() returns"
@@ -58,13 +61,16 @@ def check_weights(layers: Mapping[str, nn.Module], specs: Mapping[str, LayerSpec
     Raises:
         InputError: a weight that is not finite, or all zero where the method has no start for it.
     """
-    names = [
-        n for n, spec in specs.items() if spec.weight_bits is not None and _has_values(layers[n])
+    found = [
+        (name, weight)
+        for name, spec in specs.items()
+        if spec.weight_bits is not None
+        for weight in _weights(layers[name])
     ]
-    if not names:
+    if not found:
         return
-    sizes = [layers[name].weight.detach().abs().amax().float().cpu() for name in names]  # type: ignore[operator]
-    for name, size in zip(names, torch.stack(sizes).tolist(), strict=True):
+    sizes = [weight.detach().abs().amax().float().cpu() for _, weight in found]
+    for (name, _), size in zip(found, torch.stack(sizes).tolist(), strict=True):
         method = specs[name].weights_by
         if not size < float("inf"):
             raise InputError(f"{name}: its weight has NaN or infinite values; load other weights")
@@ -76,8 +82,11 @@ def check_weights(layers: Mapping[str, nn.Module], specs: Mapping[str, LayerSpec
             )
 
 
-def _has_values(layer: Any) -> bool:
-    return bool(layer.weight.numel()) and not layer.weight.is_meta
+def _weights(layer: nn.Module) -> list[Tensor]:
+    """Return those that have values."""
+    kind = kind_of(layer)
+    found = [] if kind is None else kind.weights_of(layer)
+    return [weight for weight in found if weight.numel() and not weight.is_meta]
 
 
 def check_any(quantized: Iterable[Any], refused: Mapping[str, str], left: Iterable[str]) -> None:
@@ -92,7 +101,10 @@ def check_any(quantized: Iterable[Any], refused: Mapping[str, str], left: Iterab
     if any(True for _ in left):
         cause = "exclude=, first_last, overrides or widths leave every layer in full precision"
     elif reasons:
-        cause = f"none of its Conv2d and Linear layers can be replaced ({reasons})"
+        cause = f"none of its layers can be replaced ({reasons})"
     else:
-        cause = "it has no Conv2d or Linear; of an exported or traced model, pass the original"
+        cause = (
+            "it has no layer of a type that is quantized, such as a convolution or nn.Linear; of an"
+            " exported or traced model, pass the original"
+        )
     raise InputError(f"model: has no layer to quantize: {cause}")

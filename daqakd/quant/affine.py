@@ -18,7 +18,10 @@ class WeightAffine(NamedTuple):
 
 
 class ActivationAffine(NamedTuple):
-    """Activations as ``size * code``, with the code of x ``round((x - shift) / step)``, clipped."""
+    """Activations as ``size * code + base``, with the code of x ``round((x - shift) / step)``.
+
+    Codes are clipped to ``lowest`` and ``highest``.
+    """
 
     step: Tensor
     """float32 ``[1]``, as is all that follows."""
@@ -27,3 +30,4 @@ class ActivationAffine(NamedTuple):
     lowest: int
     highest: int
     shift: Tensor | None = None
+    base: Tensor | None = None

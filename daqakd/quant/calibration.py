@@ -147,10 +147,10 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
     """
     check_module("student", student)
     layers = counted_layers(student)
-    if not any(isinstance(layer, QuantLayer) for _, layer in layers):
+    quantizers = [m for m in student.modules() if isinstance(m, ActivationQuantizer)]
+    if not quantizers and not any(isinstance(m, QuantLayer) for m in student.modules()):
         return student
     found = as_batches(batches, student.forward)
-    quantizers = [m for m in student.modules() if isinstance(m, ActivationQuantizer)]
     operations = Operations(layers)
     modes = [(m, m.training) for m in student.modules()]
     student.eval()

@@ -8,63 +8,24 @@ from typing import Any
 from torch import nn
 
 from .._arguments import check_module
-from . import fast_path, mqbench
-from .activations import DoReFaActivation, EWGSActivation, LSQActivation, PACTActivation
+from . import fast_path
 from .admission import check_any, check_model, check_weights, copy_of
 from .base import ActivationQuantizer
+from .building import give_operands, quantized_layers_of
 from .fusion import unfuse
-from .layers import QuantConv2d, QuantLayer, QuantLinear
+from .layers import QuantLayer
 from .origin import note_arguments
+from .placed import PlacedOperation
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, patterns_of, specs_of
 from .spec import Delta, FirstLast, Flavour, LayerSpec, Rescale, Save
 from .weight_cache import WeightCache
-from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
 
-def _weight_quantizer(spec: LayerSpec, layer: nn.Module, normed: bool) -> WeightQuantizer | None:
-    if spec.weight_bits is None:
-        return None
-    weight = layer._parameters["weight"]
-    assert weight is not None
-    if spec.flavour == "mqbench":
-        return mqbench.weight_quantizer(spec, weight, spec.weight_bits)
-    if spec.weights_by == "lsq":
-        return LSQWeight(weight, spec.weight_bits, spec.per_channel)
-    if spec.weights_by == "dorefa":
-        return DoReFaWeight(weight, spec.weight_bits, spec.rescale == "auto" and not normed)
-    return EWGSWeight(weight, spec.weight_bits, spec.delta)
-
-
-def _act_quantizer(spec: LayerSpec) -> ActivationQuantizer | None:
-    if spec.act_bits is None:
-        return None
-    if spec.flavour == "mqbench":
-        return mqbench.act_quantizer(spec, spec.act_bits)
-    if spec.activations_by == "lsq":
-        return LSQActivation(spec.act_bits)
-    if spec.activations_by == "pact":
-        return PACTActivation(spec.act_bits, spec.pact_alpha)
-    if spec.activations_by == "dorefa":
-        return DoReFaActivation(spec.act_bits)
-    return EWGSActivation(spec.act_bits, spec.delta)
-
-
-def _quantized_layer(
-    name: str, layer: nn.Module, spec: LayerSpec, normed: bool, base: LayerSpec
-) -> QuantLayer:
-    """Turn ``layer`` into a quantized one; ``normed``: a BatchNorm of its width follows."""
-    weight, activation = _weight_quantizer(spec, layer, normed), _act_quantizer(spec)
-    for part, quantizer in (("weight_quantizer", weight), ("act_quantizer", activation)):
-        if quantizer is not None:
-            quantizer.name = f"{name}.{part}" if name else part
-    if weight is not None:
-        weight.uniform = spec.weight_bits == base.weight_bits
-    if activation is not None:
-        activation.uniform = spec.act_bits == base.act_bits
-    kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-    made = kind.adopt(layer, weight, activation)
-    made.save = spec.save
-    return made
+def _reached(specs: Mapping[str, LayerSpec], layers: Mapping[str, nn.Module]) -> set[int]:
+    """Return the ids of layers that a whole attention reads past their forward."""
+    whole = [layer for name, layer in layers.items() if name not in specs]
+    attentions = [layer for layer in whole if isinstance(layer, nn.MultiheadAttention)]
+    return {id(child) for layer in attentions for child in layer.children()}
 
 
 def _convert(
@@ -77,16 +38,21 @@ def _convert(
     found = list(candidates(model))
     layers = {name: layer for name, layer, reason in found if reason is None}
     refused = {name: reason for name, _, reason in found if reason is not None}
-    specs = specs_of(list(layers), refused, spec, exclude, overrides)
+    specs = specs_of(layers, refused, spec, exclude, overrides)
     specs = {n: s for n, s in specs.items() if s.weight_bits is not None or s.act_bits is not None}
+    reached = _reached(specs, layers)
+    specs = {name: one for name, one in specs.items() if id(layers[name]) not in reached}
     check_any(specs, refused, layers)
     check_weights(layers, specs)
     normed = followed_by_batchnorm(model)
-    note_first_and_last(list(layers.values()), spec)
-    quantized = [
-        _quantized_layer(name, layers[name], one, id(layers[name]) in normed, spec)
-        for name, one in specs.items()
-    ]
+    note_first_and_last(layers.values(), spec)
+    quantized: list[QuantLayer] = []
+    for name, one in specs.items():
+        layer = layers[name]
+        if isinstance(layer, PlacedOperation):
+            give_operands(name, layer, one, spec, model)
+        else:
+            quantized += quantized_layers_of(name, layer, one, id(layer) in normed, spec)
     fast_path.switch_off(model)
     if len(quantized) > 1:
         WeightCache(quantized).attach(model)
@@ -97,6 +63,7 @@ def quantize(
     *,
     weight_bits: int | None,
     act_bits: int | None,
+    embedding_bits: int | None = None,
     method: str = "lsq",
     weight_method: str | None = None,
     act_method: str | None = None,
@@ -110,29 +77,40 @@ def quantize(
     save: Save = "values",
     flavour: Flavour = "paper",
 ) -> nn.Module:
-    """Return a copy whose Conv2d and Linear layers are QuantConv2d and QuantLinear.
+    """Return a copy whose convolutions, transposed ones too, and linear layers are quantized.
 
-    Quantized layers are still instances of ``nn.Conv2d`` and ``nn.Linear``, and the original
-    ``state_dict`` keys stay valid. Call :func:`calibrate` before the first forward pass.
-    Subclasses with members of their own, layers whose weight a parent reads directly, as
-    ``nn.MultiheadAttention`` does, and weights that are computed (pruned, weight-normalised) stay
-    in full precision; :func:`summary` lists them with the reason. torch's fast path of
+    ``nn.Conv1d`` becomes ``QuantConv1d``, and so on: quantized layers are still instances of
+    torch's classes, and the original ``state_dict`` keys stay valid. Call :func:`calibrate` before
+    the first forward pass.
+
+    ``daqakd.nn.QuantAdd`` and ``QuantMatMul``, placed in the model, quantize both their inputs.
+    ``nn.MultiheadAttention`` has its projections quantized: ``attention.in_proj``, whose weight
+    stays ``attention.in_proj_weight``, and ``attention.out_proj``; where it is excluded, both stay
+    whole.
+    Subclasses with members of their own, layers whose weight a parent reads directly, and weights
+    that are computed (pruned, weight-normalised) stay in full precision; :func:`summary` lists them
+    with the reason. torch's fast path of
     ``nn.TransformerEncoder``, which reads the weights of the layers in it, is switched off.
 
     Args:
         model: any module; it is not changed.
         weight_bits: 1 to 8 (LSQ: 2 to 8); 32 or None leaves weights in full precision.
         act_bits: 1 to 8; 32 or None quantizes weights only.
+        embedding_bits: 1 to 8 for the weights of ``nn.Embedding``; 32 or None leaves them in full
+            precision. They are asked for by themselves, since a table that is looked up costs
+            memory and no arithmetic, and often bears fewer bits less well than layers do.
         method: ``"lsq"``, ``"pact"`` (DoReFa weights), ``"dorefa"`` or ``"ewgs"``.
         weight_method: overrides the method for weights: ``"lsq" "dorefa" "ewgs"``.
         act_method: overrides the method for activations: ``"lsq" "pact" "dorefa" "ewgs"``.
-        per_channel: one LSQ step per output channel of the weights.
-        first_last: the first and last layer, in order of registration, get 8 bits (``"8bit"``),
+        per_channel: one LSQ step per output channel of the weights; of a transposed convolution,
+            one per ``weight.shape[1]``, which the groups share; of an embedding, one per row.
+        first_last: the first and last layer, in order of registration, embeddings not counted, get
+            8 bits (``"8bit"``),
             stay in full precision (``"fp"``), or are treated like the rest (``"same"``);
             :func:`summary` says which they were.
         exclude: names or globs of layers to leave in full precision; a string is one of them.
-        overrides: name or glob to a dict with any of ``weight_bits act_bits weight_method
-            act_method per_channel``; later entries win.
+        overrides: name or glob to a dict with any of ``weight_bits act_bits embedding_bits
+            weight_method act_method per_channel``; later entries win.
         rescale: ``"auto"`` gives DoReFa weights their largest magnitude back where no BatchNorm
             of the same width is registered next; ``"off"`` never does.
         pact_alpha: PACT's starting alpha; None takes the 99.9th percentile at calibration.
@@ -158,6 +136,7 @@ def quantize(
     spec = LayerSpec(
         weight_bits=weight_bits,
         act_bits=act_bits,
+        embedding_bits=embedding_bits,
         method=method,
         weight_method=weight_method,
         act_method=act_method,
@@ -185,8 +164,8 @@ def dequantize(student: nn.Module) -> nn.Module:
     """
     check_module("student", student)
     plain = copy.deepcopy(student)
-    layers = [m for m in plain.modules() if isinstance(m, QuantLayer)]
-    if any(layer.act_quantizer is not None for layer in layers):
+    layers = [m for m in plain.modules() if isinstance(m, QuantLayer | PlacedOperation)]
+    if any(isinstance(m, ActivationQuantizer) for m in plain.modules()):
         warnings.warn(
             "dequantize: the result has the quantized weights, but its activations are no longer"
             " quantized, so its outputs differ from the student's",

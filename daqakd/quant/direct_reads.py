@@ -14,11 +14,17 @@ from typing import Any
 from torch import nn
 from torch.jit import ScriptModule
 
+from .kinds import KINDS, kind_of
+
 # what tells about a weight but does not compute with it
 ABOUT = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_cuda"}
 CONSTANT = {"LOAD_CONST", "LOAD_GLOBAL", "LOAD_NAME"}
 # the fast path in these, which reads the weights, is switched off in a student (see fast_path.py)
-SWITCHED_OFF = (nn.TransformerEncoder.forward, nn.TransformerEncoderLayer.forward)
+SWITCHED_OFF: tuple[Any, ...] = (
+    *(nn.TransformerEncoder.forward, nn.TransformerEncoderLayer.forward),
+    nn.MultiheadAttention.forward,  # of which a student has another
+)
+WEIGHTS = {name for kind in KINDS.values() for name in kind.tensors if name.endswith("weight")}
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -65,10 +71,11 @@ def _looked_up(kind: type[nn.Module]) -> Iterator[tuple[str, ...]]:
 
 
 def _read_layer(module: nn.Module, chain: tuple[str, ...]) -> nn.Module | None:
-    """Return the Conv2d or Linear below ``module`` whose weight the chain reads."""
+    """Return the layer below ``module`` whose weight the chain reads."""
     found: Any = module
     for i, name in enumerate(chain):
-        if name == "weight" and i and isinstance(found, nn.Conv2d | nn.Linear):
+        kind = kind_of(found) if isinstance(found, nn.Module) else None
+        if i and kind is not None and name in kind.tensors and name in WEIGHTS:
             return None if chain[i + 1 : i + 2] and chain[i + 1] in ABOUT else found
         found = found._modules.get(name) if isinstance(found, nn.Module) else None
     return None
@@ -83,7 +90,7 @@ def directly_read(model: nn.Module) -> dict[int, str]:
         if isinstance(module, ScriptModule) or inspect.unwrap(kind.forward) in SWITCHED_OFF:
             continue
         if kind not in chains:
-            chains[kind] = {chain for chain in _looked_up(kind) if "weight" in chain[1:]}
+            chains[kind] = {chain for chain in _looked_up(kind) if WEIGHTS & {*chain[1:]}}
         layers = (_read_layer(module, chain) for chain in chains[kind])
         found |= {id(layer): kind.__name__ for layer in layers if layer is not None}
     return found

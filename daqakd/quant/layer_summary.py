@@ -1,6 +1,5 @@
 """``summary``: what is quantized, how, and what it costs."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,35 +7,8 @@ from torch import nn
 
 from .._arguments import check_module
 from .fusion.report import FusionSummary, fusion_summary
-from .layers import QuantLayer
+from .layer_rows import LayerSummary, rows_of
 from .selection import candidates
-from .spec import FULL_BITS
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """One Conv2d or Linear layer, or another weight of two or more dimensions.
-
-    Steps are distances of neighbouring levels (mean over channels); ``macs`` are multiply-adds of
-    one sample (the whole output of every call, divided by the first dimension of the calibration
-    batch), None before calibration and where no call was seen: layers whose weight a parent reads,
-    recurrent layers, attention; ``bytes`` is the packed weight;
-    ``bit_ops`` is ``macs * weight_bits * act_bits``. Layers in full precision keep their ``macs``
-    in this process only, quantized ones in the ``state_dict``.
-    """
-
-    name: str
-    kind: str
-    weight_bits: int
-    act_bits: int
-    method: str
-    granularity: str
-    weight_step: float | None
-    act_step: float | None
-    macs: int | None
-    bytes: int
-    bit_ops: int | None
-    note: str
 
 
 @dataclass(frozen=True)
@@ -107,79 +79,6 @@ def _cells(layer: LayerSummary) -> list[str]:
     ]
 
 
-def _quantized(name: str, layer: QuantLayer) -> LayerSummary:
-    weight, act = layer.weight_quantizer, layer.act_quantizer
-    weight_bits = FULL_BITS if weight is None else weight.bits
-    act_bits = FULL_BITS if act is None else act.bits
-    macs = int(layer.macs.item()) or None
-    return LayerSummary(
-        name=name,
-        kind=layer.plain.__name__,
-        weight_bits=weight_bits,
-        act_bits=act_bits,
-        method="/".join("fp" if q is None else q.method for q in (weight, act)),
-        granularity="-" if weight is None else weight.granularity,
-        weight_step=None if weight is None else weight.step_size(),
-        act_step=None if act is None else act.step_size(),
-        macs=macs,
-        bytes=(layer.weight.numel() * weight_bits + 7) // 8,
-        bit_ops=None if macs is None else macs * weight_bits * act_bits,
-        note="",
-    )
-
-
-def _unquantized(name: str, layer: Any, reason: str | None) -> LayerSummary:
-    macs = getattr(layer, "counted_macs", None)
-    return LayerSummary(
-        name=name,
-        kind=type(layer).__name__,
-        weight_bits=FULL_BITS,
-        act_bits=FULL_BITS,
-        method="fp",
-        granularity="-",
-        weight_step=None,
-        act_step=None,
-        macs=macs,
-        bytes=layer.weight.numel() * FULL_BITS // 8,
-        bit_ops=None if macs is None else macs * FULL_BITS * FULL_BITS,
-        note="not quantized: " + (reason or "left in full precision"),
-    )
-
-
-def _other(name: str, kind: str, count: int, reason: str, macs: int | None = None) -> LayerSummary:
-    """Return the row of a weight that no Conv2d or Linear holds."""
-    return LayerSummary(
-        name=name,
-        kind=kind,
-        weight_bits=FULL_BITS,
-        act_bits=FULL_BITS,
-        method="fp",
-        granularity="-",
-        weight_step=None,
-        act_step=None,
-        macs=macs,
-        bytes=count * FULL_BITS // 8,
-        bit_ops=None if macs is None else macs * FULL_BITS * FULL_BITS,
-        note="not quantized: " + reason,
-    )
-
-
-def _other_weights(name: str, module: nn.Module, owners: dict[int, str]) -> Iterator[LayerSummary]:
-    """Yield the rows of a module's own weights; one that is listed already takes no more bytes."""
-    kind = type(module).__name__
-    for key, weight in module._parameters.items():
-        if weight is None or weight.dim() < 2:
-            continue
-        own = name if key == "weight" else f"{name}.{key}" if name else key
-        macs = vars(module).get("counted_macs") if key == "weight" else None
-        owner = owners.setdefault(id(weight), own)
-        if owner == own:
-            yield _other(own, kind, weight.numel(), f"{kind} is no Conv2d or Linear", macs)
-        else:
-            reason = f"{kind} is no Conv2d or Linear; the weight is that of {owner}"
-            yield _other(own, kind, 0, reason, macs)
-
-
 def _taken(rows: list[tuple[str, nn.Module]]) -> str:
     """Return which layers were taken as first and last, and which ones ran so, where it differs."""
     taken = [(name, vars(x)["first_or_last"]) for name, x in rows if "first_or_last" in vars(x)]
@@ -197,20 +96,11 @@ def _taken(rows: list[tuple[str, nn.Module]]) -> str:
 def summary(student: nn.Module) -> Summary:
     """Describe every layer with weights: bits, granularity, step, MACs, size, BitOps.
 
-    What is in full precision is listed with the reason: Conv2d and Linear layers that stay whole,
-    and all other weights of two or more dimensions (embeddings, transposed convolutions). Reads
+    What is in full precision is listed with the reason: layers that could be quantized but stay
+    whole, and all other weights of two or more dimensions (recurrent layers, positions). Reads
     parameters back from the device.
     """
     check_module("student", student)
-    reasons = {name: reason for name, _, reason in candidates(student)}
-    rows: list[LayerSummary] = []
-    owners: dict[int, str] = {}
-    for name, module in student.named_modules():
-        if isinstance(module, QuantLayer):
-            rows.append(_quantized(name, module))
-        elif name in reasons:
-            rows.append(_unquantized(name, module, reasons[name]))
-        elif name.partition(".parametrizations.")[0] not in reasons:  # its weight is made of these
-            rows.extend(_other_weights(name, module, owners))
-    listed = [(name, layer) for name, layer in student.named_modules() if name in reasons]
-    return Summary(rows, _taken(listed), fusion_summary(student))
+    names = {name for name, _, _ in candidates(student)}
+    listed = [(name, layer) for name, layer in student.named_modules() if name in names]
+    return Summary(rows_of(student), _taken(listed), fusion_summary(student))

@@ -1,4 +1,4 @@
-"""QuantConv2d and QuantLinear: the original layer with quantized input and weights."""
+"""QuantLayer, QuantConv2d and QuantLinear: the original layer with quantized input and weights."""
 
 import sys
 from typing import Any, ClassVar, Self
@@ -10,12 +10,11 @@ from torch.nn import functional as torch_functional
 from torch.nn.utils import fusion
 
 from .._errors import InputError
-from .activation_cache import ActivationCache
 from .base import ActivationQuantizer, accept_zero_dim
-from .quantized import Quantized
+from .operands import QuantInput
 from .saved_codes import can_save_codes, with_saved_codes
 from .spec import Save
-from .weight_cache import CachedWeight, recording_hooks
+from .weight_cache import CachedWeight
 from .weights import WeightQuantizer
 
 OWN = {  # attributes that the layer it replaces does not have
@@ -33,8 +32,8 @@ OWN = {  # attributes that the layer it replaces does not have
 FUSERS = {fusion.fuse_conv_bn_eval.__code__, fusion.fuse_linear_bn_eval.__code__}
 
 
-class QuantLayer(nn.Module):
-    """Base of QuantConv2d and QuantLinear: quantizers, EWGS output scale, operation count.
+class QuantLayer(QuantInput):
+    """Base of layers with a quantized weight: quantizers, EWGS output scale, operation count.
 
     Subclasses are made by :meth:`adopt`, in place: the parameters, buffers and hooks of the layer
     stay, so that its ``state_dict`` keys stay valid, and whoever else holds it, in a list or as an
@@ -54,16 +53,19 @@ class QuantLayer(nn.Module):
     """
 
     plain: ClassVar[type[nn.Module]]
+    channel_axis: ClassVar[int] = 0
+    """The dimension of the weight that has one step per index where a spec says per channel."""
+    looks_up: ClassVar[bool] = False
+    """Whether it is an embedding: its width is a spec's ``embedding_bits``, its input has none."""
+    tensors: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    """The parameters of the plain type that a quantized layer computes with."""
     weight: Tensor
     bias: Any
-    act_quantizer: ActivationQuantizer | None
     weight_quantizer: WeightQuantizer | None
     output_scale: Tensor | None
     macs: Tensor
     save: Save = "values"
-    passing: bool = False
-    cached_weight: CachedWeight | None = None  # both set during a forward pass of the model only
-    activation_cache: ActivationCache | None = None
+    cached_weight: CachedWeight | None = None  # set during a forward pass of the model only
 
     @classmethod
     def adopt(
@@ -74,15 +76,39 @@ class QuantLayer(nn.Module):
     ) -> Self:
         """Turn ``layer`` into a quantized one, and return it."""
         self: Any = layer
-        device = self.weight.device
         self.__class__ = cls
+        self.take(weight, activation)
+        converted: Self = self
+        return converted
+
+    def take(self, weight: WeightQuantizer | None, activation: ActivationQuantizer | None) -> None:
+        """Compute with these quantizers from now on."""
+        device = self.weight.device
         self.weight_quantizer, self.act_quantizer = weight, activation
         self.register_buffer("macs", torch.zeros((), dtype=torch.int64))
         self.output_scale = None
         if weight is not None and weight.method == "ewgs":
             self.output_scale = nn.Parameter(self._magnitude_lost())
-        converted: Self = self.to(device)
-        return converted
+        self.to(device)
+
+    def weight_place(self) -> tuple[dict[str, Any], str]:
+        """Return the parameters that the weight is one of, and its name among them."""
+        return self._parameters, "weight"
+
+    def replace_weight(self, value: Tensor) -> None:
+        """Let the weight be a new parameter."""
+        store, name = self.weight_place()
+        store[name] = nn.Parameter(value)
+
+    @staticmethod
+    def weight_key(name: str) -> str:
+        """Return the name of the weight in a ``state_dict``, from that of the layer."""
+        return f"{name}.weight" if name else "weight"
+
+    @staticmethod
+    def weights_of(layer: Any) -> list[Tensor]:
+        """Return the weights of a layer of the plain type."""
+        return [layer.weight]
 
     @torch.no_grad()
     def _magnitude_lost(self) -> Tensor:
@@ -111,12 +137,6 @@ class QuantLayer(nn.Module):
         accept_zero_dim(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @property
-    def calibrating(self) -> bool:
-        """Whether ``calibrate`` is running."""
-        quantizer: Any = self._modules.get("act_quantizer")
-        return quantizer is not None and quantizer.phase == "start"
-
     def quantized_weight(self) -> Tensor:
         """Return the weights the layer computes with."""
         if not is_compiling() and self.cached_weight is not None:
@@ -126,48 +146,60 @@ class QuantLayer(nn.Module):
         quantizer, weight = self.weight_quantizer, self.weight
         return weight if quantizer is None else quantizer(weight)
 
-    def quantized_input(self, x: Tensor | Quantized) -> Tensor:
-        """Return the activations the layer computes with."""
-        modules: Any = self._modules  # as an attribute, a module is found last
-        quantizer: ActivationQuantizer | None = modules.get("act_quantizer")
-        cache = self.activation_cache
-        if isinstance(x, Quantized):
-            return x.value if quantizer is None else x.renewed(quantizer)
-        if quantizer is None:
-            return x
-        if is_compiling() or cache is None or quantizer.phase is not None or recording_hooks():
-            return quantizer(x)
-        return cache.quantize(quantizer, x)
+    @staticmethod
+    def obstacle(layer: Any) -> str | None:
+        """Return why a layer of the plain type stays whole because of its options, or None."""
+        return None
 
-    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Apply the layer's operation with the given weights and bias."""
+    @staticmethod
+    def output_channels(layer: Any) -> int:
+        """Return the width of a layer's output, of the plain type or of this one."""
+        width: int = layer.weight.shape[0]
+        return width
+
+    @staticmethod
+    def multiply_adds(layer: Any, x: Tensor, out: Tensor) -> int:
+        """Return how many a call did that made ``out`` of ``x``."""
+        return out.numel() * int(layer.weight[0].numel())
+
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        """Apply the layer's operation with the given weights and bias.
+
+        ``rest`` is what its forward takes beside the input.
+        """
         raise NotImplementedError
 
-    def saving_linear_map(self, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def saving_linear_map(
+        self, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
+    ) -> Tensor:
         """Apply the operation to the quantized input, and keep that as ``save`` says."""
         if self.save == "values" or is_compiling():
-            return self.linear_map(y, weight, bias)
+            return self.linear_map(y, weight, bias, *rest)
         quantizer = self.act_quantizer
         if quantizer is None or not can_save_codes(y, quantizer):
-            return self.linear_map(y, weight, bias)
-        return with_saved_codes(self.linear_map, y, weight, bias, quantizer)
+            return self.linear_map(y, weight, bias, *rest)
+        return with_saved_codes(lambda y: self.linear_map(y, weight, bias, *rest), y, quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
         """Quantize input and weights, apply the layer."""
         if self.passing:
-            return self.linear_map(x, self.weight, self.bias)
+            return self.linear_map(x, self.weight, self.bias, *rest)
         q, weight, bias = self.quantized_input(x), self.quantized_weight(), self.bias
         scale = self.output_scale
         if scale is not None:
             if self.calibrating:
-                self._start_scale(x, self.linear_map(q, weight, bias))
-            weight, bias = _scaled(scale, weight, bias)
-        return self.saving_linear_map(q, weight, bias)
+                whole = self.linear_map(x, self.weight, self.bias, *rest)
+                self._start_scale(whole, self.linear_map(q, weight, bias, *rest))
+            weight, bias = scaled(scale, weight, bias)
+        return self.saving_linear_map(q, weight, bias, *rest)
 
-    def _start_scale(self, x: Tensor, out: Tensor) -> None:
-        """Start the EWGS output scale; from the weights alone if the output is all zero."""
+    def _start_scale(self, whole: Tensor, out: Tensor) -> None:
+        """Start the EWGS output scale by the output in full precision and the quantized one.
+
+        It stays that of the weights alone where one is all zero.
+        """
         assert self.output_scale is not None
-        ratio = self.linear_map(x, self.weight, self.bias).abs().mean() / out.abs().mean()
+        ratio = whole.abs().mean() / out.abs().mean()
         usable = ratio.isfinite() & (ratio > 0)
         self.output_scale.data.copy_(torch.where(usable, ratio, self.output_scale))
 
@@ -176,22 +208,28 @@ class QuantLayer(nn.Module):
         text: str = super().extra_repr()
         return text if self.save == "values" else f"{text}, save={self.save}"
 
-    def to_plain(self) -> None:
-        """Turn into the full-precision layer type holding the quantized weights, in place."""
+    @torch.no_grad()
+    def final_tensors(self) -> tuple[Tensor, Tensor | None]:
+        """Return copies of the quantized weight and of the bias, the output scale folded in."""
         weight, bias = self.quantized_weight(), self.bias
         if self.output_scale is not None:
-            weight, bias = _scaled(self.output_scale, weight, bias)
+            weight, bias = scaled(self.output_scale, weight, bias)
+        return weight.clone(), None if bias is None else bias.clone()
+
+    def to_plain(self) -> None:
+        """Turn into the full-precision layer type holding the quantized weights, in place."""
+        weight, bias = self.final_tensors()
         for store in (self._parameters, self._buffers, self._modules, self.__dict__):
             for name in OWN & store.keys():
                 del store[name]
         layer: Any = self
         layer.__class__ = self.plain
-        layer.weight = nn.Parameter(weight.detach().clone())
+        layer.weight = nn.Parameter(weight)
         if bias is not None:
-            layer.bias = nn.Parameter(bias.detach().clone())
+            layer.bias = nn.Parameter(bias)
 
 
-def _scaled(output_scale: Tensor, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
+def scaled(output_scale: Tensor, weight: Tensor, bias: Any) -> tuple[Tensor, Any]:
     """Return weight and bias times the output scale: they are small, the output is not."""
     scale = output_scale.abs().to(weight.dtype)
     return weight * scale, None if bias is None else bias * scale
@@ -202,7 +240,7 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     plain = nn.Conv2d
 
-    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         """Convolve."""
         y: Tensor = self._conv_forward(x, weight, bias)
         return y
@@ -213,6 +251,6 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     plain = nn.Linear
 
-    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         """Multiply."""
         return torch_functional.linear(x, weight, bias)

@@ -5,17 +5,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .attention import QuantProjection
+from .kinds import kind_of, widths_of
 from .layers import QuantLayer
+from .placed import PlacedOperation
 from .selection import candidates
-
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv3d, *TRANSPOSED)
 
 
 def counted_layers(student: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the layers whose calls tell their operations: Conv2d, Linear, other convolutions."""
-    layers = [(name, layer) for name, layer, _ in candidates(student)]
-    return layers + [(n, m) for n, m in student.named_modules() if isinstance(m, CONVOLUTIONS)]
+    """Return the layers whose calls tell their operations, quantized or not."""
+    found = [(name, layer) for name, layer, _ in candidates(student)]
+    whole = [(name, layer) for name, layer in found if not isinstance(layer, nn.MultiheadAttention)]
+    inner = [(n, m) for n, m in student.named_modules() if isinstance(m, QuantProjection)]
+    return whole + inner
 
 
 class Operations:
@@ -31,17 +33,24 @@ class Operations:
         """Begin to count the calls of all layers, or of those named."""
         self.stop()
         watched = self.layers if names is None else names
-        self.handles = [self.layers[name].register_forward_hook(self._count) for name in watched]
+        self.handles = [
+            self.layers[name].register_forward_hook(self._count, with_kwargs=True)
+            for name in watched
+        ]
 
     def stop(self) -> None:
         """End counting."""
         for handle in self.handles:
             handle.remove()
 
-    def _count(self, layer: Any, args: Any, out: Any) -> None:
+    def _count(self, layer: Any, args: Any, kwargs: Any, out: Any) -> None:
         name = self.names[id(layer)]
-        each = args[0] if isinstance(layer, TRANSPOSED) and args else out
-        count = each.numel() * layer.weight[0].numel() if isinstance(each, Tensor) else 0
+        kind = layer if isinstance(layer, PlacedOperation | QuantLayer) else kind_of(layer)
+        x: Any = next(iter((*args, *kwargs.values())), None)
+        made = [y for y in (out if isinstance(out, tuple) else (out,)) if isinstance(y, Tensor)]
+        count = 0
+        if kind is not None and isinstance(x, Tensor):
+            count = sum(kind.multiply_adds(layer, x, y) for y in made)
         self.counts[name] = self.counts.get(name, 0) + count
 
     def never_ran(self) -> list[str]:
@@ -53,8 +62,10 @@ class Operations:
         """Note multiply-adds of one sample, and the place in the order of calls, at each layer."""
         for place, (name, count) in enumerate(self.counts.items()):
             layer, macs = self.layers[name], round(count / samples)
-            layer.__dict__["place_in_pass"] = place
-            if isinstance(layer, QuantLayer):
-                layer.macs.fill_(macs)
+            if "weight_bits" in widths_of(layer):
+                owner = vars(layer).get("owner", layer)  # of an attention's projection
+                owner.__dict__["place_in_pass"] = place
+            if "macs" in layer._buffers:
+                layer.get_buffer("macs").fill_(macs)
             else:
                 layer.__dict__["counted_macs"] = macs

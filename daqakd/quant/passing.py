@@ -8,10 +8,7 @@ from torch import Tensor, nn
 from .base import Quantizer
 from .calibration import calibrate
 from .layers import QuantLayer
-
-
-def _layers(student: nn.Module) -> list[QuantLayer]:
-    return [module for module in student.modules() if isinstance(module, QuantLayer)]
+from .operands import QuantInput
 
 
 def pass_through(student: nn.Module, wanted: bool) -> None:
@@ -20,8 +17,9 @@ def pass_through(student: nn.Module, wanted: bool) -> None:
     What calls the layers sees it in the next pass: the weight cache and fused chains leave passing
     layers alone. It is no part of a ``state_dict``.
     """
-    for layer in _layers(student):
-        layer.passing = wanted
+    for module in student.modules():
+        if isinstance(module, QuantInput):
+            module.passing = wanted
 
 
 def start_anew(student: nn.Module, batches: Tensor | Iterable[Any]) -> None:
@@ -30,8 +28,9 @@ def start_anew(student: nn.Module, batches: Tensor | Iterable[Any]) -> None:
     Raises:
         InputError: as ``calibrate``.
     """
-    for layer in _layers(student):
-        layer.restart_weights()
+    for module in student.modules():
+        if isinstance(module, QuantLayer):
+            module.restart_weights()
     calibrate(student, batches)
 
 

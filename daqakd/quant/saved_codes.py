@@ -143,14 +143,10 @@ def _as_read(y: Tensor) -> Tensor:
 
 
 def with_saved_codes(
-    linear_map: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    quantizer: ActivationQuantizer,
+    linear_map: Callable[[Tensor], Tensor], y: Tensor, quantizer: ActivationQuantizer
 ) -> Tensor:
-    """Return ``linear_map(y, weight, bias)``, which keeps ``y`` as codes."""
+    """Return ``linear_map(y)``, which keeps ``y`` as codes."""
     read = _as_read(y)
     keeper = _Keeper(y, read, quantizer)
     with torch.autograd.graph.saved_tensors_hooks(keeper.pack, _unpack):
-        return linear_map(read, weight, bias)
+        return linear_map(read)

@@ -23,6 +23,7 @@ Rescale = Literal["auto", "off"]
 Save = Literal["values", "codes"]
 Flavour = Literal["paper", "mqbench"]
 Delta = float | Literal["hessian"]
+WIDTHS = ("weight_bits", "act_bits", "embedding_bits")
 FULL_BITS = 32  # of full precision, where a width is a number
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "method": tuple(METHODS),
@@ -67,6 +68,8 @@ class LayerSpec:
     """Bits of the weights, 1 to 8 (LSQ: 2 to 8); 32 or None leaves them in full precision."""
     act_bits: int | None = 2
     """Bits of the activations, 1 to 8; 32 or None leaves them in full precision."""
+    embedding_bits: int | None = None
+    """Bits of the weights of nn.Embedding, 1 to 8; 32 or None leaves them in full precision."""
     method: str = "lsq"
     """Quantizer: lsq, pact (with DoReFa weights), dorefa or ewgs."""
     weight_method: str | None = None
@@ -74,7 +77,7 @@ class LayerSpec:
     act_method: str | None = None
     """Quantizer of the activations, lsq, pact, dorefa or ewgs; None for the method's."""
     per_channel: bool = False
-    """One LSQ step per output channel of the weights."""
+    """One LSQ step per output channel of the weights; groups of a transposed convolution share."""
     first_last: FirstLast = "8bit"
     """First and last layer, in order of registration: 8 bits, full precision, or as the rest."""
     rescale: Rescale = "auto"
@@ -95,7 +98,7 @@ class LayerSpec:
     the batch's maximum, in evaluation too."""
 
     def __post_init__(self) -> None:
-        for name in ("weight_bits", "act_bits"):
+        for name in WIDTHS:
             bits = getattr(self, name)
             if isinstance(bits, int) and bits == FULL_BITS:
                 object.__setattr__(self, name, None)
@@ -124,7 +127,7 @@ class LayerSpec:
         suffix = f" ({where})" if where else ""
         for name, known in CHOICES.items():
             _check_choice(f"{name}{suffix}", getattr(self, name), known)
-        for name in ("weight_bits", "act_bits"):
+        for name in WIDTHS:
             _check_bits(f"{name}{suffix}", getattr(self, name))
         for name, (fits, wanted) in EXPECTED.items():
             if not fits(value := getattr(self, name)):
@@ -136,9 +139,10 @@ class LayerSpec:
                 f" {self.activations_by} activations have no delta; use method='ewgs', or leave"
                 " delta out"
             )
-        if self.weights_by == "lsq" and self.weight_bits == 1:
+        ones = [name for name in ("weight_bits", "embedding_bits") if getattr(self, name) == 1]
+        if self.weights_by == "lsq" and ones:
             raise InputError(
-                f"weight_bits{suffix}: 1 bit has no positive code for LSQ's signed weights;"
+                f"{ones[0]}{suffix}: 1 bit has no positive code for LSQ's signed weights;"
                 " use 2 bits or more, or weight_method='dorefa' or 'ewgs'"
             )
         if self.flavour == "mqbench":
@@ -152,8 +156,8 @@ class LayerSpec:
                     f"flavour{suffix}: 'mqbench' has no EWGS, which would quantize the {name}; use"
                     " lsq, pact or dorefa, or flavour='paper'"
                 )
-        for name, bits in (("weight_bits", self.weight_bits), ("act_bits", self.act_bits)):
-            if bits == 1:
+        for name in WIDTHS:
+            if getattr(self, name) == 1:
                 raise InputError(
                     f"{name}{suffix}: 1 bit has no positive code on the signed grid of"
                     " flavour='mqbench'; use 2 bits or more, or flavour='paper'"

@@ -19,6 +19,7 @@ from .._errors import InputError
 from .base import ScalesGradients
 from .fusion.fusing import unfused
 from .layers import QuantLayer
+from .operands import QuantInput
 from .pieces import Piece, Pieces, line
 from .weight_cache import recording_hooks
 
@@ -52,7 +53,7 @@ class Surrogate:
 
     def __init__(self, student: nn.Module) -> None:
         self.student = student
-        self.layers = [m for m in student.modules() if isinstance(m, QuantLayer)]
+        self.layers = [m for m in student.modules() if isinstance(m, QuantInput)]
         self.shifts: dict[Key, Tensor] = {}
         self.lines: dict[Key, Piece] = {}
         self.pieces = Pieces()
@@ -69,7 +70,8 @@ class Surrogate:
         try:
             for layer in self.layers:
                 own: dict[str, Any] = vars(layer)
-                own["quantized_weight"] = self._weight(layer)
+                if isinstance(layer, QuantLayer):
+                    own["quantized_weight"] = self._weight(layer)
                 own["quantized_input"] = self._input(layer)
                 own["save"] = "values"
             with unfused(self.student):
@@ -116,11 +118,12 @@ class Surrogate:
 
         return quantized_weight
 
-    def _input(self, layer: QuantLayer) -> Callable[[Tensor], Tensor]:
+    def _input(self, layer: QuantInput) -> Callable[[Tensor], Tensor]:
         quantizer: Any = layer.act_quantizer
 
         def quantized_input(x: Tensor) -> Tensor:
-            _check_precision(x)
+            if x.is_floating_point():  # an embedding reads indices
+                _check_precision(x)
             if recording_hooks():
                 raise InputError(AGAIN)
             if quantizer is None:

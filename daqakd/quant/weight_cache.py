@@ -38,7 +38,8 @@ def _is_trackable(source: Tensor) -> bool:
 
 def _is_apart(layer: Any) -> bool:
     """Return whether a layer takes no part: one with hooks before it, or that does not quantize."""
-    return bool(layer._forward_pre_hooks) or layer.passing
+    owner = layer.__dict__.get("owner", layer)  # of an attention's projection
+    return bool(layer._forward_pre_hooks or owner._forward_pre_hooks) or layer.passing
 
 
 Place = tuple[dict[str, Any], str, Any]  # a module's parameters or children, a name, what is there
@@ -54,20 +55,21 @@ class _Member:
 
     def __init__(self, layer: Any) -> None:
         self.layer, self.apart = layer, _is_apart(layer)
-        self.weight = weight = layer._parameters.get("weight")  # None: computed by somebody
+        store, name = layer.weight_place()
+        self.weight = weight = store.get(name)  # None: computed by somebody
         self.dtype, self.device = getattr(weight, "dtype", None), getattr(weight, "device", None)
         self.quantizer = quantizer = layer._modules.get("weight_quantizer")
         self.sources: list[Place] = []
         self.settings: object = None
         if weight is not None and isinstance(quantizer, WeightQuantizer):
             own = quantizer._parameters
-            self.sources = [(own, name, own.get(name)) for name in quantizer.op_parameters]
-            self.sources = [(layer._parameters, "weight", weight), *self.sources]
+            self.sources = [(own, key, own.get(key)) for key in quantizer.op_parameters]
+            self.sources = [(store, name, weight), *self.sources]
             self.settings = quantizer.settings()
         self.tensors: list[Any] = [source for _, _, source in self.sources]
         children = ("weight_quantizer", "act_quantizer")
         self.places = [(layer._modules, name, layer._modules.get(name)) for name in children]
-        self.places += self.sources or [(layer._parameters, "weight", weight)]
+        self.places += self.sources or [(store, name, weight)]
 
     def is_current(self) -> bool:
         """Return whether the layer has the same weight, quantizers and settings still."""
@@ -85,7 +87,7 @@ class _Member:
         """Return a key that the layers of one call share, or None."""
         if self.apart or not self.sources or not all(map(_is_trackable, self.tensors)):
             return None
-        if self.quantizer.flavour != "paper":
+        if not self.quantizer.joins:
             return None
         if self.weight.numel() >= together_below(self.weight):
             return None

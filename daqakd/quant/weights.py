@@ -58,6 +58,11 @@ class WeightQuantizer(Quantizer):
         """Return what else than weights and parameters a call is made of."""
         return self.bits
 
+    @property
+    def joins(self) -> bool:
+        """Whether ``together`` computes what this quantizer does."""
+        return self.flavour == "paper"
+
     def codes(self, w: Tensor) -> Tensor:
         """Return the codes of the float32 weights, ``uint8`` in [0, 2^bits), shape of ``w``."""
         raise NotImplementedError
@@ -89,15 +94,23 @@ class LSQWeight(WeightQuantizer):
     """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled.
 
     Where all weights are zero, the mean of torch's initialisation for that fan-in takes its place.
+
+    Args:
+        weight: the step starts from.
+        bits: 2 to 8.
+        per_channel: one step per index of ``channel_axis``.
+        channel_axis: a dimension of the weight.
     """
 
     method = "lsq"
     op_parameters = ("step",)
 
-    def __init__(self, weight: Tensor, bits: int, per_channel: bool) -> None:
+    def __init__(self, weight: Tensor, bits: int, per_channel: bool, channel_axis: int = 0) -> None:
         super().__init__(bits)
-        self.axis = 0 if per_channel else None
-        self.weights_per_step = weight.numel() / (weight.shape[0] if per_channel else 1)
+        self.axis = channel_axis if per_channel else None
+        self.weights_per_step = weight.numel() / (
+            1 if self.axis is None else weight.shape[self.axis]
+        )
         self.set_bits(bits)
         self.step = nn.Parameter(self.starting_values(weight)["step"])
 
@@ -110,14 +123,17 @@ class LSQWeight(WeightQuantizer):
     def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the step, from the mean magnitude."""
         mean = weight.detach().abs()
-        mean = mean.mean().reshape(1) if self.axis is None else mean.flatten(1).mean(1)
+        if self.axis is None:
+            mean = mean.mean().reshape(1)
+        else:
+            mean = mean.movedim(self.axis, 0).flatten(1).mean(1)
         usual = 0.5 / math.sqrt(max(weight[0].numel(), 1))  # of torch's initialisation, by fan-in
         mean = torch.where(mean == 0, usual, mean)
         return {"step": 2 * mean.float() / math.sqrt(self.qmax)}
 
     @property
     def granularity(self) -> str:
-        """``channel`` when every output channel has its own step."""
+        """``channel`` when every index of an axis has its own step."""
         return "tensor" if self.axis is None else "channel"
 
     def step_size(self) -> float:
@@ -151,10 +167,17 @@ class LSQWeight(WeightQuantizer):
         """Return bits and gradient scale."""
         return self.bits, self.grad_scale
 
+    @property
+    def joins(self) -> bool:
+        """Whether ``together`` computes what this does: it knows steps of the first axis alone."""
+        return super().joins and self.axis in (None, 0)
+
     def _steps(self, dim: int) -> Tensor:
         """Return the steps as they are used, shaped to broadcast against the weights."""
         step = self.step.detach().clamp(min=SMALLEST)
-        return step if self.axis is None else step.reshape(-1, *[1] * (dim - 1))
+        if self.axis is None:
+            return step
+        return step.reshape([-1 if i == self.axis else 1 for i in range(dim)])
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the codes above the lowest one."""
@@ -168,7 +191,7 @@ class LSQWeight(WeightQuantizer):
 
     def affine(self, w: Tensor) -> WeightAffine:
         """Return the steps, and the code of 0."""
-        return WeightAffine(self._steps(1), self.qmax + 1)
+        return WeightAffine(self._steps(w.dim()).flatten(), self.qmax + 1)
 
 
 class DoReFaWeight(WeightQuantizer):

@@ -138,7 +138,7 @@ def _layers_for(option: str, model: nn.Module) -> list[QuantLayer]:
                 f"{option}: {name} has no levels of its own to hold weights at, its method takes"
                 " them from the weights; use method lsq or ewgs, or leave the option out"
             )
-        if isinstance(layer._parameters.get("weight"), nn.Parameter):
+        if isinstance(layer.weight, nn.Parameter):
             found.setdefault(id(layer.weight), layer)
     if not found:
         raise InputError(f"{option}: the student has no quantized weights; leave the option out")

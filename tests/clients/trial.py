@@ -21,6 +21,7 @@ from .witness import Witness, quantized_layers
 # transformers looks for a package of this name, and would find the folder beside tests/
 sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
 
+PROJECTIONS = ("in_proj", "q_proj", "k_proj", "v_proj", "out_proj")
 METHODS = ("lsq", "pact", "dorefa", "ewgs")
 
 
@@ -87,13 +88,18 @@ def settle(model: nn.Module, batch: Any) -> None:
         norm.momentum = momentum
 
 
+def names_in(name: str, module: nn.Module) -> set[str]:
+    """Return the names of the layers that run with a module."""
+    attention = isinstance(module, nn.MultiheadAttention)
+    return {name} | {f"{name}.{part}" for part in PROJECTIONS if attention}
+
+
 def layers_that_run(model: nn.Module, batch: Any) -> set[str]:
-    """Return the Conv2d and Linear layers that a forward pass calls."""
+    """Return the modules that a forward pass calls, and the projections of attentions."""
     ran: set[str] = set()
     handles = [
-        m.register_forward_hook(lambda *_, name=name: ran.add(name))
+        m.register_forward_hook(lambda m, *_, name=name: ran.update(names_in(name, m)))
         for name, m in model.named_modules()
-        if isinstance(m, nn.Conv2d | nn.Linear)
     ]
     with torch.no_grad():
         call(model, batch)
@@ -124,7 +130,10 @@ def listed_whole(model: nn.Module, student: nn.Module) -> Counter[str]:
     for name, module in model.named_modules():
         for key, weight in module._parameters.items():
             if weight is not None and weight.dim() > 1:
-                assert {name, f"{name}.{key}", key} & names, f"{name}.{key} is not listed"
+                layer = name.partition(".parametrizations.")[0]  # whose weight is made of these
+                own = f"{name}.{key}"
+                listed = {layer, own, key, own.removesuffix("_weight")}
+                assert listed & names, f"{own} is not listed"
     return Counter(row.note.removeprefix("not quantized: ") for row in rows if row.note)
 
 

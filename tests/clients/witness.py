@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from daqakd.quant import QuantConv2d, QuantLinear
+from daqakd.quant.layers import QuantLayer
 
 CONVOLUTIONS = {"conv2d", "convolution"}
 PRODUCTS = {
@@ -25,8 +25,7 @@ FUSED = {"_native_multi_head_attention", "_transformer_encoder_layer_fwd"}
 
 def quantized_layers(student: nn.Module) -> dict[str, Any]:
     """Return the layers that claim to be quantized."""
-    kinds = QuantConv2d | QuantLinear
-    return {name: m for name, m in student.named_modules() if isinstance(m, kinds)}
+    return {name: m for name, m in student.named_modules() if isinstance(m, QuantLayer)}
 
 
 class Witness(TorchDispatchMode):

@@ -152,6 +152,31 @@ def test_what_cannot_be_folded_stays():
     assert_folded(made, folded)
 
 
+LAYERS = {
+    "conv1d": (nn.Conv1d(3, 4, 3), nn.BatchNorm1d, (3, 9)),
+    "conv3d": (nn.Conv3d(2, 4, 2), nn.BatchNorm3d, (2, 4, 4, 4)),
+    "transposed1d": (nn.ConvTranspose1d(3, 4, 3), nn.BatchNorm1d, (3, 9)),
+    "transposed2d": (nn.ConvTranspose2d(3, 4, 3, 2, bias=False), nn.BatchNorm2d, (3, 5, 5)),
+    "transposed3d": (nn.ConvTranspose3d(2, 4, 2), nn.BatchNorm3d, (2, 3, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"method": "ewgs"}], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_kind_of_convolution(name, options):
+    layer, norm, shape = LAYERS[name]
+    model, images = nn.Sequential(layer, norm(4), nn.Flatten()), torch.randn(5, *shape)
+    made = student(with_statistics(model), images, first_last="same", **options)
+    assert_folded(made, daqakd.fold_batchnorm(made), images, norms=1)
+
+
+def test_groups_of_a_transposed_convolution_share_their_scales():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 4, 3, groups=2), nn.BatchNorm2d(4))
+    images = torch.randn(5, 4, 6, 6)
+    made = student(with_statistics(model), images, first_last="same")
+    assert_folded(made, daqakd.fold_batchnorm(made), images, norms=0)
+
+
 class Branches(nn.Module):
     """A part that cannot be traced, with blocks inside that can."""
 

@@ -147,6 +147,60 @@ def test_several_inputs(tmp_path, kind):
     torch.testing.assert_close(found(a, b), made(a, b).detach(), rtol=1e-5, atol=1e-5)
 
 
+class Attending(nn.Module):
+    """An embedding, attention to itself and to others, and a placed sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 8)
+        self.itself = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.others = nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
+        self.add, self.fc = daqakd.nn.QuantAdd(), nn.Linear(8, 3)
+
+    def forward(self, tokens, other):
+        x = self.embedding(tokens)
+        x = self.add(x, self.itself(x, x, x, need_weights=False)[0])
+        return self.fc(x + self.others(x, other, other, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("method", ["lsq", "pact", "ewgs"])
+def test_embeddings_attention_and_placed_sums(tmp_path, method):
+    tokens, other = torch.randint(0, 11, (6, 5)), torch.randn(6, 4, 6)
+    options = {"weight_bits": 4, "act_bits": 8, "embedding_bits": 4, "first_last": "same"}
+    made = daqakd.quantize(Attending(), method=method, **options)
+    daqakd.calibrate(made, [{"tokens": tokens, "other": other}])
+    daqakd.export_onnx(made.eval(), tmp_path / "a", (tokens, other))
+    names = [node.op_type for node in checked(tmp_path / "a").graph.node]
+    # of nine quantizers, those of the first sum and of keys and values may equal their neighbours
+    assert 7 <= names.count("QuantizeLinear") <= 9
+    # of the embedding, two output projections, a joint one, three separate ones, the last layer
+    weights = sum(n.endswith(".codes") for n in kinds(checked(tmp_path / "a")))
+    assert weights == 8
+    assert names.count("QuantizeLinear") + 8 <= names.count("DequantizeLinear") <= 9 + 8
+    found = OnnxModel(tmp_path / "a")(tokens, other)
+    torch.testing.assert_close(found, made(tokens, other).detach(), rtol=1e-2, atol=2e-2)
+
+
+CONVOLUTIONS = {
+    "conv1d": (nn.Conv1d(3, 4, 3), (3, 9)),
+    "conv3d": (nn.Conv3d(2, 4, 2), (2, 4, 4, 4)),
+    "transposed1d": (nn.ConvTranspose1d(3, 4, 3), (3, 9)),
+    "transposed2d": (nn.ConvTranspose2d(4, 4, 3, 2, groups=2), (4, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_other_convolutions(tmp_path, name, per_channel):
+    layer, shape = CONVOLUTIONS[name]
+    model, images = nn.Sequential(layer, nn.Flatten()), torch.randn(12, *shape)
+    options = {"weight_bits": 4, "act_bits": 4, "first_last": "same", "per_channel": per_channel}
+    made = student(model, images, **options)
+    daqakd.export_onnx(made, tmp_path / "a", images)
+    checked(tmp_path / "a")
+    assert_same(tmp_path / "a", made, images, level=ALL)
+
+
 @pytest.mark.parametrize(("name", "bits"), [("mobilenet_v2", 4), ("vgg8", 8)])
 def test_size_is_that_of_the_codes(tmp_path, name, bits):
     made = student(with_statistics(build(name, 5)), weight_bits=bits, first_last="same")

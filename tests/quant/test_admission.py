@@ -41,7 +41,7 @@ def lazy() -> nn.Module:
 
 
 def others() -> nn.Module:
-    return nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.ConvTranspose1d(4, 4, 3))
+    return nn.Sequential(nn.LSTM(3, 4), nn.ReLU(), nn.Bilinear(4, 4, 3))
 
 
 def refused() -> nn.Module:
@@ -59,7 +59,7 @@ def refused() -> nn.Module:
         (student, r"quantized already \(conv1 is a QuantConv2d\).*dequantize\(\)"),
         (part_student, r"quantized already \(1\.conv1"),
         (lazy, "1 is lazy.*one forward pass"),
-        (others, "no layer to quantize: it has no Conv2d or Linear"),
+        (others, "no layer to quantize: it has no layer of a type that is quantized, such as a"),
         (refused, "no layer to quantize.*0: its weight is computed by"),
         (lambda: nn.Linear(3, 3).requires_grad_(False), None),
     ],

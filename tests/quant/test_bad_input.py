@@ -47,7 +47,7 @@ ROWS: list[Row] = [
         for e in (None, 3, [3], [None], b"fc")
     ),
     *(
-        ("exclude: .*matches no Conv2d or Linear", lambda e=e: quantize(exclude=e))
+        ("exclude: .*matches no layer that can be", lambda e=e: quantize(exclude=e))
         for e in ("nope", ["fc", ""], np.array(["fc2"]))
     ),
     *(("overrides: expected", lambda o=o: quantize(overrides=o)) for o in NO_OVERRIDES),

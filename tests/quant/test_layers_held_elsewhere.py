@@ -84,7 +84,7 @@ def test_a_scripted_part_stays_whole_and_is_listed():
     net.fc = torch.jit.script(net.fc)
     student = daqakd.quantize(net, weight_bits=2, act_bits=2)
     notes = {row.name: row.note for row in daqakd.summary(student).layers}
-    assert notes["fc"].startswith("not quantized: RecursiveScriptModule is no")
+    assert notes["fc"].startswith("not quantized: RecursiveScriptModule is of no type")
     assert daqakd.calibrate(student, images())(images()).isfinite().all()
 
 

@@ -118,11 +118,13 @@ def test_what_cannot_be_swapped_stays_whole_and_is_listed():
         nn.MultiheadAttention(4, 2),
         nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
     )
-    student = daqakd.quantize(model, weight_bits=2, act_bits=2)
+    student = daqakd.quantize(model, weight_bits=2, act_bits=2, exclude="2")
     notes = {r["name"]: r["note"] for r in daqakd.summary(student).records()}
     assert notes["0"] == ""
     assert "own forward" in notes["1"]
-    assert "MultiheadAttention" in notes["2.out_proj"]
+    reads = "its nn.MultiheadAttention stays whole and reads its weight directly"
+    assert notes["2.out_proj"] == f"not quantized: {reads}"
+    assert notes["2.in_proj_weight"] == "not quantized: left in full precision"
     assert "parametrization" in notes["3"]
 
 

@@ -15,10 +15,9 @@ from torch import nn
 from ..._arguments import check_module
 from ..._errors import InputError
 from ..admission import copy_of
-from ..layers import QuantLayer
 from .plan import KEY, Fusion, fused_class, fusion_of, places_of
 from .rewriting import Notes, rewrite
-from .tracing import Untraceable, around_opaque, holds_quantized, required, trace
+from .tracing import LEAVES, Untraceable, around_opaque, holds_quantized, required, trace
 
 
 def _set_state(self: Any, state: dict[str, Any]) -> None:
@@ -64,7 +63,7 @@ def _inner_roots(root: nn.Module, fusion: Fusion) -> Iterator[tuple[str, nn.Modu
         leaves = [place.name for place in fusion.places if place.kind is None]
         found = [(name, root.get_submodule(name)) for name in leaves]
     for name, module in found:
-        if not isinstance(module, QuantLayer) and holds_quantized(module):
+        if not isinstance(module, LEAVES) and holds_quantized(module):
             yield name, module
 
 

@@ -16,7 +16,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..._errors import first_line
+from ..attention import QuantMultiheadAttention
 from ..layers import QuantLayer
+from ..placed import PlacedOperation
 from .members import is_hooked
 from .proxies import Recording
 
@@ -60,6 +62,9 @@ def _around() -> tuple[Any, ...]:
     )
 
 
+LEAVES = (QuantLayer, QuantMultiheadAttention, PlacedOperation)  # whose code is not looked into
+
+
 class StudentTracer(fx.Tracer):
     """Traces a root; modules at the names in ``opaque`` are leaves, too."""
 
@@ -73,7 +78,7 @@ class StudentTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a call of it is one node."""
-        if isinstance(m, QuantLayer) or module_qualified_name in self.opaque or is_hooked(m):
+        if isinstance(m, LEAVES) or module_qualified_name in self.opaque or is_hooked(m):
             return True
         own_norm = isinstance(m, _BatchNorm) and not type(m).__module__.startswith("torch.")
         seen_through = own_norm or type(m) in (nn.Sequential, nn.Identity)
