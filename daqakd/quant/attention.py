@@ -5,10 +5,10 @@ quantizers: ``in_proj``, or ``q_proj``, ``k_proj`` and ``v_proj`` where keys or 
 of their own. Its weight stays the attention's parameter, so that keys of a ``state_dict`` stay
 valid. ``out_proj`` is a linear layer like others, and is called.
 
-There is one weight quantizer and one input quantizer for each such weight: query, key and value
-share theirs in ``in_proj``, whether they are one tensor or three, and have one each beside separate
-weights. Which there are does not depend on calls, therefore, and a ``state_dict`` says all. The
-products of queries, keys and values stay in full precision.
+There is one weight quantizer, one input quantizer and one output scale of EWGS for each such
+weight: query, key and value share theirs in ``in_proj``, whether they are one tensor or three, and
+have one each beside separate weights. Which there are does not depend on calls, therefore, and a
+``state_dict`` says all. The products of queries, keys and values stay in full precision.
 """
 
 from typing import Any, Self

@@ -83,31 +83,32 @@ def quantize(
     torch's classes, and the original ``state_dict`` keys stay valid. Call :func:`calibrate` before
     the first forward pass.
 
-    ``daqakd.nn.QuantAdd`` and ``QuantMatMul``, placed in the model, quantize both their inputs.
-    ``nn.MultiheadAttention`` has its projections quantized: ``attention.in_proj``, whose weight
-    stays ``attention.in_proj_weight``, and ``attention.out_proj``; where it is excluded, both stay
-    whole.
+    Of ``nn.MultiheadAttention`` the projections are quantized: ``attention.in_proj``, a new child
+    whose weight stays ``attention.in_proj_weight``, and ``attention.out_proj``. Its own name is
+    that of the first in ``exclude`` and ``overrides``; where it stays whole, so does the second.
+    Hugging Face's ``Conv1D`` is a linear layer. ``daqakd.nn.QuantAdd`` and ``QuantMatMul``, placed
+    in the model, quantize both their inputs.
+
     Subclasses with members of their own, layers whose weight a parent reads directly, and weights
     that are computed (pruned, weight-normalised) stay in full precision; :func:`summary` lists them
-    with the reason. torch's fast path of
-    ``nn.TransformerEncoder``, which reads the weights of the layers in it, is switched off.
+    with the reason. torch's fast path of ``nn.TransformerEncoder``, which reads the weights of the
+    layers in it, is switched off.
 
     Args:
         model: any module; it is not changed.
         weight_bits: 1 to 8 (LSQ: 2 to 8); 32 or None leaves weights in full precision.
         act_bits: 1 to 8; 32 or None quantizes weights only.
         embedding_bits: 1 to 8 for the weights of ``nn.Embedding``; 32 or None leaves them in full
-            precision. They are asked for by themselves, since a table that is looked up costs
-            memory and no arithmetic, and often bears fewer bits less well than layers do.
+            precision. They have an option of their own, since a look-up costs memory and no
+            arithmetic: the width that suits layers need not suit it.
         method: ``"lsq"``, ``"pact"`` (DoReFa weights), ``"dorefa"`` or ``"ewgs"``.
         weight_method: overrides the method for weights: ``"lsq" "dorefa" "ewgs"``.
         act_method: overrides the method for activations: ``"lsq" "pact" "dorefa" "ewgs"``.
         per_channel: one LSQ step per output channel of the weights; of a transposed convolution,
             one per ``weight.shape[1]``, which the groups share; of an embedding, one per row.
-        first_last: the first and last layer, in order of registration, embeddings not counted, get
-            8 bits (``"8bit"``),
-            stay in full precision (``"fp"``), or are treated like the rest (``"same"``);
-            :func:`summary` says which they were.
+        first_last: the first and last layer, in order of registration, embeddings and placed
+            operations not counted, get 8 bits (``"8bit"``), stay in full precision (``"fp"``), or
+            are treated like the rest (``"same"``); :func:`summary` says which they were.
         exclude: names or globs of layers to leave in full precision; a string is one of them.
         overrides: name or glob to a dict with any of ``weight_bits act_bits embedding_bits
             weight_method act_method per_channel``; later entries win.

@@ -17,7 +17,7 @@ from daqakd.quant.passing import pass_through
 from daqakd.quant.weight_cache import WeightCache
 from daqakd.train import diagnostics, steadying
 
-from ..helpers.cached import Calls, require_native
+from ..helpers.cached import MANY, Calls, require_native
 from .test_quant import METHODS
 
 each_method = pytest.mark.parametrize("method", METHODS)
@@ -202,7 +202,7 @@ def test_summary_counts_and_lists():
 
 
 @each_kind
-@each_method
+@pytest.mark.parametrize("method", MANY)  # of weights
 def test_files_and_copies_give_the_same_outputs(kind, method, tmp_path):
     layer = attention(kind).float()
     batch = [x.float() for x in inputs(layer)]

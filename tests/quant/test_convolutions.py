@@ -12,7 +12,7 @@ from daqakd import quant
 from daqakd.quant.grids import weight_codes, weight_grid
 from daqakd.quant.layers import QuantLayer
 
-from ..helpers.cached import Calls, require_native
+from ..helpers.cached import MANY, Calls, require_native
 from .test_quant import METHODS
 
 # the layer in the middle, and the shape of its input
@@ -109,7 +109,7 @@ def test_every_method_computes_with_the_quantized_tensors(name, method):
 
 
 @each_layer
-@each_method
+@pytest.mark.parametrize("method", MANY)  # of weights
 def test_ways_out_and_copies_give_the_same_outputs(name, method, tmp_path):
     layer, student, x = case(name, method=method, per_channel=method == "lsq")
     layer, student, x = layer.float(), student.float().eval(), x.float()

@@ -10,6 +10,7 @@ import daqakd
 from daqakd.quant import QuantEmbedding, QuantLinear
 from daqakd.quant.grids import weight_codes
 
+from ..helpers.cached import MANY
 from .test_quant import METHODS
 
 WORDS, WIDTH = 11, 6
@@ -163,7 +164,7 @@ def test_a_tied_weight_gets_the_gradients_of_both_layers():
         torch.testing.assert_close(*steps)
 
 
-@each_method
+@pytest.mark.parametrize("method", MANY)  # of weights
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("whole", ["wte", "lm_head", "wpe"])
 def test_files_and_copies_give_the_same_outputs(method, tied, whole, tmp_path):
