@@ -37,6 +37,7 @@ COMPARED = (
     "pact",
     "dorefa_weight",
     "ewgs",
+    "lsqplus",
     "many",
 )
 TRAINED = ("fp32", "lsq", "loop", "fp32-graph", "lsq-graph", "lsq-bf16")
@@ -50,6 +51,7 @@ SECONDS = {
     "dorefa_activation": 14,
     "dorefa_weight": 20,
     "ewgs": 14,
+    "lsqplus": 14,
     "codes": 8,
     "bn_act_quant": 26,
     "kd_loss": 30,

@@ -51,6 +51,11 @@ tuple<Tensors, Tensors, Tensors> ewgs_many_backward(
     Tensors grad, Tensors x, Tensors lower, Tensors upper, Integers bits, double delta,
     optional<Tensor> delta_tensor);
 
+Tensor lsqplus_forward(const Tensor& x, const Tensor& step, const Tensor& offset, int64_t bits);
+tuple<Tensor, Tensor, Tensor> lsqplus_backward(
+    const Tensor& grad, const Tensor& x, const Tensor& step, const Tensor& offset, int64_t bits,
+    double grad_scale);
+
 tuple<Tensor, Tensor, Tensor, Tensor> bn_act_quant_forward(
     const BNArguments& given, const RunningStatistics& running, bool with_activation,
     bool with_codes);

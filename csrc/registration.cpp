@@ -27,6 +27,8 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   add("dorefa_weight_backward", TORCH_BOX(&device::dorefa_weight_backward));
   add("ewgs_forward", TORCH_BOX(&device::ewgs_forward));
   add("ewgs_backward", TORCH_BOX(&device::ewgs_backward));
+  add("lsqplus_forward", TORCH_BOX(&device::lsqplus_forward));
+  add("lsqplus_backward", TORCH_BOX(&device::lsqplus_backward));
   add("bn_act_quant_forward", TORCH_BOX(&daqakd::bn_act_quant_forward));
   add("bn_act_quant_backward", TORCH_BOX(&daqakd::bn_act_quant_backward));
   add("cmi_update", TORCH_BOX(&device::cmi_update));

@@ -208,6 +208,21 @@ def _(
     return torch.empty_like(x), _parameter_gradient(lower, x), _parameter_gradient(upper, x)
 
 
+@_define("lsqplus_forward(Tensor x, Tensor step, Tensor offset, int bits) -> Tensor")
+def _(x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_define(
+    "lsqplus_backward(Tensor grad, Tensor x, Tensor step, Tensor offset, int bits,"
+    " float grad_scale) -> (Tensor, Tensor, Tensor)"
+)
+def _(
+    grad: Tensor, x: Tensor, step: Tensor, offset: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), _parameter_gradient(step, x), _parameter_gradient(offset, x)
+
+
 @_define("lsq_many_forward(Tensor[] x, Tensor[] step, int[] qmin, int[] qmax) -> Tensor[]")
 def _(x: Tensors, *rest: Any) -> list[Tensor]:
     return _like_each(x)

@@ -122,6 +122,21 @@ inline void check_ewgs_backward(
   check_parameter("delta_tensor", delta_tensor, x);
 }
 
+inline void check_lsqplus(const Tensor& x, const Tensor& step, const Tensor& offset, int64_t bits) {
+  check_input("x", x);
+  check_parameter("step", step, x, std::nullopt);
+  check_parameter("offset", offset, x, std::nullopt);
+  check_bits(bits, false);
+}
+
+inline void check_lsqplus_backward(
+    const Tensor& grad, const Tensor& x, const Tensor& step, const Tensor& offset, int64_t bits,
+    double grad_scale) {
+  check_lsqplus(x, step, offset, bits);
+  check_same("grad", grad, x);
+  check_number("grad_scale", grad_scale);
+}
+
 inline void check_ewgs_many(
     const Tensors& x, const Tensors& lower, const Tensors& upper, const Integers& bits) {
   check_some("x", x);

@@ -17,15 +17,16 @@ struct Gradients {
   T* dx;              // null for an op without
 };
 
-// dx, and sums[k] = op's sum k over all elements, or sums[0] = what the op makes of them.
+// dx, and sums[k] = op's sum k over all elements times `scale`, or sums[0] = what the op makes of
+// them.
 template <class T, class Op>
 void flat_backward(
     const Launch& launch, const Tensor& model, const Gradients<T>& to,
-    std::initializer_list<float*> sums, const Op& op) {
+    std::initializer_list<float*> sums, const Op& op, float scale = 1.0f) {
   const Runs plan(1, 1, model.numel());
   const Tensor partials = scratch(model, std::max<int64_t>(1, Op::kSums * plan.blocks()));
   const LaunchCounter counter(launch, model, Op::kSums > 0 && plan.blocks() > 1);
-  Fold fold{{}, plan.reduction(), 1.0f, counter.get()};
+  Fold fold{{}, plan.reduction(), scale, counter.get()};
   std::copy(sums.begin(), sums.end(), fold.out);
   launch(
       backward_runs<T, kVector<T>, false, Op>, plan.blocks(), kThreads, to.grad, to.other, to.dx,

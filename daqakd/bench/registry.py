@@ -12,6 +12,7 @@ BENCHMARKS = {  # module:attribute
     "dorefa_activation": "dorefa:DOREFA_ACTIVATION",
     "dorefa_weight": "dorefa:DOREFA_WEIGHT",
     "ewgs": "ewgs:EWGS",
+    "lsqplus": "lsqplus:LSQPLUS",
     "codes": "codes:CODES",
     "bn_act_quant": "bn_act_quant:BN_ACT_QUANT",
     "kd_loss": "kd_loss:KD_LOSS",

@@ -27,6 +27,8 @@ FOLDABLE = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 class FoldedWeight(WeightQuantizer):
     """Weights of another quantizer, each output channel times a factor; the codes are its own."""
 
+    has_fused_op = False
+
     def __init__(self, inner: WeightQuantizer, factor: Tensor) -> None:
         super().__init__(inner.bits)
         self.method, self.flavour, self.uniform = inner.method, inner.flavour, inner.uniform

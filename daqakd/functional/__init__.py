@@ -11,6 +11,7 @@ from .ewgs_many import ewgs_many
 from .kd_loss import kd_loss
 from .lsq import lsq
 from .lsq_many import lsq_many
+from .lsqplus import lsqplus
 from .pact import pact
 from .resized_crop import resized_crop
 
@@ -28,6 +29,7 @@ __all__ = [
     "kd_loss",
     "lsq",
     "lsq_many",
+    "lsqplus",
     "pact",
     "resized_crop",
 ]

@@ -143,6 +143,7 @@ class EWGSActivation(ScalesGradients, ActivationQuantizer):
     """[EWGS] on activations: learned range, values in [0, 1]."""
 
     method = "ewgs"
+    has_offset = True
     measures = ("std",)
     HALF_NORMAL = 3 / math.sqrt(1 - 2 / math.pi)  # 3 sigma of the half-normal's parent
 

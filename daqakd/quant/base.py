@@ -45,6 +45,7 @@ class Statistics:
         self.batches = 0
         self.sums: dict[str, Tensor] = {}
         self.minimum: Tensor | None = None
+        self.maximum: Tensor | None = None
 
     def update(self, x: Tensor) -> None:
         """Add one batch."""
@@ -54,6 +55,7 @@ class Statistics:
         self.finite = finite if self.finite is None else self.finite & finite
         self.turn = self.turn or next(TURNS)
         self.minimum = low if self.minimum is None else torch.minimum(self.minimum, low)
+        self.maximum = high if self.maximum is None else torch.maximum(self.maximum, high)
         self.batches += 1
         for name in self.measures:
             value = MEASURES[name](x)
@@ -76,6 +78,13 @@ class Statistics:
         if dist.is_initialized():
             dist.all_reduce(self.minimum, op=dist.ReduceOp.MIN)
         return self.minimum
+
+    def largest(self) -> Tensor:
+        """Return the largest value seen, the same on every rank."""
+        assert self.maximum is not None
+        if dist.is_initialized():
+            dist.all_reduce(self.maximum, op=dist.ReduceOp.MAX)
+        return self.maximum
 
 
 def accept_zero_dim(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
@@ -118,7 +127,9 @@ class Quantizer(nn.Module):
 
     method = ""
     flavour: Flavour = "paper"
-    """Whose formulas it has: fused ops, ops on many weights and saved codes know the papers'."""
+    """Whose formulas it has: the papers', or MQBench's."""
+    has_fused_op = True
+    """Whether ops on chains, on many weights and on saved codes know its formula."""
     uniform = True
     """Whether its width is the model's own, not one of first and last layers or of overrides."""
     __call__: Callable[..., Tensor]
@@ -173,6 +184,7 @@ class ActivationQuantizer(Flagged, Quantizer):
 
     measures: tuple[str, ...] = ()
     always_signed = False  # whatever the calibration data is
+    has_offset = False  # whether its grid begins at a learned level, so that it needs no sign
     has_parameters = True  # else all quantizers of the same bits and signedness are one
 
     def __init__(self, bits: int) -> None:

@@ -9,6 +9,7 @@ from .attention import QuantMultiheadAttention
 from .base import ActivationQuantizer
 from .kinds import kind_of
 from .layers import QuantLayer
+from .lsqplus import LSQPlusActivation
 from .placed import PlacedOperation
 from .spec import LayerSpec
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
@@ -40,6 +41,8 @@ def _act_quantizer(spec: LayerSpec) -> ActivationQuantizer | None:
         return PACTActivation(spec.act_bits, spec.pact_alpha)
     if spec.activations_by == "dorefa":
         return DoReFaActivation(spec.act_bits)
+    if spec.activations_by == "lsqplus":
+        return LSQPlusActivation(spec.act_bits)
     return EWGSActivation(spec.act_bits, spec.delta)
 
 

@@ -207,9 +207,9 @@ def _set_signs(quantizers: Quantizers) -> None:
         return
     smallest = torch.stack([q.statistics.smallest() for q in quantizers])
     for quantizer, negative in zip(quantizers, (smallest < 0).tolist(), strict=True):
-        if negative and quantizer.bits == 1 and quantizer.method != "ewgs":
+        if negative and quantizer.bits == 1 and not quantizer.has_offset:
             raise InputError(
                 f"{quantizer.name}: its input is negative at times, and 1 bit has no signed form;"
-                " use overrides= with 2 bits or more, or method='ewgs'"
+                " use overrides= with 2 bits or more, or method='ewgs' or 'lsqplus'"
             )
         quantizer.set_flags(False, negative or quantizer.always_signed)

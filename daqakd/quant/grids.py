@@ -10,6 +10,7 @@ from .._ops import SMALLEST
 from .activations import EWGSActivation, LSQActivation, PACTActivation
 from .base import ActivationQuantizer, Quantizer
 from .layers import QuantLayer
+from .lsqplus import LSQPlusActivation
 from .mqbench import MQBenchActivation
 from .weights import EWGSWeight, LSQWeight
 
@@ -70,6 +71,9 @@ def clipping_range(
     """
     if isinstance(quantizer, MQBenchActivation):
         return quantizer.ends(x)
+    if isinstance(quantizer, LSQPlusActivation):
+        offset = quantizer.offset.detach()
+        return offset, offset + quantizer.levels * quantizer.step.detach().clamp(min=SMALLEST)
     if isinstance(quantizer, EWGSActivation):
         return quantizer.lower.detach(), quantizer.upper.detach()
     lowest: Tensor | float = -1.0

@@ -81,6 +81,7 @@ class MQBenchLSQWeight(LSQWeight):
 
     method = "mqbench-lsq"
     flavour = "mqbench"
+    has_fused_op = False
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__(weight, bits, per_channel=False)
@@ -102,6 +103,7 @@ class MQBenchDoReFaWeight(DoReFaWeight):
 
     method = "mqbench-dorefa"
     flavour = "mqbench"
+    has_fused_op = False
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__(weight, bits, rescale=False)
@@ -146,6 +148,7 @@ class MQBenchLSQActivation(LSQActivation):
 
     method = "mqbench-lsq"
     flavour = "mqbench"
+    has_fused_op = False
     always_signed = True
 
     @property
@@ -182,6 +185,7 @@ class MQBenchPACTActivation(PACTActivation):
 
     method = "mqbench-pact"
     flavour = "mqbench"
+    has_fused_op = False
     always_signed = True
     measures: tuple[str, ...] = ()
 
@@ -219,6 +223,7 @@ class MQBenchDoReFaActivation(ActivationQuantizer):
 
     method = "mqbench-dorefa"
     flavour = "mqbench"
+    has_fused_op = False
     always_signed = True
     measures = ("largest_tanh",)
 

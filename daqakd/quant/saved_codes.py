@@ -101,7 +101,7 @@ def can_save_codes(y: Tensor, quantizer: ActivationQuantizer) -> bool:
         and type(y) is Tensor
         and not y.is_meta
         and y.numel() > 0
-        and quantizer.flavour == "paper"
+        and quantizer.has_fused_op
         and quantizer.phase is None
         and not quantizer._forward_hooks
         and not recording_hooks()

@@ -14,6 +14,7 @@ from ..functional import _checks
 # method: that of the weights, that of the activations
 METHODS = {
     "lsq": ("lsq", "lsq"),
+    "lsqplus": ("lsq", "lsqplus"),
     "pact": ("dorefa", "pact"),
     "dorefa": ("dorefa", "dorefa"),
     "ewgs": ("ewgs", "ewgs"),
@@ -28,7 +29,7 @@ FULL_BITS = 32  # of full precision, where a width is a number
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "method": tuple(METHODS),
     "weight_method": (None, "dorefa", "ewgs", "lsq"),
-    "act_method": (None, "dorefa", "ewgs", "lsq", "pact"),
+    "act_method": (None, "dorefa", "ewgs", "lsq", "lsqplus", "pact"),
     "first_last": ("8bit", "fp", "same"),
     "rescale": ("auto", "off"),
     "save": ("values", "codes"),
@@ -71,11 +72,12 @@ class LayerSpec:
     embedding_bits: int | None = None
     """Bits of the weights of nn.Embedding, 1 to 8; 32 or None leaves them in full precision."""
     method: str = "lsq"
-    """Quantizer: lsq, pact (with DoReFa weights), dorefa or ewgs."""
+    """Quantizer: lsq, lsqplus (LSQ's weights; activations with a learned offset, for those that dip
+    below 0, as SiLU's and GELU's), pact (with DoReFa weights), dorefa or ewgs."""
     weight_method: str | None = None
     """Quantizer of the weights, lsq, dorefa or ewgs; None for the method's."""
     act_method: str | None = None
-    """Quantizer of the activations, lsq, pact, dorefa or ewgs; None for the method's."""
+    """Quantizer of the activations, lsq, lsqplus, pact, dorefa or ewgs; None for the method's."""
     per_channel: bool = False
     """One LSQ step per output channel of the weights; groups of a transposed convolution share."""
     first_last: FirstLast = "8bit"
@@ -151,10 +153,10 @@ class LayerSpec:
     def _check_mqbench(self, suffix: str) -> None:
         """Raise InputError for what MQBench's quantizers cannot do."""
         for name, method in (("weights", self.weights_by), ("activations", self.activations_by)):
-            if method == "ewgs":
+            if method in ("ewgs", "lsqplus"):
                 raise InputError(
-                    f"flavour{suffix}: 'mqbench' has no EWGS, which would quantize the {name}; use"
-                    " lsq, pact or dorefa, or flavour='paper'"
+                    f"flavour{suffix}: 'mqbench' has no {method}, which would quantize the {name};"
+                    " use lsq, pact or dorefa, or flavour='paper'"
                 )
         for name in WIDTHS:
             if getattr(self, name) == 1:

@@ -61,7 +61,7 @@ class WeightQuantizer(Quantizer):
     @property
     def joins(self) -> bool:
         """Whether ``together`` computes what this quantizer does."""
-        return self.flavour == "paper"
+        return self.has_fused_op
 
     def codes(self, w: Tensor) -> Tensor:
         """Return the codes of the float32 weights, ``uint8`` in [0, 2^bits), shape of ``w``."""

@@ -106,6 +106,8 @@ TRITON_KERNELS = {
     "dorefa_weight_backward_flat_kernel",
     "ewgs_forward_flat_kernel",
     "ewgs_backward_flat_kernel",
+    "lsqplus_forward_flat_kernel",
+    "lsqplus_backward_flat_kernel",
     "kd_loss_tile_kernel",
     "kd_loss_long_kernel",
     "lsq_many_forward_kernel",

@@ -77,6 +77,7 @@ EXACT = {
     "dorefa_activation": (0, 1, 2),
     "dorefa_weight": (4, 5, 6),
     "ewgs": (0, 1),
+    "lsqplus": (0, 1),
     "codes": range(4),
     "cmi": range(5),
     "kd_loss": (),

@@ -31,6 +31,11 @@ def ewgs(*shape: int):
     return overload("ewgs_backward", "emulated"), (x.flip(0), x, LOWER, UPPER, 4, 0.1, None)
 
 
+def lsqplus(*shape: int):
+    x = torch.randn(shape)
+    return overload("lsqplus_backward", "emulated"), (x.flip(0), x, UPPER, LOWER, 4, 0.1)
+
+
 def weight(bits: int, detach: bool | None = None):
     """Forward, or with ``detach`` backward."""
     w = torch.randn(FLAT)
@@ -70,6 +75,8 @@ LAUNCHES = {
     "pact, few channels": (1, lambda: pact(4, 3, 40, 40, axis=1)),
     "ewgs": (1, lambda: ewgs(*FLAT)),
     "ewgs in one block": (1, lambda: ewgs(50)),
+    "lsqplus": (1, lambda: lsqplus(*FLAT)),
+    "lsqplus in one block": (1, lambda: lsqplus(50)),
     "dorefa weight forward": (2, lambda: weight(4)),
     "dorefa weight forward, 1 bit": (2, lambda: weight(1)),
     "dorefa weight backward": (2, lambda: weight(4, detach=False)),

@@ -52,6 +52,8 @@ FLAT = {
     "dorefa_weight_backward": lambda b, x: overload("dorefa_weight_backward", b)(x, x, P, 4, True),
     "ewgs_forward": lambda b, x: overload("ewgs_forward", b)(x, -P, P, 4),
     "ewgs_backward": lambda b, x: overload("ewgs_backward", b)(x, x, -P, P, 4, 0.1, None)[0],
+    "lsqplus_forward": lambda b, x: overload("lsqplus_forward", b)(x, P, -P, 4),
+    "lsqplus_backward": lambda b, x: overload("lsqplus_backward", b)(x, x, P, -P, 4, 0.1)[0],
     "lsq_many_forward": lambda b, x: overload("lsq_many_forward", b)([x], [P], [-8], [7])[0],
     "ewgs_many_forward": lambda b, x: overload("ewgs_many_forward", b)([x], [-P], [P], [4])[0],
     "lsq_many_backward": lambda b, x: overload("lsq_many_backward", b)(

@@ -28,6 +28,7 @@ METHODS = {
     "dorefa": {"method": "dorefa"},
     "ewgs": {"method": "ewgs"},
     "mqbench": {"flavour": "mqbench"},
+    "lsqplus": {"method": "lsqplus"},
 }
 EXACT = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

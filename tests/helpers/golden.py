@@ -99,6 +99,18 @@ def ewgs(dtype: torch.dtype, backend: str) -> Results:
     return elements, sums
 
 
+def lsqplus(dtype: torch.dtype, backend: str) -> Results:
+    grid = torch.tensor([1.6 / 15, -0.3], dtype=cases.parameter_dtype(dtype)).unbind()
+    x, g = near_ties(dtype, 1.6 / 15) - 0.3, numbers(SHAPE, dtype, 1)
+    forward, backward = (overload(f"lsqplus_{way}", backend) for way in ("forward", "backward"))
+    elements, sums = [], []
+    for bits in (1, 4):
+        dx, *rest = backward(g, x, *grid, bits, 0.25)
+        elements += [forward(x, *grid, bits), dx]
+        sums += rest
+    return elements, sums
+
+
 def bn_act_quant(dtype: torch.dtype, backend: str) -> Results:
     """Normalize, add, activate and quantize by every method, along long runs and short ones."""
     forward, backward = (
@@ -245,7 +257,7 @@ def for_each_dtype(*ops: Callable) -> dict[str, Callable[[str], Results]]:
     }
 
 
-EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, codes, many) | {
+EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, lsqplus, codes, many) | {
     f"{name}-{semantics}": partial(pixels, name, semantics)
     for name, semantics in product(POLICIES, SEMANTICS)
 }

@@ -187,6 +187,26 @@ class Ewgs(Quantizer):
             tolerance.check_close(gradient, wanted, floor=floor)
 
 
+class LsqPlus(Quantizer):
+    def parameters(self, x, axis):
+        dtype = cases.parameter_dtype(x.dtype)
+        return torch.tensor(0.37, dtype=dtype), torch.tensor(-0.81, dtype=dtype)
+
+    def results(self, inputs, g, backend, **options):
+        return super().results(inputs, g, backend, grad_scale=0.25, **options)
+
+    def exact(self, inputs, g, decide, **options):
+        run = partial(truth.lsqplus, decide=decide)
+        _, dx, *others = truth.with_gradients(run, inputs, g, **options)
+        return truth.lsqplus(*inputs, **options), dx, *(0.25 * other for other in others)
+
+    def near(self, inputs, decide, *, bits):
+        x, step, offset = inputs
+        v = (x - offset) / step
+        distance = tolerance.distance_to_boundary(v, 0, 2**bits - 1)
+        return distance <= tolerance.band_of(v, decide), step
+
+
 LSQ = Lsq(
     *("lsq", functional.lsq, truth.lsq, {"bits": 3, "signed": True}),
     widths={"width": widths(*PAIRS), "ste": STE},
@@ -213,7 +233,10 @@ EWGS = Ewgs(
     widths={"bits": BITS, "delta": {"0.5": DELTA["0.5"]}},
     forms={"delta": DELTA},
 )
-QUANTIZERS = (LSQ, PACT, DOREFA_WEIGHT, DOREFA_ACTIVATION, EWGS)
+LSQPLUS = LsqPlus(
+    *("lsqplus", functional.lsqplus, truth.lsqplus, {"bits": 3}), widths={"bits": BITS}
+)
+QUANTIZERS = (LSQ, PACT, DOREFA_WEIGHT, DOREFA_ACTIVATION, EWGS, LSQPLUS)
 
 
 def check_against_truth(q: Quantizer, x: Tensor, axis: int | None, backend: str, **options) -> None:

@@ -84,6 +84,15 @@ def run_ewgs(
     return [y, *overload("ewgs_backward", backend)(x.flip(0), x, *ends, 4, 0.1, None)]
 
 
+def run_lsqplus(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    x, parameter = inputs(name, dtype, device)[0], cases.parameter_dtype(dtype)
+    grid = torch.tensor([0.11, -0.7], dtype=parameter, device=device).unbind()
+    y = overload("lsqplus_forward", backend)(x, *grid, 4)
+    return [y, *overload("lsqplus_backward", backend)(x.flip(0), x, *grid, 4, 0.25)]
+
+
 def run_codes(
     name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
 ) -> list[Tensor]:
@@ -166,6 +175,7 @@ RUNS = {
     "dorefa_activation": run_activation,
     "dorefa_weight": run_weight,
     "ewgs": run_ewgs,
+    "lsqplus": run_lsqplus,
     "codes": run_codes,
     "cmi": run_cmi,
     "kd_loss": run_kd_loss,

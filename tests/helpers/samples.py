@@ -105,6 +105,14 @@ SAMPLES: dict = {
         (images(), images(), scalar(-1.0), scalar(1.0), 4, 0.1, None),
         (columns(HALF), columns(HALF), scalar(-1.0), scalar(1.0), 4, 0.0, scalar(0.1)),
     ],
+    "lsqplus_forward": lambda: [
+        (images(), scalar(0.3), scalar(-1.0), 4),
+        (columns(HALF), scalar(0.3), scalar(-1.0), 1),
+    ],
+    "lsqplus_backward": lambda: [
+        (images(), images(), scalar(0.3), scalar(-1.0), 4, 0.1),
+        (columns(HALF), columns(HALF), scalar(0.3), scalar(-1.0), 1, 1.0),
+    ],
     "lsq_many_forward": lambda: [
         ([images(), columns()], [scalar(0.3), torch.rand(3)], [-4, -2], [3, 1]),
         ([columns(HALF), torch.zeros(0).to(HALF)], [torch.rand(3), scalar(0.3)], [0, 0], [15, 3]),

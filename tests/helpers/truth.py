@@ -89,6 +89,24 @@ def lsq(
     return torch.where(inside, x + s * residual, s * code)
 
 
+def lsqplus(
+    x: Tensor,
+    step: Tensor,
+    offset: Tensor,
+    *,
+    bits: int,
+    decide: torch.dtype = torch.float64,
+) -> Tensor:
+    """[LSQ+] eq. 1 to 5; ``decide`` is the dtype in which codes and masks are decided."""
+    s, highest = at_least(step, SMALLEST), 2**bits - 1
+    above = x.detach().to(decide) - offset.detach().to(decide)
+    v = (above / s.detach().to(decide)).double()
+    code = half_even(v.clamp(0, highest))
+    inside = (v >= 0) & (v <= highest)
+    residual = torch.where(inside, code - v, 0.0)
+    return torch.where(inside, x + s * residual, s * code + offset)
+
+
 def pact(
     x: Tensor, alpha: Tensor, *, bits: int, signed: bool = False, axis: int | None = None
 ) -> Tensor:

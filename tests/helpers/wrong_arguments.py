@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, dict] = {
     "dorefa_weight": {"w": torch.zeros(2), "bits": 2},
     "dorefa_activation": {"x": torch.zeros(2), "bits": 2},
     "ewgs": {"x": ROWS, "lower": -ONE, "upper": ONE, "bits": 3},
+    "lsqplus": {"x": ROWS, "step": ONE, "offset": -ONE, "bits": 3},
     "lsq_many": {"x": LIST, "step": STEPS, "bits": 2, "signed": True},
     "dorefa_weight_many": {"w": LIST, "bits": 2},
     "ewgs_many": {"x": LIST, "lower": STEPS, "upper": STEPS, "bits": 2},
@@ -83,6 +84,17 @@ EWGS: Pairs = [
     ({"upper": ONES}, r"upper: expected one value, got shape \(2,\)"),
     ({"bits": 0}, r"bits: expected an integer from 1 to 8, got 0"),
     ({"bits": 9}, r"bits: .*got 9"),
+    ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
+]
+LSQPLUS: Pairs = [
+    ({"x": ROWS.int()}, r"x: expected float16.*got torch\.int32"),
+    ({"step": torch.tensor(1)}, r"step: expected float16.*got torch\.int64"),
+    ({"offset": torch.tensor(0)}, r"offset: expected float16.*got torch\.int64"),
+    ({"step": ONES}, r"step: expected one value, got shape \(2,\)"),
+    ({"offset": ONES}, r"offset: expected one value, got shape \(2,\)"),
+    ({"bits": 0}, r"bits: expected an integer from 1 to 8, got 0"),
+    ({"bits": 9}, r"bits: .*got 9"),
+    ({"grad_scale": "1"}, r"grad_scale: expected a number"),
     ({"backend": "gpu"}, r"unknown backend in backend= 'gpu'"),
 ]
 LSQ_MANY: Pairs = [
@@ -199,6 +211,7 @@ WRONG: dict[str, Pairs] = {
     "dorefa_weight": dorefa("w"),
     "dorefa_activation": dorefa("x") + ONE_SIGNED_BIT,
     "ewgs": EWGS,
+    "lsqplus": LSQPLUS,
     "lsq_many": LSQ_MANY,
     "dorefa_weight_many": DOREFA_WEIGHT_MANY,
     "ewgs_many": EWGS_MANY,
@@ -208,7 +221,7 @@ WRONG: dict[str, Pairs] = {
 }
 KINDS = {  # of arguments: their names, values of other kinds, and what the error says
     "tensor": (
-        "x step alpha w lower upper student_logits teacher_logits logits state",
+        "x step alpha w lower upper offset student_logits teacher_logits logits state",
         ([1.0], None, np.zeros((2, 3), np.float32), "x"),
         "expected a tensor, got (list|NoneType|ndarray|str)",
     ),

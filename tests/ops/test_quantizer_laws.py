@@ -15,6 +15,7 @@ from ..helpers.quantizers import (
     DOREFA_ACTIVATION,
     EWGS,
     LSQ,
+    LSQPLUS,
     PACT,
     QUANTIZERS,
     Quantizer,
@@ -146,6 +147,14 @@ SPECIAL = {
         *(EWGS, [-INF, INF, 0.5], (0.0, 1.0), {"bits": 1}, [1] * 3),
         *([0, 1, 0], [0, 0, 1], [-0.5, -0.5]),
     ),
+    "lsqplus-nan": Edge(
+        *(LSQPLUS, [NAN, -INF, INF, 0.0], (0.5, -0.25), {"bits": 1}, [1] * 4),
+        *([NAN, -0.25, 0.25, -0.25], [0, 0, 0, 1], [NAN, NAN]),
+    ),
+    "lsqplus-infinity": Edge(
+        *(LSQPLUS, [-INF, INF, 0.0], (0.5, -0.25), {"bits": 1}, [1] * 3),
+        *([-0.25, 0.25, -0.25], [0, 0, 1], [0.5, 2]),
+    ),
 }
 
 
@@ -190,6 +199,14 @@ def ewgs_edge(upper: float) -> Edge:
     )
 
 
+def lsqplus_edge(step: float) -> Edge:
+    s = 2.0**-30
+    return Edge(
+        *(LSQPLUS, [-1.0, 0.0, s, 1.0], (step, 0.0), {"bits": 3}, [1, 2, 3, 5]),
+        *([0, 0, s, 7 * s], [0, 2, 3, 0], None, (s, 0.0)),
+    )
+
+
 SMALL = {
     "lsq-0": lsq_edge(0.0),
     "lsq--0": lsq_edge(-0.0),
@@ -200,6 +217,8 @@ SMALL = {
     "pact-tiny": pact_edge(2.0**-40),
     "ewgs-0": ewgs_edge(0.0),
     "ewgs-negative": ewgs_edge(-1.0),
+    "lsqplus-0": lsqplus_edge(0.0),
+    "lsqplus-negative": lsqplus_edge(-0.5),
 }
 
 
@@ -222,6 +241,7 @@ LONG = {
     "lsq": (LSQ, (0.21,), {"bits": 4, "signed": True}),
     "pact": (PACT, (0.7,), {"bits": 4}),
     "ewgs": (EWGS, (-0.7, 0.9), {"bits": 4}),
+    "lsqplus": (LSQPLUS, (0.11, -0.7), {"bits": 4}),
 }
 
 
@@ -243,7 +263,7 @@ def test_parameter_gradient_of_a_million_16_bit_values(name, dtype, backend):
     inputs = [x, *(torch.tensor(value) for value in parameters)]
     run, wide = quantizer.function, truth.in_double(inputs)
     _, _, *found = truth.with_gradients(run, inputs, g, backend=backend, **options)
-    more = {"decide": torch.float32} if quantizer is LSQ else {}
+    more = {"decide": torch.float32} if quantizer in (LSQ, LSQPLUS) else {}
     _, _, *exact = truth.with_gradients(quantizer.oracle, wide, g.double(), **options, **more)
     for result, wanted in zip(found, exact, strict=True):
         torch.testing.assert_close(result.double(), wanted, rtol=1e-3, atol=0)

@@ -148,6 +148,22 @@ def ewgs_backward(grad: Tensor, x: Tensor, *rest: Any) -> None:
 
 
 @check
+def lsqplus_forward(x: Tensor, step: Tensor, offset: Tensor, bits: int) -> None:
+    floating_tensor("x", x)
+    parameter("step", step, x)
+    parameter("offset", offset, x)
+    bit_width(bits)
+
+
+@check
+def lsqplus_backward(grad: Tensor, x: Tensor, *rest: Any) -> None:
+    *forward, grad_scale = rest
+    lsqplus_forward(x, *forward)
+    same("grad", grad, x)
+    number("grad_scale", grad_scale)
+
+
+@check
 def ewgs_many_forward(x: Tensors, lower: Tensors, upper: Tensors, bits: Sequence[int]) -> None:
     alike("x", x)
     each(ewgs_forward, x, lower, upper, bits)

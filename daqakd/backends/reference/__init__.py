@@ -4,7 +4,7 @@ The other backends are tested against it. Gradients are written with explicit ma
 gradient of ``clamp`` at its bounds differs between releases of PyTorch.
 """
 
-from . import augment, bn_act_quant, cmi, codes, dorefa, ewgs, kd_loss, lsq, many, pact
+from . import augment, bn_act_quant, cmi, codes, dorefa, ewgs, kd_loss, lsq, lsqplus, many, pact
 from ._common import IMPLEMENTATIONS
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ewgs",
     "kd_loss",
     "lsq",
+    "lsqplus",
     "many",
     "pact",
 ]

@@ -3,7 +3,7 @@
 import torch
 
 from ..._ops import INPUT_DTYPES, implemented
-from . import augment, bn_act_quant, cmi, codes, dorefa, ewgs, kd_loss, lsq, many, pact
+from . import augment, bn_act_quant, cmi, codes, dorefa, ewgs, kd_loss, lsq, lsqplus, many, pact
 from ._launch import DEVICES, INSTALLED, INTERPRETED
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "ewgs",
     "kd_loss",
     "lsq",
+    "lsqplus",
     "many",
     "pact",
 ]

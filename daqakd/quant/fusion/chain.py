@@ -210,7 +210,7 @@ def _keep_codes(layers: tuple[Any, ...], x: Tensor, quantizer: Any) -> bool:
 
 def _clips(quantizer: Any) -> bool:
     """Return whether it takes negative values to code 0, with no gradient to them."""
-    return is_ready(quantizer) and not quantizer.known_signed and quantizer.method != "ewgs"
+    return is_ready(quantizer) and not quantizer.known_signed and not quantizer.has_offset
 
 
 SUMS: dict[Any, tuple[Step, bool]] = {  # by target: as a function, and whether in place

@@ -117,7 +117,7 @@ def quantizing(node: fx.Node, x: fx.Node, modules: Modules) -> Any:
     if not isinstance(layer, QuantLayer) or node.args != (x,) or node.kwargs:
         return None
     quantizer = layer.act_quantizer
-    return None if quantizer is None or quantizer.flavour != "paper" else layer
+    return None if quantizer is None or not quantizer.has_fused_op else layer
 
 
 def _group(end: fx.Node, modules: Modules) -> list[fx.Node]:

@@ -68,7 +68,7 @@ def layers_obstacle(layers: tuple[Any, ...]) -> str | None:
         quantizer = layer._modules.get("act_quantizer")
         if quantizer is None or not isinstance(layer, QuantLayer):
             return "a layer after it does not quantize its input"
-        if quantizer.flavour != "paper":
+        if not quantizer.has_fused_op:
             return f"no op for the {quantizer.method} of a layer after it"
         if layer.passing:
             return "a layer after it is passing its input through"

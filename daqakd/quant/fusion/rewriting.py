@@ -116,7 +116,7 @@ def _own_quantizer(node: fx.Node, modules: Modules) -> str:
     """Return why a layer quantizes its own input, from where that comes from."""
     x = node.args[0] if node.args else None
     quantizer: Any = getattr(called(node, modules), "act_quantizer", None)
-    if quantizer.flavour != "paper":
+    if not quantizer.has_fused_op:
         return f"its quantizer, {quantizer.method}, has no fused op"
     if isinstance(x, fx.Node) and x.target is operator.getitem:
         made = x.all_input_nodes[0]
