@@ -27,7 +27,9 @@ def save(student: nn.Module, path: str | Path, packed: bool = False) -> None:
     """Write a student to a safetensors file, replaced atomically.
 
     The file holds all tensors, the arguments of :func:`daqakd.quantize`, which quantizer each layer
-    has, with its bits and granularity, the model's name where it is one of ours, and a hash.
+    has, with its bits and granularity, the model's name where it is one of ours, and a hash. Of a
+    Hugging Face student this is the way to keep it: ``from_pretrained`` would read what its own
+    ``save_pretrained`` writes as a full-precision model.
 
     Args:
         student: what :func:`daqakd.quantize` returned; calibrated, trained, fused or not.
