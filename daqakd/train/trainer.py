@@ -34,7 +34,7 @@ from .feature_losses import FeatureLosses, Weighted, describe, feature_losses, l
 from .identity import identity
 from .job import Job
 from .loop import Loop, LossFunction
-from .objective import distillation, images_of, layout_of, said_of_precision, supervised
+from .objective import distillation, images_of, laid_out, said_of_precision, supervised
 from .optimizers import Optimizers, check_quantizer_options
 from .part import Part
 from .parts import kept_states, logs, prefix, student_parts
@@ -205,9 +205,7 @@ def distill(
     device = device_of_model("student", student)
     stream = _stream(dataset, strategy, config, device)
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
-    for model in (student, frozen):
-        model.to(memory_format=layout_of(device))
-    with working_in(folder):
+    with working_in(folder), laid_out(student, device), laid_out(frozen, device):
         _check_outputs("teacher", frozen, dataset)
         _calibrate_if_needed(student, stream, config)
         _check_outputs("student", student, dataset)
@@ -257,8 +255,7 @@ def teach(
     config = _checked(config, dataset, "model", model)
     device = device_of_model("model", model)
     stream = _stream(dataset, strategy, config, device)
-    model.to(memory_format=layout_of(device))
-    with working_in(folder):
+    with working_in(folder), laid_out(model, device):
         _check_outputs("model", model, dataset)
         groups = param_groups(model, config.lr, config.weight_decay)
         losses = partial(supervised, classes=dataset.num_classes, config=config)

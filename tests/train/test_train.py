@@ -197,3 +197,13 @@ def test_a_pickle_with_code_is_refused(tmp_path):
     torch.save({"state_dict": Surprise()}, tmp_path / "t.pth")
     with pytest.raises(InputError, match=r"cannot be loaded as plain tensors"):
         read_model_file(tmp_path / "t.pth")
+
+
+def test_a_trained_model_lies_in_memory_as_others_save_it(tmp_path):
+    student, teacher = student_and_teacher()
+    taught = daqakd.teach(teacher, small_dataset(), config=CONFIG)
+    result = daqakd.distill(student, teacher, small_dataset(), strategy="minimal", config=CONFIG)
+    for trained in (taught, result):
+        save_file(
+            trained.model.state_dict(), tmp_path / "a"
+        )  # which takes contiguous tensors alone
