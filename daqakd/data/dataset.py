@@ -81,6 +81,14 @@ class Dataset:
         """Side of the images in pixels."""
         return self.train.pixels.shape[-1]
 
+    def spread(self, count: int) -> Tensor:
+        """Return indices of up to ``count`` images to fit, int64, from everywhere in the set.
+
+        The first ones of a folder are of one class.
+        """
+        count = min(count, len(self.fit))
+        return self.fit[torch.arange(count) * len(self.fit) // max(count, 1)]
+
     def __repr__(self) -> str:
         """Return a line: images, classes and size, no pixels."""
         return (

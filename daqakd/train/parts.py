@@ -59,7 +59,7 @@ def _diagnostics(
     student: nn.Module, dataset: Dataset, config: TrainConfig, quiet: bool
 ) -> Diagnostics:
     device = next(student.parameters()).device
-    chosen = dataset.fit[: config.batch_size]
+    chosen = dataset.spread(config.batch_size)
 
     def images() -> Tensor:
         return clean_inputs(dataset.train.pixels[chosen], dataset.inputs, device)

@@ -26,8 +26,8 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
     Raises:
         InputError: there are fewer images than a batch has, or it cannot be trained.
     """
-    first, steps = dataset.fit[: config.batch_size], steps_of(dataset, config)
-    few = replace(dataset, fit=first, heldout=dataset.heldout[:0])
+    steps = steps_of(dataset, config)
+    few = replace(dataset, fit=dataset.spread(config.batch_size), heldout=dataset.heldout[:0])
     plain = replace(config, schedule="constant", milestones=(), warmup_steps=0, warmup_epochs=0)
     plain = replace(plain, reestimate_bn=0, quantize_from=0, delta_every=STEPS + 2)
     plain = replace(plain, bits_schedule=config.bits_schedule[-1:])

@@ -50,6 +50,16 @@ def test_it_says_what_there_is_to_do(command, tree, teacher, tmp_path, capsys, m
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_loss_that_wants_other_classes_is_measured_in_a_sorted_folder(
+    tree, teacher, tmp_path, capsys
+):
+    """Folders are sorted by class, and the images of a batch are not."""
+    line = ["train", str(tree), "--teacher", str(teacher), *MODEL, *TRAIN, "--strategy", "minimal"]
+    line += ["--kd", "crd", "--taps", "fc:input", "--dry-run", "--out", str(tmp_path / "x")]
+    assert main(line) == 0
+    assert re.search(STUDENT, capsys.readouterr().out)
+
+
 def test_it_refuses_what_the_command_would(tree, finished, tmp_path, capsys):
     line = ["run", str(tree), "--dry-run", "--out"]
     fails([*line, str(tmp_path / "x"), "--strategy", "nope"], "unknown strategy 'nope'", capsys)

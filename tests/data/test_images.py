@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from daqakd import InputError, data
 
+from ..helpers.small import small_dataset
 from .test_data import write_tiny_imagenet, write_tree
 
 DEEP = np.arange(0, 65536, 257 * 4 + 1, dtype=np.uint16)[:64].reshape(8, 8)
@@ -311,3 +313,14 @@ def test_a_data_set_is_shown_in_a_line(tmp_path):
     assert repr(dataset.train) == "Images(6 of 8 x 8)"
     assert "tensor" not in text
     assert "\n" not in text
+
+
+def test_some_images_are_from_everywhere_in_the_set():
+    dataset = small_dataset(180)
+    for count in (0, 1, 7, 60, 10_000):
+        some = dataset.spread(count)
+        assert len(some) == min(count, len(dataset.fit))
+        assert len(some.unique()) == len(some)
+        assert set(some.tolist()) <= set(dataset.fit.tolist())
+    order = replace(dataset, fit=dataset.train.labels.argsort(stable=True))
+    assert set(dataset.train.labels[order.spread(9)].tolist()) == {0, 1, 2}
