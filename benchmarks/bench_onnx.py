@@ -14,17 +14,60 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.resnet import BasicBlock
 
 import daqakd
 from daqakd.export import OnnxModel
 
-MODELS = {"resnet18": torchvision.models.resnet18, "mobilenet_v2": torchvision.models.mobilenet_v2}
+
+class AddingBlock(BasicBlock):
+    """A ResNet's block whose sum is a module, so that a student quantizes what it adds."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add = daqakd.nn.QuantAdd()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        identity = x if self.downsample is None else self.downsample(x)
+        out: Tensor = self.relu(self.add(y, identity))
+        return out
+
+
+class AddingResidual(InvertedResidual):
+    """MobileNetV2's block, likewise."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add = daqakd.nn.QuantAdd() if self.use_res_connect else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        y: Tensor = self.conv(x)
+        return y if self.add is None else self.add(x, y)
+
+
+def resnet18(**kwargs: Any) -> nn.Module:
+    """Return ResNet-18 with sums to quantize."""
+    return torchvision.models.ResNet(AddingBlock, [2, 2, 2, 2], **kwargs)
+
+
+def mobilenet_v2(**kwargs: Any) -> nn.Module:
+    """Return MobileNetV2 with sums to quantize."""
+    return torchvision.models.MobileNetV2(block=AddingResidual, **kwargs)
+
+
+MODELS = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2}
+PLAIN = {"resnet18": torchvision.models.resnet18, "mobilenet_v2": torchvision.models.mobilenet_v2}
 CLASSES = 1000
 # of students: weight bits, activation bits, and the opset, below 21 for 4-bit weights as int8
 WIDTHS = {"W8A8": (8, 8, 21), "W4A8": (4, 8, 20), "W4A4": (4, 4, 21)}
@@ -68,7 +111,13 @@ def contestants(name: str, folder: Path, images: Tensor) -> list[Contestant]:
         Contestant("PyTorch fp32, channels last", lambda x: last(wide)),
         Contestant("onnxruntime fp32", OnnxModel(path), path.stat().st_size),
     ]
-    return [*found, *(student(name, model, width, folder, images) for width in WIDTHS)]
+    plain = PLAIN[name](num_classes=CLASSES).eval()
+    plain.load_state_dict(model.state_dict())
+    found += [student(name, plain, width, folder, images) for width in WIDTHS]
+    whole = [student(f"{name}-add", model, width, folder, images) for width in ("W8A8", "W4A8")]
+    for one in whole:
+        one.name += ", sums too"
+    return [*found, *whole]
 
 
 def student(name: str, model: nn.Module, width: str, folder: Path, images: Tensor) -> Contestant:

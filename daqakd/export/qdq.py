@@ -27,29 +27,33 @@ def node(op: str, opset: int, dtype: torch.dtype, *inputs: Tensor, **attributes:
 
 
 class QDQActivation(nn.Module):
-    """Activations to codes of 8 bits, cut to the quantizer's, and back."""
+    """Activations to codes of 8 bits, cut to the quantizer's, and back.
+
+    Signed ones are uint8 as well, around 128: onnxruntime's convolutions want one type on both
+    sides.
+    """
 
     def __init__(self, affine: ActivationAffine, opset: int) -> None:
         super().__init__()
         self.phase, self.opset = None, opset
-        self.code_type = torch.int8 if affine.lowest < 0 else torch.uint8
-        limits = torch.iinfo(self.code_type)
-        self.is_narrow = affine.lowest > limits.min or affine.highest < limits.max
+        zero = 128 if affine.lowest < 0 else 0
+        lowest, highest = affine.lowest + zero, affine.highest + zero
+        self.is_narrow = (lowest, highest) != (0, 255)
         self.register_buffer("step", affine.step.float().reshape(()))
         self.register_buffer("size", affine.size.float().reshape(()))
         self.register_buffer("shift", _unless_zero(affine.shift))
         self.register_buffer("base", _unless_zero(affine.base))
-        for name, code in (("lowest", affine.lowest), ("highest", affine.highest), ("zero", 0)):
-            self.register_buffer(name, torch.tensor(code, dtype=self.code_type))
+        for name, code in (("lowest", lowest), ("highest", highest), ("zero", zero)):
+            self.register_buffer(name, torch.tensor(code, dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values, of the shape of ``x``."""
         own: Any = self._buffers
         x = x if own["shift"] is None else x - own["shift"]
-        codes = node("QuantizeLinear", self.opset, self.code_type, x, own["step"], own["zero"])
+        codes = node("QuantizeLinear", self.opset, torch.uint8, x, own["step"], own["zero"])
         if self.is_narrow:
             ends = own["lowest"], own["highest"]
-            codes = node("Clip", self.opset, self.code_type, codes, *ends)
+            codes = node("Clip", self.opset, torch.uint8, codes, *ends)
         back = own["size"], own["zero"]
         y = node("DequantizeLinear", self.opset, torch.float32, codes, *back)
         return y if own["base"] is None else y + own["base"]

@@ -90,10 +90,10 @@ def test_files_and_folding(tmp_path, name, method, bits):
     twin.load_state_dict(made.state_dict())
     assert torch.equal(twin(x), expected)
     assert equal(twin.state_dict(), made.state_dict())
-    folded = daqakd.fold_batchnorm(made)
-    if name == "gpt2":
-        assert torch.equal(folded(x), expected)
+    if name == "gpt2":  # which has no BatchNorm
+        assert torch.equal(daqakd.fold_batchnorm(made)(x), expected)
         return
+    folded = daqakd.fold_batchnorm(made.double())  # whose factors are then exact, as are the ties
     norms = [n for n, m in folded.named_modules() if isinstance(m, FoldedNorm)]
     assert len(norms) == {"resnet20": 19, "mobilenet_v2": 52, "decoder": 3, "vit": 0}[name]
     was, now = (outputs_at(m, norms, x) for m in (made, folded))
