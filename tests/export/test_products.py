@@ -9,13 +9,14 @@ from onnx import TensorProto
 from torch import nn
 
 import daqakd
+from daqakd.export.batchnorm import FoldedNorm
 from daqakd.models import build
 from daqakd.quant.layers import QuantLayer
 from daqakd.quant.operands import QuantInput
 
 from ..helpers.killed import equal
 from ..helpers.ties import far_from_ties
-from .test_batchnorm import FoldedNorm, outputs_at, with_statistics
+from .test_batchnorm import outputs_at, with_statistics
 from .test_onnx import checked, kinds, session_of
 
 pytestmark = pytest.mark.slow
