@@ -143,7 +143,7 @@ def test_by_the_command_line(tmp_path):
     own = ("--model", "tests.helpers.small:small_net", "--batch-size", "16")
     assert main(["teach", str(tree), "--epochs", "2", *own, "--out", str(tmp_path / "t")]) == 0
     line = ["train", str(tree), "--teacher", str(tmp_path / "t"), *own, "--strategy", "minimal"]
-    line += ["--epochs", "1", "-w", "3", "-a", "3", "--method", "lsqplus"]
+    line += ["--epochs", "1", "-w", "3", "-a", "3", "-m", "lsqplus"]
     assert main([*line, "--out", str(tmp_path / "s")]) == 0
     assert main(["eval", str(tmp_path / "s"), "--model", own[1]]) == 0
     assert main(["eval", str(tmp_path / "s"), "--model", own[1], "--packed"]) == 0
