@@ -37,6 +37,7 @@ CUDA_KERNELS = {
         "PerTensor<DoReFaWeight<float>>",
         "PerTensor<DoReFaBinary<float>>",
         "DeviceEWGS",
+        "DeviceLSQPlus",
     ),
     "kd_rows": ("4,8", "32,8", "32,32", "256,8", "256,32"),
     "kd_long": (),
@@ -48,6 +49,7 @@ CUDA_FLAT_KERNELS = {  # a tensor without channels: packs are whole, aligned or 
         "false,DeviceWeightBackward",
         "false,DeviceBinaryBackward",
         "false,DeviceEWGS",
+        "false,DeviceLSQPlus",
     ),
 }
 CUDA_FLAT_READING_KERNELS = {  # they write a sum per block
