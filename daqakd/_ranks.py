@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -70,6 +71,20 @@ def joined() -> Iterator[None]:
         ) from error
     finally:
         _place = _Place()
+
+
+def leave(code: int) -> None:
+    """End this process, where it is one of several that a launcher started.
+
+    At the interpreter's own end, threads of torch's groups abort now and then what has finished.
+    """
+    if launched()[1] == 1:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.flush()
+    os._exit(code)
 
 
 def _meet(own: int, count: int) -> None:

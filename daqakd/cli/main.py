@@ -56,6 +56,12 @@ commands (daqakd COMMAND --help lists the options, --config FILE.toml takes them
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 on success, 2 for bad input, 130 when interrupted."""
+    code = _code_of(arguments)
+    _ranks.leave(code)
+    return code
+
+
+def _code_of(arguments: Sequence[str] | None) -> int:
     _open_closed()
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     try:

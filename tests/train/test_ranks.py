@@ -156,7 +156,8 @@ def work(rank: int, port: int, folder: str, number: int) -> None:
             job(Path(folder))
     except InputError as error:
         (Path(folder) / f"error{number}-{rank}.txt").write_text(str(error))
-        raise SystemExit(2) from error
+        _ranks.leave(2)
+    _ranks.leave(0)
 
 
 def start(folder: Path, number: int) -> list[int | None]:
