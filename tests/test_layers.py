@@ -27,6 +27,7 @@ ORDER = (
     ("train", "recipes"),
     ("report", "bench"),
     ("sweep",),
+    ("study",),
     ("cli",),
     ("demo", "__main__"),
 )

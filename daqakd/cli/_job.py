@@ -127,7 +127,7 @@ def _kept(values: dict[str, Any]) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
 
 
-def _options_to_keep(options: JobOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+def options_to_keep(options: JobOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options that ``config.toml`` keeps, and their defaults."""
     defaults = {f.name: f.default for f in fields(options) if f.default is not MISSING}
     before, values = _kept(flat(defaults)), _kept(flat(vars(options)))
@@ -147,7 +147,7 @@ def begin(
     options.check(file)
     chosen_device(options.device)
     with working_in(None if options.dry_run else options.out, "out"):
-        kept = _options_to_keep(options)
+        kept = options_to_keep(options)
         check_options(options.out / "config.toml", command, *kept)
         dataset = load_data(options, file, holdout)
         options.check_data(dataset, file)

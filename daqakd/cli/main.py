@@ -25,6 +25,7 @@ COMMANDS = {
     "recipes": "List the published experiments that run --recipe NAME repeats, or show one.",
     "run": "Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report.",
     "sweep": "Run a grid of runs in any number of workers; table, tests over seeds, page.",
+    "study": "Rank, train every strategy, and say how well the ranking predicted the students.",
     "reproduce": "Repeat a table of the papers by its recipes, beside the published figures.",
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",

@@ -1,8 +1,5 @@
 """``sweep``: many runs in one directory, by any number of workers."""
 
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.util import find_spec
@@ -13,7 +10,6 @@ import tyro
 
 from .. import _console
 from .._errors import InputError
-from .._lock import Busy, working_in
 from ..sweep import Failure, Plan, Row, finished_rows, read_plan, work, write_page, write_table
 from ..sweep.plan import name_of
 from ..sweep.table import alone
@@ -23,13 +19,11 @@ from . import rank as rank_command
 from . import run as run_command
 from . import train as train_command
 from ._from_file import options_of, read_values
-from ._job import chosen_device
 from ._options import Device, OptionalInt, flat
+from ._rows import RANKING, rank_once, train_and_evaluate
 from ._student import StudentOptions
-from .eval import eval_run
 
 COMMANDS: dict[str, Any] = {"run": run_command, "train": train_command}
-RANKING = "ranking"  # below the directory of a sweep
 MANY = 5  # failures that are named
 
 
@@ -125,10 +119,10 @@ def _checked(options: Options, plan: Plan, row: Row) -> StudentOptions:
 def _run_row(sweep: Sweep, row: Row, folder: Path) -> None:
     """Run a row as the command alone would, and evaluate its student."""
     made = replace(sweep.rows[row.name], out=folder)
-    COMMANDS[sweep.plan.command].run(made)
-    if sweep.plan.command == "train":
-        model = made.model if made.student_model is None else made.student_model
-        eval_run(folder, False, model, chosen_device(made.device))
+    if isinstance(made, train_command.Options):
+        train_and_evaluate(made)
+    else:
+        COMMANDS[sweep.plan.command].run(made)
 
 
 def _rank(sweep: Sweep) -> None:
@@ -137,34 +131,9 @@ def _rank(sweep: Sweep) -> None:
     for row in sweep.plan.rows:
         groups.setdefault(sweep.ranking(row), []).append(row)
     for folder, rows in groups.items():
-        with _waiting(folder):
-            if not (folder / "ranking.json").exists():
-                first = sweep.rows[rows[0].name]
-                names = [sweep.rows[row.name].strategy for row in rows]
-                strategies = tuple(dict.fromkeys(n for n in names if n != "auto"))
-                rank_command.run(_rank_options(first, folder, strategies))
-
-
-@contextmanager
-def _waiting(folder: Path) -> Iterator[None]:
-    """Hold a directory, after whoever works there."""
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(working_in(folder, "out"))
-                break
-            except Busy:
-                time.sleep(1)
-        yield
-
-
-def _rank_options(
-    row: StudentOptions, folder: Path, strategies: tuple[str, ...]
-) -> rank_command.Options:
-    shared = {f.name for f in fields(rank_command.Options)} & {f.name for f in fields(row)}
-    values = {name: getattr(row, name) for name in shared}
-    values["out"], values["ranking"] = folder, replace(row.ranking, strategies=strategies or None)
-    return rank_command.Options(**values)
+        names = [sweep.rows[row.name].strategy for row in rows]
+        strategies = dict.fromkeys(name for name in names if name != "auto")
+        rank_once(sweep.rows[rows[0].name], folder, [*strategies])
 
 
 def _write_table(sweep: Sweep) -> None:

@@ -26,6 +26,7 @@ def work(
     out: Path,
     run: Callable[[Row, Path], None],
     after: Callable[[], None],
+    finished: Callable[[Row], bool] | None = None,
 ) -> tuple[list[Failure], list[Row]]:
     """Run what no worker has run or is running; return what failed and what others still run.
 
@@ -37,15 +38,22 @@ def work(
         out: its directory.
         run: runs a row in a directory; what is there of it continues.
         after: is called after every row.
+        finished: whether a row needs no run; by default its run directory tells.
     """
+
+    def is_done(row: Row) -> bool:
+        return is_finished(out / RUNS / row.name) if finished is None else finished(row)
+
     failures: list[Failure] = []
-    left = [row for row in rows if not is_finished(out / RUNS / row.name)]
+    left = [row for row in rows if not is_done(row)]
     while True:
         busy = []
         for row in left:
             try:
                 with working_in(out / RUNS / row.name, "out"):
-                    failure = _run(row, out / RUNS / row.name, run)
+                    failure = None
+                    if not is_done(row):  # by now
+                        failure = _run(row, out / RUNS / row.name, run)
             except Busy:
                 busy.append(row)
                 continue
@@ -57,9 +65,7 @@ def work(
 
 
 def _run(row: Row, folder: Path, run: Callable[[Row, Path], None]) -> Failure | None:
-    """Run a row unless it is finished by now; bad input is its own, and other rows go on."""
-    if is_finished(folder):
-        return None
+    """Run a row; bad input is its own, and other rows go on."""
     _console.say(f"row {row.name}")
     try:
         run(row, folder)
