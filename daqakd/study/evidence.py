@@ -17,7 +17,7 @@ MEASURES = {
     "entropy": 1,
     "teacher_std": -1,
 }
-FEWEST_ARMS = 5  # for an interval of rho
+FEWEST, FEWEST_FOR_INTERVAL = 3, 5  # arms for rho
 FIXED = ("trivialaugment", "minimal")  # what one would take without a ranking
 
 
@@ -86,12 +86,13 @@ class Evidence:
     def correlation(self, measure: str) -> Correlation:
         """Return rho of a measure, with a bootstrap over arms and over the seeds of each.
 
-        The interval is None below five arms, or where a side has one value only.
+        rho is None below three arms and where a side has one value only, the interval below five.
         """
         known = self._known(measure)
         values = [value for value, _ in known]
-        rho = spearman(values, [arm.mean for _, arm in known]) if known else None
-        if rho is None or len(known) < FEWEST_ARMS:
+        enough = len(known) >= FEWEST
+        rho = spearman(values, [arm.mean for _, arm in known]) if enough else None
+        if rho is None or len(known) < FEWEST_FOR_INTERVAL:
             return Correlation(measure, rho, None, len(known))
         accuracies = [[*arm.accuracies.values()] for _, arm in known]
         return Correlation(measure, rho, rho_interval(values, accuracies), len(known))

@@ -16,10 +16,15 @@ def scores(evidence: Evidence, title: str) -> bytes:
     for number, arm in enumerate(evidence.arms, 1):
         _draw_arm(axes, number, arm)
     axes.set(xlabel="score (nats, lower is better)", ylabel="student's test accuracy (%)")
+    _finish(axes, title, markerscale=0, handlelength=0)
+    return png(drawn)
+
+
+def _finish(axes: Any, title: str, **legend: Any) -> None:
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return png(drawn)
+    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
+    axes.legend(fontsize=7, **place, **legend)
 
 
 def _draw_arm(axes: Any, number: int, arm: Arm) -> None:
@@ -45,8 +50,6 @@ def learning_curves(outcomes: Sequence[Outcome], title: str) -> bytes:
         style = styles[place // 10 % len(styles)]
         axes.plot(range(1, len(means) + 1), means, style, linewidth=1, label=name)
     axes.set(xlabel="epoch", ylabel="accuracy on augmented training images (%)")
-    axes.set_title(title, fontsize=10, parse_math=False)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _finish(axes, title)
     axes.xaxis.get_major_locator().set_params(integer=True)
     return png(drawn)

@@ -41,6 +41,7 @@ def test_a_correlation_is_spearmans_of_the_means():
     few = Evidence(EVIDENCE.arms[:4]).correlation("score")
     assert few.rho is not None
     assert few.interval is None
+    assert Evidence(EVIDENCE.arms[:2]).correlation("score").rho is None
 
 
 def test_an_interval_is_that_of_a_plain_bootstrap():
