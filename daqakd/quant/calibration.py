@@ -41,11 +41,29 @@ def _norms_to_change(student: nn.Module, batches: list[Batch]) -> list[_BatchNor
 
     Those weights lie in [-1, 1] whatever their magnitude was, and EWGS's output scale gives it back
     by the mean alone: by the running statistics of the full-precision model, activations and
-    starting values would grow from layer to layer.
+    starting values would grow from layer to layer. With other weights it is those that have no
+    running statistics yet: by the ones they begin with, nothing would be normalised.
     """
+    if any(batch.samples < 2 for batch in batches):  # one image has no statistics
+        return []
     bounded = any(isinstance(m, DoReFaWeight | EWGSWeight) for m in student.modules())
-    enough = all(batch.samples > 1 for batch in batches)  # one image has no statistics
-    return _norms(student) if bounded and enough else []
+    return _norms(student) if bounded else _new_norms(student)
+
+
+def _new_norms(student: nn.Module) -> list[_BatchNorm]:
+    """Return those whose running statistics are the ones they begin with; waits once."""
+    norms = [m for m in _norms(student) if m.running_mean is not None]
+    if not norms:
+        return []
+    furthest = [_from_start(norm).cpu() for norm in norms]
+    return [n for n, far in zip(norms, torch.stack(furthest).tolist(), strict=True) if far == 0]
+
+
+def _from_start(norm: _BatchNorm) -> Tensor:
+    """Return how far the running statistics are from a mean of 0 and a variance of 1."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return torch.maximum(norm.running_mean.abs().amax(), (norm.running_var - 1).abs().amax())
 
 
 def _check_finite(quantizers: Quantizers, batch: Batch) -> None:
@@ -126,11 +144,11 @@ def calibrate(student: nn.Module, batches: Tensor | Iterable[Any]) -> nn.Module:
 
     Two passes in eval mode: the first, with activations in full precision, finds which inputs are
     ever negative; the second starts the parameters layer by layer, so that later layers see
-    quantized inputs. With DoReFa or EWGS weights and more than one image, BatchNorm takes the
-    batch's statistics in both. Layers that only training reaches, such as auxiliary heads, get
-    passes in training mode. Weights and BatchNorm buffers stay as they are. Waits for the device
-    once a batch. Under ``torch.distributed`` the statistics are averaged, so every rank gets the
-    same result.
+    quantized inputs. With more than one image, BatchNorm takes the batch's statistics in both where
+    weights are DoReFa's or EWGS's, or where it was never trained. Layers that only training
+    reaches, such as auxiliary heads, get passes in training mode. Weights and BatchNorm buffers
+    stay as they are. Waits for the device once a batch. Under ``torch.distributed`` the statistics
+    are averaged, so every rank gets the same result.
 
     Args:
         student: what :func:`quantize` returned.

@@ -128,3 +128,29 @@ def test_ewgs_starts_as_the_paper_says():
     student.eval()(images())
     full = model.conv2(exact[0]).abs().mean()
     assert 0.8 < (scaled[0].abs().mean() / full).item() < 1.25
+
+
+@pytest.mark.parametrize("method", ["lsq", "lsqplus"])
+def test_norms_that_were_never_trained_go_by_the_batch(method):
+    """Steps start from what training sees, not from activations that shrink from layer to layer."""
+    torch.manual_seed(0)
+    x = torch.randn(16, 8, 12, 12)
+    layers = [
+        (nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(6)
+    ]
+    fresh = nn.Sequential(*(module for stage in layers for module in stage), nn.Conv2d(8, 4, 1))
+    with torch.no_grad():
+        for conv, _, _ in layers:
+            conv.weight.mul_(0.1)
+    student = daqakd.quantize(fresh, weight_bits=4, act_bits=4, method=method)
+    before = {key: value.clone() for key, value in student.state_dict().items() if "running" in key}
+    daqakd.calibrate(student, [x])
+    steps = [student.get_submodule(str(3 * i)).act_quantizer.step.item() for i in range(1, 6)]
+    assert max(steps) < 3 * min(steps), steps  # 10^-5 between them by the running statistics
+    assert all(torch.equal(student.state_dict()[key], value) for key, value in before.items())
+    with torch.no_grad():
+        known = student.get_submodule("1")
+        known.running_var.fill_(2.0)  # the others' neighbour was trained
+    again = copy.deepcopy(student)
+    daqakd.calibrate(again, [x])
+    assert again.get_submodule("3").act_quantizer.step.item() < steps[0]
