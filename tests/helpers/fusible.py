@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import daqakd
 from daqakd._ops import ACTIVATION_CODES, METHOD_CODES
 from daqakd.models import build
+from daqakd.models.vgg import LARGE, LargeImagePool
 from daqakd.quant.fusion import chain
 
 from .small import SlimResNet
@@ -114,10 +115,19 @@ def without_ties(model: nn.Module) -> None:
         if isinstance(module, _BatchNorm) and module.affine:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.3, 0.7)
+        parent, _, child = name.rpartition(".")
         if isinstance(module, nn.MaxPool2d):
-            parent, _, child = name.rpartition(".")
             mean = nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
             setattr(model.get_submodule(parent), child, mean)
+        if isinstance(module, LargeImagePool):
+            setattr(model.get_submodule(parent), child, LargeImageMean())
+
+
+class LargeImageMean(LargeImagePool):
+    """Its mean, which has no ties."""
+
+    def forward(self, x: Tensor, side: int) -> Tensor:
+        return nn.functional.avg_pool2d(x, 2) if side == LARGE else x
 
 
 def images(seed: int = 1, side: int = 32) -> Tensor:
