@@ -11,8 +11,8 @@ CSRC := $(foreach end,h cpp cuh cu,$(wildcard csrc/*.$(end) csrc/*/*.$(end) test
   tests/emulator/*/*/*.$(end)))
 
 CLIENTS := build/clients
-# transformers would take kernels/ here for the package of that name
-OFFLINE := HF_HUB_OFFLINE=1 PYTHONSAFEPATH=1
+# transformers would take kernels/ here for the package of that name; ranks import tests
+OFFLINE := HF_HUB_OFFLINE=1 PYTHONSAFEPATH=1 PYTHONPATH=$(CLIENTS)/path
 
 CXX ?= g++
 SANITIZED := build/sanitize
@@ -82,6 +82,7 @@ $(READY): pyproject.toml setup.py constraints.txt
 $(CLIENTS)/.ready: $(READY)
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check torch torchvision -c constraints.txt
+	mkdir -p $(CLIENTS)/path && ln -sfn $(CURDIR)/tests $(CLIENTS)/path/tests
 	DAQAKD_BUILD=none $(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -e '.[clients,test]' -c constraints.txt
 	touch $@
 

@@ -18,7 +18,7 @@ ORDER = (
     ("_errors", "kernels"),
     ("_ranks",),
     ("_files", "_console"),
-    ("_arguments", "_config", "_lock", "_ops", "_packing", "_cmi", "_kd"),
+    ("_arguments", "_config", "_lock", "_ops", "_packing", "_cmi", "_kd", "_statistics"),
     ("backends",),
     ("functional",),
     ("quant", "augment", "models"),

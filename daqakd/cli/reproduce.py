@@ -9,9 +9,9 @@ import tyro
 
 from .. import _console
 from .._files import read_json, write_text
+from .._statistics import deviation, mean
 from ..recipes import BEST, Table, read, read_table
 from ..sweep import Plan, Row, finished_rows
-from ..sweep.statistics import deviation, mean
 from ..train.store import ModelFile, read_model_file
 from . import rank as rank_command
 from . import run as run_command

@@ -17,30 +17,69 @@ def draw(ranking: dict[str, Any]) -> bytes:
 
     ``ranking`` is the content of ``ranking.json``.
     """
+    figure = _figure(11, _height(ranking))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _draw_scores(left, ranking)
+    _draw_plane(right, ranking)
+    figure.suptitle(_title(ranking), parse_math=False)
+    return _png(figure)
+
+
+def draw_scores(ranking: dict[str, Any]) -> bytes:
+    """Return the left part alone."""
+    figure = _figure(5.6, _height(ranking))
+    axes = figure.subplots()
+    _draw_scores(axes, ranking)
+    axes.set_title(f"{ranking['images']} images; best: {_short(ranking['best'])}", size=10)
+    return _png(figure)
+
+
+def draw_plane(ranking: dict[str, Any]) -> bytes:
+    """Return the right part alone."""
+    figure = _figure(5.2, _height(ranking))
+    _draw_plane(figure.subplots(), ranking)
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = ranking["strategies"]
-    near = {ranking["best"], *ranking["tied"]}
-    colours = ["tab:orange" if r["name"] in near else "tab:blue" for r in rows]
-    figure = Figure(figsize=(11, 1.6 + 0.36 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+    return figure
+
+
+def _height(ranking: dict[str, Any]) -> float:
+    return float(1.6 + 0.36 * len(ranking["strategies"]))
+
+
+def _colours(ranking: dict[str, Any]) -> list[str]:
+    near = {ranking["best"], *ranking["tied"]}
+    return ["tab:orange" if r["name"] in near else "tab:blue" for r in ranking["strategies"]]
+
+
+def _draw_scores(axes: Any, ranking: dict[str, Any]) -> None:
+    rows = ranking["strategies"]
+    for place, (row, colour) in enumerate(zip(rows, _colours(ranking), strict=True)):
         value, (low, high) = shown(row)
-        left.plot([low, high], [place, place], color=colour, linewidth=2)
-        left.plot(value, place, "o", color=colour)
-    left.set_yticks(range(len(rows)), [_short(r["name"]) for r in rows], parse_math=False)
-    left.invert_yaxis()
+        axes.plot([low, high], [place, place], color=colour, linewidth=2)
+        axes.plot(value, place, "o", color=colour)
+    axes.set_yticks(range(len(rows)), [_short(r["name"]) for r in rows], parse_math=False)
+    axes.invert_yaxis()
     decides = ranking.get("criterion", {}).get("by", "score").rpartition(":")[2]
     meant = "score = PAC - CMI (nats, " if decides == "score" else f"{decides} ("
-    left.set_xlabel(f"{meant}lower is better), 95 % interval")
-    left.grid(axis="x", alpha=0.3)
+    axes.set_xlabel(f"{meant}lower is better), 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _draw_plane(axes: Any, ranking: dict[str, Any]) -> None:
+    rows = ranking["strategies"]
     middle = (min(r["pac"] for r in rows) + max(r["pac"] for r in rows)) / 2
-    for row, colour in zip(rows, colours, strict=True):
+    for row, colour in zip(rows, _colours(ranking), strict=True):
         point, leftwards = (row["pac"], row["cmi"]), row["pac"] > middle
-        right.plot(*point, "o", color=colour)
-        right.annotate(
+        axes.plot(*point, "o", color=colour)
+        axes.annotate(
             _short(row["name"]),
             point,
             xytext=(-6 if leftwards else 6, 3),
@@ -49,13 +88,17 @@ def draw(ranking: dict[str, Any]) -> bytes:
             size=8,
             parse_math=False,
         )
-    right.set_xlabel("PAC (nats)")
-    right.set_ylabel("CMI (nats)")
-    right.margins(x=0.25, y=0.1)
-    right.grid(alpha=0.3)
+    axes.set(xlabel="PAC (nats)", ylabel="CMI (nats)")
+    axes.margins(x=0.25, y=0.1)
+    axes.grid(alpha=0.3)
+
+
+def _title(ranking: dict[str, Any]) -> str:
     tied = f", tied with it: {', '.join(map(_short, ranking['tied']))}" if ranking["tied"] else ""
-    title = f"{ranking['images']} images; best: {_short(ranking['best'])}{tied}"
-    figure.suptitle(title, parse_math=False)
+    return f"{ranking['images']} images; best: {_short(ranking['best'])}{tied}"
+
+
+def _png(figure: Any) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()

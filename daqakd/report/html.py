@@ -1,7 +1,7 @@
 """The pieces of a self-contained page: tables, pictures inside it, its style."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], best: int | None
     for number, row in enumerate(rows):
         mark = ' class="best"' if number == best else ""
         lines.append(f"<tr{mark}>" + "".join(map(_cell, row)) + "</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _cell(value: Any) -> str:
@@ -38,6 +38,12 @@ def picture(content: bytes, description: str) -> str:
     return f'<p><img alt="{escape(description)}" src="data:image/png;base64,{data}"></p>'
 
 
+def pictures(contents: Mapping[str, bytes]) -> str:
+    """Return images beside each other, below each other on a narrow screen, by description."""
+    shown = "".join(picture(content, what) for what, content in contents.items())
+    return f'<div class="panels">{shown}</div>'
+
+
 def percent(share: float | None) -> str:
     """Return a share in percent, or a dash."""
     return "-" if share is None else f"{share:.2%}"
@@ -45,5 +51,6 @@ def percent(share: float | None) -> str:
 
 def page(title: str, body: str) -> str:
     """Return the whole page."""
-    head = f"<meta charset='utf-8'><title>DAQAKD: {escape(title)}</title><style>{style()}</style>"
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+    head += f"<title>DAQAKD: {escape(title)}</title><style>{style()}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n"

@@ -12,12 +12,13 @@ from .._errors import InputError, seen
 from .._files import write_text
 from ..quant import summary
 from ..quant.grids import quantized_layers
-from ..ranking.picture import draw
+from ..ranking.picture import draw_plane, draw_scores
 from ..recipes import names, read
 from ..train import TrainConfig
 from ..train.options_file import to_toml
 from . import figures
-from .html import page, percent, picture, table
+from .comparison import comparisons, title_of
+from .html import page, percent, picture, pictures, table
 from .quantization import quantization
 from .record import RunRecord, read_run
 
@@ -84,7 +85,8 @@ def _ranking(ranking: dict[str, Any]) -> str:
         f"score = PAC - CMI in nats, lower is better; {ranking['images']:,} training images{crops};"
         " jackknife intervals over 10 folds; tied: the paired difference may be 0"
     )
-    shown = picture(draw(ranking), "scores with intervals; CMI against PAC")
+    panels = {"scores with 95 % intervals": draw_scores, "CMI against PAC": draw_plane}
+    shown = pictures({what: draw(ranking) for what, draw in panels.items()})
     scores = table(RANKING_HEADER, rows, best=0)
     return f'<h2>Ranking</h2>{shown}{scores}<p class="note">{escape(note)}</p>'
 
@@ -92,8 +94,7 @@ def _ranking(ranking: dict[str, Any]) -> str:
 def _training(run: RunRecord) -> str:
     if not any(run.metrics.values()):
         return ""
-    shown = picture(figures.curves(run.metrics), "loss and accuracy over epochs")
-    return f"<h2>Training</h2>{shown}"
+    return f"<h2>Training</h2>{pictures(figures.curves(run.metrics))}"
 
 
 LAYERS_HEADER = ["layer", "W bits", "A bits", "method", "per", "W step", "A step", "MACs", "bytes"]
@@ -131,27 +132,6 @@ def _weights(student: nn.Module) -> str:
     )
 
 
-def _comparison(runs: list[RunRecord]) -> str:
-    """Plot score against accuracy, where runs of several strategies and a ranking are given."""
-    scores = {
-        row["name"]: row["score"]
-        for run in runs
-        if run.ranking is not None
-        for row in run.ranking["strategies"]
-    }
-    points = [
-        (run.strategy, scores[run.strategy], 100 * run.evaluation["student_accuracy"])
-        for run in runs
-        if run.strategy is not None
-        and run.strategy in scores
-        and "student_accuracy" in run.evaluation
-    ]
-    if len(points) < 2:
-        return ""
-    shown = picture(figures.score_against_accuracy(points), "score against test accuracy")
-    return f"<h2>Score against accuracy</h2>{shown}"
-
-
 def _origin(run: RunRecord) -> str:
     env = run.environment
     packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
@@ -166,6 +146,10 @@ def _origin(run: RunRecord) -> str:
         + f"<pre>{escape(str(env.get('command')))}</pre>"
         + f"<pre>{escape(to_toml(run.config).strip())}</pre>"
     )
+
+
+def _heading(run: RunRecord) -> str:
+    return f"<h1>{escape(run.folder.name)}</h1><p>{escape(title_of(run))}</p>"
 
 
 def _run(run: RunRecord) -> str:
@@ -194,11 +178,10 @@ def report(
         raise InputError(f"folders: expected a list of run directories, got {seen(folders)}")
     runs = [read_run(path_of("folders", folder), model) for folder in folders]
     try:
-        body = _comparison(runs) + "<hr>".join(
-            f"<h1>{escape(run.folder.name)}</h1>{_run(run)}" for run in runs
-        )
+        body = comparisons(runs) + "<hr>".join(f"{_heading(run)}{_run(run)}" for run in runs)
     except ImportError as error:
         raise InputError("report needs matplotlib: pip install 'daqakd[report]'") from error
     path = path_of("out", out) if out is not None else runs[0].folder / "report.html"
-    write_text(path, page(", ".join(run.folder.name for run in runs), body))
+    titles = dict.fromkeys(title_of(run) or run.folder.name for run in runs)
+    write_text(path, page("; ".join(titles), body))
     return path

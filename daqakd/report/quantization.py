@@ -4,7 +4,7 @@ from html import escape
 from typing import Any
 
 from . import figures
-from .html import percent, picture, table
+from .html import percent, pictures, table
 from .record import RunRecord
 
 HEADER = ["quantizer", "step at first", "step at last", "parameters at last"]
@@ -23,7 +23,7 @@ def quantization(run: RunRecord) -> str:
         return ""
     first, last = noted[0]["quantizers"], noted[-1]["quantizers"]
     rows = [_row(name, first.get(name, {}), found) for name, found in last.items()]
-    curves = picture(figures.quantization(noted), "oscillation, clipping and steps over epochs")
+    curves = pictures(figures.quantization(noted))
     names = "".join(f"<li>{escape(text)}</li>" for text in _named(noted[-1]["names"]))
     notes = f"<p class='note'>{escape(NOTE)}</p><ul>{names}</ul>"
     return f"<h2>Quantization</h2>{curves}{table(HEADER, rows)}{notes}"

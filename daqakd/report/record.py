@@ -8,6 +8,7 @@ from torch import nn
 
 from .._errors import InputError
 from .._files import read_json
+from ..train.checkpoint import read_progress
 from ..train.epoch_log import read_records
 from ..train.metrics import read_metrics
 from ..train.options_file import read_options
@@ -28,6 +29,7 @@ class RunRecord:
         records: of the student's epochs, from ``metrics.jsonl``.
         student: the quantized model.
         facts: metadata of the student's file.
+        teacher: a hash of its weights, where the student's checkpoint tells.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class RunRecord:
     records: list[dict[str, Any]]
     student: nn.Module | None
     facts: dict[str, str]
+    teacher: str | None = None
 
     @property
     def strategy(self) -> str | None:
@@ -56,6 +59,11 @@ def _student(folder: Path, name: str | None) -> tuple[nn.Module | None, dict[str
         return None, {}
     file = read_model_file(folder, "student")
     return load_model(file, file.model or name, file.num_classes), file.facts
+
+
+def _teacher(folder: Path) -> str | None:
+    checkpoint = folder / "checkpoint" / "student.safetensors"
+    return read_progress(checkpoint).get("teacher") if checkpoint.exists() else None
 
 
 def read_run(folder: Path, model: str | None = None) -> RunRecord:
@@ -83,4 +91,5 @@ def read_run(folder: Path, model: str | None = None) -> RunRecord:
         records=read_records(folder / "metrics.jsonl"),
         student=student,
         facts=facts,
+        teacher=_teacher(folder),
     )

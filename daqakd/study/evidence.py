@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..sweep.statistics import deviation, mean, spearman
+from .._statistics import deviation, mean, spearman
 from .bootstrap import difference_interval, rho_interval
 from .outcomes import Outcome
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .._statistics import mean
 from ..report.drawing import figure, png
-from ..sweep.statistics import mean
 from .evidence import Arm, Evidence
 from .outcomes import Outcome
 

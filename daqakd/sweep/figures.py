@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from .._statistics import mean
 from ..report.drawing import figure, png
-from .statistics import mean
 from .summary import Cell, Summary
 from .table import Finished
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from .._errors import InputError
 from .._files import read_json, write_text
-from ..report.figures import score_against_accuracy
+from .._statistics import spearman, spearman_interval
+from ..report.figures import Point, score_against_accuracy
 from ..report.html import Best, page, picture, table
 from . import figures
 from .plan import Plan, Row
-from .statistics import spearman, spearman_interval
 from .summary import Cell, Summary, summarise
 from .table import Finished
 
@@ -86,11 +86,9 @@ def _tests(found: Summary) -> str:
     return f"<h2>Tests over seeds</h2>{table(header, rows)}" if rows else ""
 
 
-def _points(
-    cells: dict[str, Cell], ranking: Callable[[Row], Path | None]
-) -> list[tuple[str, float, float]]:
-    """Return name, score and accuracy in percent of the strategies that were ranked."""
-    found: dict[str, tuple[str, float, float]] = {}
+def _points(cells: dict[str, Cell], ranking: Callable[[Row], Path | None]) -> list[Point]:
+    """Return the strategies that were ranked."""
+    found: dict[str, Point] = {}
     for cell in cells.values():
         first = cell.runs[0]
         path = ranking(first.row) or first.folder / "ranking.json"
@@ -98,13 +96,14 @@ def _points(
             scores = {one["name"]: one["score"] for one in read_json(path)["strategies"]}
             if first.strategy in scores:
                 name = first.strategy
-                found[name] = (name, scores[name], 100 * cell.mean)
+                found[name] = Point(name, scores[name], [*cell.accuracies.values()])
     return list(found.values())
 
 
-def rank_correlation(points: Sequence[tuple[str, float, float]]) -> str:
-    """Return rho of score and accuracy with its interval, in words."""
-    rho = spearman([score for _, score, _ in points], [right for _, _, right in points])
+def rank_correlation(points: Sequence[Point]) -> str:
+    """Return rho of score and mean accuracy with its interval, in words."""
+    known = [(one.score, one.mean) for one in points if one.score is not None]
+    rho = spearman([score for score, _ in known], [right for _, right in known])
     if rho is None:
         return "rho is not defined: all scores or all accuracies are the same"
     bounds = spearman_interval(rho, len(points))
@@ -119,7 +118,7 @@ def _scores(found: Summary, ranking: Callable[[Row], Path | None]) -> str:
     for column, cells in found.columns.items():
         points = _points(cells, ranking)
         if len(points) > 1:
-            drawn = picture(score_against_accuracy(points), f"score against accuracy, {column}")
+            drawn = picture(score_against_accuracy(points, column), "score against accuracy")
             parts.append(f"<h3>{escape(column)}: {escape(rank_correlation(points))}</h3>{drawn}")
     if not parts:
         return ""

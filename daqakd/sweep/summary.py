@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .statistics import deviation, mean, paired_p
+from .._statistics import deviation, mean, paired_p
 from .table import Finished
 
 ERROR = 0.05

@@ -8,7 +8,7 @@ import torch
 
 import daqakd
 from daqakd import InputError, TrainConfig
-from daqakd._files import write_json
+from daqakd._files import read_tensors, write_json, write_tensors
 from daqakd.models import build
 from daqakd.report import report
 from daqakd.train.epoch_log import JSONLines
@@ -26,7 +26,11 @@ def write_run(folder, strategy, accuracy):
     student = daqakd.quantize(build("resnet20", 3), weight_bits=2, act_bits=2)
     daqakd.calibrate(student, torch.randn(2, 3, 16, 16))
     recipe = {"weight_bits": 2, "act_bits": 2}
-    keep_options(folder / "config.toml", "run", {"data": "small <set>", **vars(TrainConfig())})
+    keep_options(
+        folder / "config.toml",
+        "run",
+        {"data": "small <set>", "teacher": "t.pth", **vars(TrainConfig())},
+    )
     save_model(folder / "student.safetensors", student, "resnet20", dataset, recipe, strategy)
     header = "epoch,loss,ce,kl,accuracy,heldout_accuracy,lr\n"
     (folder / "metrics.csv").write_text(header + "1,2.0,1.0,0.5,0.4,0.5,0.001\n")
@@ -48,7 +52,7 @@ def test_one_page_holds_everything(tmp_path):
     for heading in ("Ranking", "Training", "Layers", "Weights", "Environment and commands"):
         assert f"<h2>{heading}</h2>" in page
     assert "Score against accuracy" not in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 5
     assert not re.search(r'(src|href)="(?!data:)', page), "the page needs something outside it"
     assert "small &lt;set&gt;" in page
     assert "small <set>" not in page
@@ -59,8 +63,52 @@ def test_one_page_holds_everything(tmp_path):
 def test_several_runs_compare_score_and_accuracy(tmp_path):
     runs = [write_run(tmp_path / n, n, a) for n, a in (("minimal", 0.6), ("cutmix", 0.7))]
     page = report(runs, tmp_path / "all.html").read_text()
-    assert "Score against accuracy" in page
-    assert page.count("data:image/png;base64,") == 7
+    assert "Score against accuracy: small: resnet20 W2A2 lsq" in page
+    assert page.count("data:image/png;base64,") == 11
+
+
+def set_teacher(folder, digest):
+    """Let a student's checkpoint name its teacher's weights."""
+    progress = {"epoch": 1, "teacher": digest}
+    path = folder / "checkpoint" / "student.safetensors"
+    write_tensors(path, {"a": torch.zeros(1)}, {"place": json.dumps(progress)})
+    return folder
+
+
+def test_only_runs_of_one_setting_are_compared(tmp_path):
+    """Three seeds of two strategies with one teacher; a third strategy with another."""
+    runs = []
+    for i, (name, accuracy) in enumerate(
+        [("minimal", 0.6), ("minimal", 0.64), ("cutmix", 0.7), ("cutmix", 0.7)]
+    ):
+        runs.append(set_teacher(write_run(tmp_path / f"a{i}", name, accuracy), "one"))
+    other = set_teacher(write_run(tmp_path / "b", "trivialaugment", 0.9), "another")
+    page = report([*runs, other], tmp_path / "all.html").read_text()
+    assert page.count("<h2>Score against accuracy") == 1
+    section = page[: page.index("<h1>")]
+    assert "<td>minimal</td><td>-0.0000</td><td>62.00 ± 2.83</td><td>2</td>" in section
+    assert "<td>cutmix</td><td>-0.1000</td><td>70.00 ± 0.00</td><td>2</td>" in section
+    assert "trivialaugment" not in section
+    assert "± is the standard deviation" in section
+
+
+@pytest.mark.parametrize("change", ["classes", "dataset", "quantize"])
+def test_what_tells_runs_apart(tmp_path, change):
+    runs = [write_run(tmp_path / n, n, a) for n, a in (("minimal", 0.6), ("cutmix", 0.7))]
+    path = runs[1] / "student.safetensors"
+    tensors, facts = read_tensors(path)
+    recipe = '{"weight_bits": 4, "act_bits": 4}'
+    new = {"classes": '["a", "b", "c"]', "dataset": "other", "quantize": recipe}
+    write_tensors(path, tensors, facts | {change: new[change]})
+    page = report(runs, tmp_path / "all.html").read_text()
+    assert "<h2>Score against accuracy" not in page
+
+
+def test_the_title_names_data_model_and_bits(tmp_path):
+    runs = [write_run(tmp_path / n, n, a) for n, a in (("minimal", 0.6), ("cutmix", 0.7))]
+    page = report(runs, tmp_path / "all.html").read_text()
+    assert "<title>DAQAKD: small: resnet20 W2A2 lsq</title>" in page
+    assert "<h1>cutmix</h1><p>small: resnet20 W2A2 lsq</p>" in page
 
 
 def write_records(folder, epochs, step=0.5):
@@ -78,7 +126,7 @@ def test_quantization_has_curves_and_a_table(tmp_path, step):
     folder = write_run(tmp_path / "a", "minimal", 0.6)
     write_records(folder, 3, step)
     page = report([folder]).read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 7
     weight = ["c.weight_quantizer", f"{step:.3g}", f"{step:.3g}", "step 0.25 to 1", "12.50%", "-"]
     for row in (weight, ["c.act_quantizer", "-", "-", "-", "-", "6.25%"]):
         assert f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" in page

@@ -5,11 +5,11 @@ import random
 import numpy as np
 import pytest
 
+from daqakd._statistics import spearman
 from daqakd.study import Arm, Evidence, Outcome
 from daqakd.study.bootstrap import difference_interval, rho_interval
 from daqakd.study.evidence import MEASURES, evidence_of
 from daqakd.study.tables import tables
-from daqakd.sweep.statistics import spearman
 
 NAMES = ("trivialaugment", "minimal", "a", "b", "c", "d")
 

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from daqakd.sweep.statistics import (
+from daqakd._statistics import (
     deviation,
     paired_p,
     ranks,
