@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..quant import LayerSpec
@@ -60,21 +61,25 @@ def _student(run: RunRecord) -> str:
 
 
 def _teacher_path(run: RunRecord) -> str:
-    return str(_options(run).get("teacher") or run.folder)
+    return str(Path(_options(run).get("teacher") or run.folder).resolve())
+
+
+def _teacher(run: RunRecord, known: dict[str, str]) -> str:
+    """Return a hash of the weights where that is known, by the path where only others know it."""
+    path = _teacher_path(run)
+    return run.teacher or known.get(path, path)
 
 
 def _setting(run: RunRecord, known: dict[str, str]) -> Setting:
-    path = _teacher_path(run)
     data = run.facts.get("dataset") or str(_options(run).get("data", ""))
-    return Setting(data, run.facts.get("classes", ""), known.get(path, path), _student(run))
+    return Setting(data, run.facts.get("classes", ""), _teacher(run, known), _student(run))
 
 
 def _scores(runs: Sequence[RunRecord], setting: Setting, known: dict[str, str]) -> dict[str, float]:
     """Return the scores by rankings with the setting's teacher."""
     found: dict[str, float] = {}
     for run in runs:
-        path = _teacher_path(run)
-        if run.ranking is not None and known.get(path, path) == setting.teacher:
+        if run.ranking is not None and _teacher(run, known) == setting.teacher:
             found |= {row["name"]: row["score"] for row in run.ranking["strategies"]}
     return found
 
