@@ -1,6 +1,5 @@
 """``export_onnx``: a student as an ONNX file with integer weights, which other runtimes read."""
 
-import copy
 import json
 import warnings
 from importlib.util import find_spec
@@ -15,15 +14,13 @@ from .._arguments import check_flag, check_module, path_of
 from .._errors import InputError, first_line, seen
 from .._files import write_bytes
 from ..quant.affine import ActivationAffine
-from ..quant.fusion import unfuse
 from ..quant.layers import QuantLayer
 from ..quant.operands import Operand, QuantInput
 from ..quant.origin import arguments_of
-from ..quant.weight_cache import WeightCache
 from .batchnorm import FOLDABLE, FoldedWeight, axis_of
-from .batchnorm import fold_batchnorm as folded
 from .example import Example, inputs_of, open_shapes
 from .qdq import INT4_BITS, INT4_OPSET, IntegerWeight, QDQActivation, affine_of
+from .standalone import standalone
 
 LOWEST_OPSET = 18  # what torch translates to
 NEEDED = ("onnx", "onnxscript")
@@ -88,10 +85,7 @@ def _check(student: Any, opset: Any, *flags: Any) -> None:
 
 def _with_qdq(student: nn.Module, opset: int, fold: bool) -> nn.Module:
     """Return a float32 copy on the CPU whose quantizers are ONNX's."""
-    twin = folded(student) if fold else copy.deepcopy(student)
-    unfuse(twin)
-    WeightCache.detach(twin)
-    twin = twin.cpu().float().eval()
+    twin = standalone(student, fold).float()
     for reader in [m for m in twin.modules() if isinstance(m, QuantInput)]:
         if reader.act_quantizer is not None:
             reader.act_quantizer = QDQActivation(_affine(reader), opset)  # type: ignore[assignment]

@@ -1,6 +1,5 @@
 """``export_program``: a student as a program of torch.export, which needs none of this package."""
 
-import copy
 import io
 import warnings
 from pathlib import Path
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 from .._arguments import check_module, path_of
 from .._errors import InputError, first_line
 from .._files import write_bytes
-from ..quant.fusion import unfuse
-from ..quant.weight_cache import WeightCache
-from .batchnorm import fold_batchnorm as folded
 from .example import Example, inputs_of, open_shapes
+from .standalone import standalone
 
 
 def export_program(
@@ -44,11 +41,9 @@ def export_program(
     check_module("student", student)
     place = path_of("path", path)
     args, kwargs = inputs_of(example)
-    twin = folded(student) if fold_batchnorm else copy.deepcopy(student)
-    unfuse(twin)
-    WeightCache.detach(twin)
+    twin = standalone(student, fold_batchnorm)
     content = io.BytesIO()
-    torch.export.save(_exported(twin.cpu().eval(), args, kwargs, dynamic_batch), content)
+    torch.export.save(_exported(twin, args, kwargs, dynamic_batch), content)
     write_bytes(place, content.getvalue())
 
 
