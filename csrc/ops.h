@@ -56,6 +56,11 @@ tuple<Tensor, Tensor, Tensor> lsqplus_backward(
     const Tensor& grad, const Tensor& x, const Tensor& step, const Tensor& offset, int64_t bits,
     double grad_scale);
 
+Tensor seq_forward(const Tensor& x, const Tensor& step, int64_t levels, optional<int64_t> axis);
+tuple<Tensor, Tensor> seq_backward(
+    const Tensor& grad, const Tensor& x, const Tensor& step, int64_t levels, optional<int64_t> axis,
+    double grad_scale);
+
 tuple<Tensor, Tensor, Tensor, Tensor> bn_act_quant_forward(
     const BNArguments& given, const RunningStatistics& running, bool with_activation,
     bool with_codes);

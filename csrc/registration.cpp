@@ -29,6 +29,8 @@ STABLE_TORCH_LIBRARY_IMPL(daqakd, DAQAKD_KEY, m) {
   add("ewgs_backward", TORCH_BOX(&device::ewgs_backward));
   add("lsqplus_forward", TORCH_BOX(&device::lsqplus_forward));
   add("lsqplus_backward", TORCH_BOX(&device::lsqplus_backward));
+  add("seq_forward", TORCH_BOX(&device::seq_forward));
+  add("seq_backward", TORCH_BOX(&device::seq_backward));
   add("bn_act_quant_forward", TORCH_BOX(&daqakd::bn_act_quant_forward));
   add("bn_act_quant_backward", TORCH_BOX(&daqakd::bn_act_quant_backward));
   add("cmi_update", TORCH_BOX(&device::cmi_update));

@@ -223,6 +223,19 @@ def _(
     return torch.empty_like(x), _parameter_gradient(step, x), _parameter_gradient(offset, x)
 
 
+@_define("seq_forward(Tensor x, Tensor step, int levels, int? axis) -> Tensor")
+def _(x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_define(
+    "seq_backward(Tensor grad, Tensor x, Tensor step, int levels, int? axis, float grad_scale)"
+    " -> (Tensor, Tensor)"
+)
+def _(grad: Tensor, x: Tensor, step: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), _parameter_gradient(step, x)
+
+
 @_define("lsq_many_forward(Tensor[] x, Tensor[] step, int[] qmin, int[] qmax) -> Tensor[]")
 def _(x: Tensors, *rest: Any) -> list[Tensor]:
     return _like_each(x)

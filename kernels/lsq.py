@@ -1,4 +1,7 @@
-"""LSQ, forward and backward [LSQ equations 1 to 3]; float32 inside, whatever is stored."""
+"""LSQ, forward and backward [LSQ equations 1 to 3]; float32 inside, whatever is stored.
+
+SEQ has the same kernels: with ``HALF`` levels lie in the middle of whole steps.
+"""
 
 from functools import cache
 
@@ -13,22 +16,28 @@ from ._reduce import reduce
 
 
 @triton.jit
-def _code(v, qmin, qmax):
-    return half_even(clip(v, qmin, qmax))
+def _level(v, lowest, highest, HALF: tl.constexpr):
+    clipped = clip(v, lowest, highest)
+    rounded = half_even(clipped)
+    if HALF:
+        return tl.where(rounded > clipped, rounded - 0.5, rounded + 0.5)
+    else:
+        return rounded
 
 
 @triton.jit
-def lsq_value(x, s, qmin, qmax):
+def lsq_value(x, s, lowest, highest, HALF: tl.constexpr = False):
     """Return x quantized with the step s."""
-    return _code(tl.div_rn(x, s), qmin, qmax) * s
+    return _level(tl.div_rn(x, s), lowest, highest, HALF) * s
 
 
 @triton.jit
-def lsq_gradient(g, x, s, qmin, qmax, pass_low, pass_high):
+def lsq_gradient(g, x, s, lowest, highest, pass_low, pass_high, HALF: tl.constexpr = False):
     """Return dx and each element's term of ds."""
     v = tl.div_rn(x, s)
     inside = (v >= pass_low) & (v <= pass_high)
-    return tl.where(inside, g, 0.0), g * (_code(v, qmin, qmax) - tl.where(inside, v, 0.0))
+    terms = g * (_level(v, lowest, highest, HALF) - tl.where(inside, v, 0.0))
+    return tl.where(inside, g, 0.0), terms
 
 
 @triton.jit
@@ -40,15 +49,17 @@ def lsq_forward_runs_kernel(
     channels,
     inner,
     blocks,
-    qmin,
-    qmax,
+    lowest,
+    highest,
+    HALF: tl.constexpr,
     RUNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One program: RUNS x BLOCK elements of one channel."""
     channel, at, mask = run_tile(outer, channels, inner, blocks, RUNS, BLOCK)
     s = at_least_smallest(tl.load(step + channel))
-    value = lsq_value(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
+    v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    value = lsq_value(v, s, lowest, highest, HALF)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
 
 
@@ -63,11 +74,12 @@ def lsq_backward_runs_kernel(
     channels,
     inner,
     blocks,
-    qmin,
-    qmax,
+    lowest,
+    highest,
     pass_low,
     pass_high,
     scale,
+    HALF: tl.constexpr,
     RUNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -76,7 +88,7 @@ def lsq_backward_runs_kernel(
     s = at_least_smallest(tl.load(step + channel))
     g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-    gradient, terms = lsq_gradient(g, v, s, qmin, qmax, pass_low, pass_high)
+    gradient, terms = lsq_gradient(g, v, s, lowest, highest, pass_low, pass_high, HALF)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
     tl.store(partials + tl.program_id(0), tl.sum(tl.sum(terms, 1), 0) * scale)
 
@@ -91,8 +103,9 @@ def lsq_forward_columns_kernel(
     tiles,
     channels,
     inner,
-    qmin,
-    qmax,
+    lowest,
+    highest,
+    HALF: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -100,7 +113,8 @@ def lsq_forward_columns_kernel(
     column, channel, _, at = column_tile(width, tiles, channels, inner, ROWS, COLUMNS)
     mask = (column[None, :] < width) & (at < numel)
     s = at_least_smallest(tl.load(step + channel))[None, :]
-    value = lsq_value(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), s, qmin, qmax)
+    v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    value = lsq_value(v, s, lowest, highest, HALF)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=mask)
 
 
@@ -116,10 +130,11 @@ def lsq_backward_columns_kernel(
     tiles,
     channels,
     inner,
-    qmin,
-    qmax,
+    lowest,
+    highest,
     pass_low,
     pass_high,
+    HALF: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -129,7 +144,7 @@ def lsq_backward_columns_kernel(
     s = at_least_smallest(tl.load(step + channel))[None, :]
     g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-    gradient, terms = lsq_gradient(g, v, s, qmin, qmax, pass_low, pass_high)
+    gradient, terms = lsq_gradient(g, v, s, lowest, highest, pass_low, pass_high, HALF)
     tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
     tl.store(partials + tile * width + column, tl.sum(terms, 0), mask=column < width)
 
@@ -148,6 +163,47 @@ def pass_interval(qmin: int, qmax: int, ste: int) -> tuple[float, float]:
     return low, high
 
 
+def forward(
+    x: Tensor,
+    step: Tensor,
+    y: Tensor,
+    shape: tuple[int, int, int],
+    ends: tuple[float, float],
+    half: bool = False,
+) -> None:
+    """Quantize to the levels between the ``ends``, with what else :func:`lsq_forward` takes."""
+    plan = plan_of(*shape)
+    narrow = isinstance(plan, Columns)
+    kernel = lsq_forward_columns_kernel if narrow else lsq_forward_runs_kernel
+    kernel[(plan.programs,)](x, step, y, *plan.sizes, *ends, HALF=half, **plan.options)
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    step: Tensor,
+    dx: Tensor,
+    ds: Tensor,
+    shape: tuple[int, int, int],
+    ends: tuple[float, float],
+    passing: tuple[float, float],
+    grad_scale: float,
+    half: bool = False,
+) -> None:
+    """Write ``dx``, which passes where ``x / step`` is within ``passing``, and ``ds``."""
+    plan = plan_of(*shape)
+    alone = isinstance(plan, Runs) and plan.num_partials == plan.view.channels
+    partials = ds if alone else ds.new_empty(plan.num_partials)
+    arguments = grad, x, step, dx, partials, *plan.sizes, *ends, *passing
+    if isinstance(plan, Columns):
+        lsq_backward_columns_kernel[(plan.programs,)](*arguments, HALF=half, **plan.options)
+    else:
+        scale = grad_scale if alone else 1.0
+        lsq_backward_runs_kernel[(plan.programs,)](*arguments, scale, HALF=half, **plan.options)
+    if not alone:
+        reduce(plan, partials, grad_scale, ds)
+
+
 def lsq_forward(
     x: Tensor, step: Tensor, y: Tensor, shape: tuple[int, int, int], qmin: int, qmax: int
 ) -> None:
@@ -155,10 +211,7 @@ def lsq_forward(
 
     ``shape`` is [outer, channels, inner], in memory order.
     """
-    plan = plan_of(*shape)
-    narrow = isinstance(plan, Columns)
-    kernel = lsq_forward_columns_kernel if narrow else lsq_forward_runs_kernel
-    kernel[(plan.programs,)](x, step, y, *plan.sizes, float(qmin), float(qmax), **plan.options)
+    forward(x, step, y, shape, (float(qmin), float(qmax)))
 
 
 def lsq_backward(
@@ -174,15 +227,5 @@ def lsq_backward(
     grad_scale: float,
 ) -> None:
     """Write ``dx`` and ``ds``; ``grad``, ``x`` and ``dx`` are dense with the same strides."""
-    plan = plan_of(*shape)
-    clip = float(qmin), float(qmax), *pass_interval(qmin, qmax, ste)
-    alone = isinstance(plan, Runs) and plan.num_partials == plan.view.channels
-    partials = ds if alone else ds.new_empty(plan.num_partials)
-    arguments = grad, x, step, dx, partials, *plan.sizes, *clip
-    if isinstance(plan, Columns):
-        lsq_backward_columns_kernel[(plan.programs,)](*arguments, **plan.options)
-    else:
-        scale = grad_scale if alone else 1.0
-        lsq_backward_runs_kernel[(plan.programs,)](*arguments, scale, **plan.options)
-    if not alone:
-        reduce(plan, partials, grad_scale, ds)
+    ends, passing = (float(qmin), float(qmax)), pass_interval(qmin, qmax, ste)
+    backward(grad, x, step, dx, ds, shape, ends, passing, grad_scale)

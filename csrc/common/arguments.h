@@ -137,6 +137,20 @@ inline void check_lsqplus_backward(
   check_number("grad_scale", grad_scale);
 }
 
+inline void check_seq(const Tensor& x, const Tensor& step, int64_t levels, optional<int64_t> axis) {
+  check_input("x", x);
+  check_parameter("step", step, x, axis);
+  require(2 <= levels && levels <= 256, "levels: expected 2 to 256, got ", levels);
+}
+
+inline void check_seq_backward(
+    const Tensor& grad, const Tensor& x, const Tensor& step, int64_t levels, optional<int64_t> axis,
+    double grad_scale) {
+  check_seq(x, step, levels, axis);
+  check_same("grad", grad, x);
+  check_number("grad_scale", grad_scale);
+}
+
 inline void check_ewgs_many(
     const Tensors& x, const Tensors& lower, const Tensors& upper, const Integers& bits) {
   check_some("x", x);

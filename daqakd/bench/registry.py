@@ -13,6 +13,7 @@ BENCHMARKS = {  # module:attribute
     "dorefa_weight": "dorefa:DOREFA_WEIGHT",
     "ewgs": "ewgs:EWGS",
     "lsqplus": "lsqplus:LSQPLUS",
+    "seq": "seq:SEQ",
     "codes": "codes:CODES",
     "bn_act_quant": "bn_act_quant:BN_ACT_QUANT",
     "kd_loss": "kd_loss:KD_LOSS",

@@ -24,7 +24,8 @@ METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 METAVARS |= {tuple[str, ...]: "NAME [NAME ...]"}
 ALIASES = {"weight_bits": "-w", "act_bits": "-a", "method": "-m"}
 # the fields of LayerSpec that the command line shows and model files keep
-QUANTIZE: tuple[str, ...] = ("weight_bits", "act_bits", "method", "weight_method", "act_method")
+QUANTIZE: tuple[str, ...] = ("weight_bits", "weight_levels", "act_bits")
+QUANTIZE += ("method", "weight_method", "act_method")
 QUANTIZE += ("flavour", "per_channel", "first_last", "delta", "save")
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 Device = Literal["auto", "cpu", "cuda"]

@@ -41,6 +41,11 @@ class FoldedWeight(WeightQuantizer):
         """``channel``: the factors."""
         return "channel"
 
+    @property
+    def num_levels(self) -> int:
+        """The quantizer's number of levels."""
+        return self.inner.num_levels
+
     def set_bits(self, bits: int) -> None:
         """Take another width."""
         super().set_bits(bits)

@@ -15,6 +15,7 @@ from .._files import read_tensors, write_tensors
 from ..models import BUILDERS, build
 from ..quant.base import Quantizer
 from ..quant.origin import arguments_of
+from ..quant.weights import WeightQuantizer
 from . import packed as packing
 from .batchnorm import FOLDED, folded_norms
 from .fitting import RECIPE, fit, loaded, outputs_of
@@ -132,7 +133,9 @@ def _quantizers(model: nn.Module) -> dict[str, str]:
     for name, one in model.named_modules():
         if isinstance(one, Quantizer):
             flavour = "" if one.flavour == "paper" else f", {one.flavour}"
-            found[name] = f"{one.method}, {one.bits} bits, per {one.granularity}{flavour}"
+            some = isinstance(one, WeightQuantizer) and not one.has_all_levels
+            levels = f", {one.num_levels} levels" if some else ""
+            found[name] = f"{one.method}, {one.bits} bits{levels}, per {one.granularity}{flavour}"
     return found
 
 

@@ -3,7 +3,7 @@
 For a quantized layer, ``<layer>.weight`` holds the packed codes (see :mod:`daqakd._packing`) and,
 for 1-bit DoReFa, ``<layer>.weight.magnitude`` the factor of the signs. Steps, biases, BatchNorm,
 activation quantizers and full-precision layers keep their names. The metadata's ``packed`` says
-bits, method and shape of each.
+bits, method and shape of each, and of how many levels it is where these are not ``2^bits``.
 """
 
 import json
@@ -31,7 +31,10 @@ def packable(student: nn.Module) -> Iterator[tuple[str, QuantLayer, WeightQuanti
 
 def _facts(layer: QuantLayer, quantizer: WeightQuantizer) -> dict[str, Any]:
     shape = list(layer.weight.shape)
-    return {"bits": quantizer.bits, "method": quantizer.method, "shape": shape}
+    facts: dict[str, Any] = {"bits": quantizer.bits, "method": quantizer.method, "shape": shape}
+    if not quantizer.has_all_levels:
+        facts["levels"] = quantizer.num_levels
+    return facts
 
 
 @torch.no_grad()

@@ -121,7 +121,7 @@ def _integers(codes: Tensor, offset: float, bits: int, width: int) -> tuple[Tens
         return wide - int(offset), False
     if bits < width:
         return 2 * wide - int(2 * offset), False
-    return wide - 2 ** (bits - 1), True
+    return wide - int(offset + 0.5), True
 
 
 def _positive(

@@ -14,6 +14,7 @@ from .lsq_many import lsq_many
 from .lsqplus import lsqplus
 from .pact import pact
 from .resized_crop import resized_crop
+from .seq import seq
 
 __all__ = [
     "augment",
@@ -32,4 +33,5 @@ __all__ = [
     "lsqplus",
     "pact",
     "resized_crop",
+    "seq",
 ]

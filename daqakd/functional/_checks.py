@@ -70,6 +70,15 @@ def bit_width(bits: int, lowest: int = 1, why: str = "", name: str = "bits") -> 
         raise InputError(f"{name}: expected an integer from {lowest} to 8{why}, got {seen(bits)}")
 
 
+def level_count(name: str, levels: Any, highest: int = 256, why: str = "") -> None:
+    """Require ``2 <= levels <= highest``."""
+    integer = isinstance(levels, int) and not isinstance(levels, bool)
+    if not integer or not 2 <= levels <= highest:
+        raise InputError(
+            f"{name}: expected an integer from 2 to {highest}{why}, got {seen(levels)}"
+        )
+
+
 def integer_range(bits: int, signed: bool) -> tuple[int, int]:
     """Return the lowest and highest code: [0, 2^b - 1], or [-2^(b-1), 2^(b-1) - 1] if signed."""
     if type(bits) is not int or type(signed) is not bool or not 2 <= bits <= 8:

@@ -74,11 +74,11 @@ def check_weights(layers: Mapping[str, nn.Module], specs: Mapping[str, LayerSpec
         method = specs[name].weights_by
         if not size < float("inf"):
             raise InputError(f"{name}: its weight has NaN or infinite values; load other weights")
-        if size == 0 and method != "lsq":
+        if size == 0 and method not in ("lsq", "seq"):
             raise InputError(
                 f"{name}: its weight is all zero, which {method} cannot start from: it would never"
                 " get a gradient; initialise it otherwise, exclude= it, or use"
-                " overrides= with weight_method='lsq'"
+                " overrides= with weight_method='lsq' or 'seq'"
             )
 
 

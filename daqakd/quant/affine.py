@@ -14,7 +14,7 @@ class WeightAffine(NamedTuple):
     scale: Tensor
     """float32, ``[1]`` or one per output channel."""
     offset: float
-    """A whole number, or one and a half where 0 is no level."""
+    """The code of 0: a whole number, or one and a half where 0 is no level."""
 
 
 class ActivationAffine(NamedTuple):

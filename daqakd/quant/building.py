@@ -11,6 +11,7 @@ from .kinds import kind_of
 from .layers import QuantLayer
 from .lsqplus import LSQPlusActivation
 from .placed import PlacedOperation
+from .seq import SEQWeight
 from .spec import LayerSpec
 from .weights import DoReFaWeight, EWGSWeight, LSQWeight, WeightQuantizer
 
@@ -23,8 +24,10 @@ def _weight_quantizer(
     if spec.flavour == "mqbench":
         return mqbench.weight_quantizer(spec, weight, spec.weight_bits)
     if spec.weights_by == "lsq":
-        axis = kind.channel_axis
-        return LSQWeight(weight, spec.weight_bits, spec.per_channel, axis)
+        return LSQWeight(weight, spec.weight_bits, spec.per_channel, kind.channel_axis)
+    if spec.weights_by == "seq":
+        levels = spec.weight_levels
+        return SEQWeight(weight, spec.weight_bits, spec.per_channel, kind.channel_axis, levels)
     if spec.weights_by == "dorefa":
         return DoReFaWeight(weight, spec.weight_bits, spec.rescale == "auto" and not normed)
     return EWGSWeight(weight, spec.weight_bits, spec.delta)

@@ -63,6 +63,7 @@ def quantize(
     *,
     weight_bits: int | None,
     act_bits: int | None,
+    weight_levels: int | None = None,
     embedding_bits: int | None = None,
     method: str = "lsq",
     weight_method: str | None = None,
@@ -98,20 +99,28 @@ def quantize(
         model: any module; it is not changed.
         weight_bits: 1 to 8 (LSQ: 2 to 8); 32 or None leaves weights in full precision.
         act_bits: 1 to 8; 32 or None quantizes weights only.
+        weight_levels: levels of SEQ's weights, 2 to ``2^weight_bits``; None for the latter. 3 makes
+            ternary weights, which 2 bits hold. It counts for layers of ``weight_bits``: first and
+            last ones of 8 bits, embeddings, and layers with ``weight_bits`` of their own in
+            ``overrides`` have ``2^bits`` levels, or what ``overrides`` say.
         embedding_bits: 1 to 8 for the weights of ``nn.Embedding``; 32 or None leaves them in full
             precision. They have an option of their own, since a look-up costs memory and no
             arithmetic: the width that suits layers need not suit it.
-        method: ``"lsq"``, ``"pact"`` (DoReFa weights), ``"dorefa"`` or ``"ewgs"``.
-        weight_method: overrides the method for weights: ``"lsq" "dorefa" "ewgs"``.
-        act_method: overrides the method for activations: ``"lsq" "pact" "dorefa" "ewgs"``.
-        per_channel: one LSQ step per output channel of the weights; of a transposed convolution,
-            one per ``weight.shape[1]``, which the groups share; of an embedding, one per row.
+        method: ``"lsq"``, ``"lsqplus"`` (LSQ's weights; activations with a learned offset),
+            ``"pact"`` (DoReFa weights), ``"dorefa"``, ``"ewgs"`` or ``"seq"`` (weights of levels
+            balanced around 0; LSQ's activations).
+        weight_method: overrides the method for weights: ``"lsq" "dorefa" "ewgs" "seq"``.
+        act_method: overrides the method for activations: ``"lsq" "lsqplus" "pact" "dorefa"
+            "ewgs"``.
+        per_channel: one step of LSQ or SEQ per output channel of the weights; of a transposed
+            convolution, one per ``weight.shape[1]``, which the groups share; of an embedding, one
+            per row.
         first_last: the first and last layer, in order of registration, embeddings and placed
             operations not counted, get 8 bits (``"8bit"``), stay in full precision (``"fp"``), or
             are treated like the rest (``"same"``); :func:`summary` says which they were.
         exclude: names or globs of layers to leave in full precision; a string is one of them.
-        overrides: name or glob to a dict with any of ``weight_bits act_bits embedding_bits
-            weight_method act_method per_channel``; later entries win.
+        overrides: name or glob to a dict with any of ``weight_bits weight_levels act_bits
+            embedding_bits weight_method act_method per_channel``; later entries win.
         rescale: ``"auto"`` gives DoReFa weights their largest magnitude back where no BatchNorm
             of the same width is registered next; ``"off"`` never does.
         pact_alpha: PACT's starting alpha; None takes the 99.9th percentile at calibration.
@@ -136,6 +145,7 @@ def quantize(
     """
     spec = LayerSpec(
         weight_bits=weight_bits,
+        weight_levels=weight_levels,
         act_bits=act_bits,
         embedding_bits=embedding_bits,
         method=method,

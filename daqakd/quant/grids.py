@@ -12,7 +12,7 @@ from .base import ActivationQuantizer, Quantizer
 from .layers import QuantLayer
 from .lsqplus import LSQPlusActivation
 from .mqbench import MQBenchActivation
-from .weights import EWGSWeight, LSQWeight
+from .weights import EWGSWeight, SteppedWeight
 
 
 class Grid(NamedTuple):
@@ -52,9 +52,9 @@ def weight_codes(layer: QuantLayer) -> Tensor:
 def weight_grid(layer: QuantLayer) -> Grid | None:
     """Return where the weights snap; None where that follows from the weights, as with DoReFa."""
     quantizer = layer.weight_quantizer
-    if isinstance(quantizer, LSQWeight):
-        step = quantizer._steps(layer.weight.dim())
-        return Grid(-(quantizer.qmax + 1) * step, step, 2**quantizer.bits - 1)
+    if isinstance(quantizer, SteppedWeight):
+        step = quantizer.steps(layer.weight.dim())
+        return Grid(quantizer.lowest * step, step, quantizer.num_levels - 1)
     if isinstance(quantizer, EWGSWeight):
         lower, steps = quantizer.lower.detach(), 2**quantizer.bits - 1
         width = (quantizer.upper.detach() - lower).clamp(min=SMALLEST)

@@ -29,8 +29,9 @@ class LayerSummary:
     one sample (the whole output of every call, divided by the first dimension of the calibration
     batch), None before calibration and where no call was seen: layers whose weight a parent reads,
     recurrent layers, attention; ``bytes`` is the packed weight;
-    ``bit_ops`` is ``macs * weight_bits * act_bits``. Layers in full precision keep their ``macs``
-    in this process only, quantized ones in the ``state_dict``.
+    ``bit_ops`` is ``macs * weight_bits * act_bits``; ``weight_levels`` are None where they are
+    ``2^weight_bits``. Layers in full precision keep their ``macs`` in this process only, quantized
+    ones in the ``state_dict``.
     """
 
     name: str
@@ -45,6 +46,7 @@ class LayerSummary:
     bytes: int
     bit_ops: int | None
     note: str
+    weight_levels: int | None = None
 
 
 def _quantized(name: str, layer: QuantLayer) -> LayerSummary:
@@ -65,6 +67,7 @@ def _quantized(name: str, layer: QuantLayer) -> LayerSummary:
         bytes=(layer.weight.numel() * weight_bits + 7) // 8,
         bit_ops=None if macs is None else macs * weight_bits * act_bits,
         note="",
+        weight_levels=None if weight is None or weight.has_all_levels else weight.num_levels,
     )
 
 

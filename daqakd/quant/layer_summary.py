@@ -65,10 +65,11 @@ def _cells(layer: LayerSummary) -> list[str]:
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
+    levels = layer.weight_levels
     return [
         layer.name,
         layer.kind,
-        str(layer.weight_bits),
+        f"{layer.weight_bits}{f' ({levels} levels)' if levels else ''}",
         str(layer.act_bits),
         layer.method,
         layer.granularity,

@@ -94,7 +94,8 @@ class MQBenchLSQWeight(LSQWeight):
         """Fake-quantize."""
         return _lsq(w, self.step, self.bits, self.grad_scale)
 
-    def _steps(self, dim: int) -> Tensor:
+    def steps(self, dim: int) -> Tensor:
+        """Return the step's magnitude."""
         return self.step.detach().abs().clamp(min=SMALLEST)
 
 

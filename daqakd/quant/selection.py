@@ -16,7 +16,7 @@ from .placed import PlacedOperation
 from .spec import WIDTHS, LayerSpec
 
 OVERRIDABLE = ["weight_bits", "act_bits", "embedding_bits"]
-OVERRIDABLE += ["weight_method", "act_method", "per_channel"]
+OVERRIDABLE += ["weight_levels", "weight_method", "act_method", "per_channel"]
 # members a subclass may have and still be swapped: none of them runs in a forward pass
 HARMLESS = {
     *("__init__", "reset_parameters", "extra_repr", "__constants__", "__annotations__"),
@@ -130,14 +130,24 @@ def _check_overrides(overrides: Any) -> None:
             )
 
 
+def _changed(spec: LayerSpec, options: Mapping[str, Any], base: LayerSpec) -> LayerSpec:
+    """Return a spec with other options; the base's ``weight_levels`` are for SEQ of its width."""
+    made = replace(spec, **options)
+    if "weight_levels" in options or not options.keys() & {"weight_bits", "weight_method"}:
+        return made
+    alike = made.weights_by == "seq" and made.weight_bits == base.weight_bits
+    return replace(made, weight_levels=base.weight_levels if alike else None)
+
+
 def _first_and_last(base: LayerSpec, names: list[str]) -> dict[str, LayerSpec]:
     """Return the specs of the first and the last layer, where ``first_last`` sets them apart."""
     if base.first_last == "same":
         return {}
     bits = 8 if base.first_last == "8bit" else None
-    weight_bits = None if base.weight_bits is None else bits
-    act_bits = None if base.act_bits is None else bits
-    spec = replace(base, weight_bits=weight_bits, act_bits=act_bits)
+    given = {
+        key: None if getattr(base, key) is None else bits for key in ("weight_bits", "act_bits")
+    }
+    spec = _changed(base, given, base)
     return dict.fromkeys([*names[:1], *names[-1:]], spec)
 
 
@@ -153,6 +163,7 @@ def _overridden(
     specs: dict[str, LayerSpec],
     overrides: Mapping[str, Mapping[str, Any]],
     widths: Mapping[str, tuple[str, ...]],
+    base: LayerSpec,
 ) -> dict[str, LayerSpec]:
     """Return the specs with what ``overrides`` change."""
     changed = dict(specs)
@@ -163,7 +174,7 @@ def _overridden(
                 raise unknown(f"key in {where}", key, OVERRIDABLE)
         _check_widths(where, overrides[pattern], {name: widths[name] for name in found})
         for name in found:
-            changed[name] = replace(changed[name], **overrides[pattern])
+            changed[name] = _changed(changed[name], overrides[pattern], base)
             changed[name].check(where)
     return changed
 
@@ -173,8 +184,9 @@ def _check_widths(
 ) -> None:
     """Require that each width given is one of some layer."""
     first = min(widths)
-    for key in WIDTHS:
-        if key in options and not any(key in own for own in widths.values()):
+    for key in (*WIDTHS, "weight_levels"):
+        width = key.replace("levels", "bits")  # levels are of weights that have it
+        if key in options and not any(width in own for own in widths.values()):
             raise InputError(
                 f"{where}: {first} has no {key}; its widths are given by"
                 f" {' and '.join(widths[first])}, so pass that"
@@ -187,6 +199,7 @@ def _with_own_widths(spec: LayerSpec, widths: tuple[str, ...]) -> LayerSpec:
     return replace(
         spec,
         weight_bits=getattr(spec, weight) if weight in widths else None,
+        weight_levels=spec.weight_levels if "weight_bits" in widths else None,
         act_bits=spec.act_bits if "act_bits" in widths else None,
     )
 
@@ -208,7 +221,7 @@ def specs_of(
     widths = {name: widths_of(layer) for name, layer in layers.items()}
     computing = [name for name in layers if "weight_bits" in widths[name]]
     specs = dict.fromkeys(layers, base) | _first_and_last(base, computing)
-    specs = _overridden(specs, overrides, widths)
+    specs = _overridden(specs, overrides, widths, base)
     specs = {name: _with_own_widths(spec, widths[name]) for name, spec in specs.items()}
     every = [*layers, *refused]
     excluded = set().union(*_matches(patterns_of(exclude), every, "exclude").values())

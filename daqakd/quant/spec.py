@@ -18,6 +18,7 @@ METHODS = {
     "pact": ("dorefa", "pact"),
     "dorefa": ("dorefa", "dorefa"),
     "ewgs": ("ewgs", "ewgs"),
+    "seq": ("seq", "lsq"),
 }
 FirstLast = Literal["8bit", "fp", "same"]
 Rescale = Literal["auto", "off"]
@@ -28,7 +29,7 @@ WIDTHS = ("weight_bits", "act_bits", "embedding_bits")
 FULL_BITS = 32  # of full precision, where a width is a number
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "method": tuple(METHODS),
-    "weight_method": (None, "dorefa", "ewgs", "lsq"),
+    "weight_method": (None, "dorefa", "ewgs", "lsq", "seq"),
     "act_method": (None, "dorefa", "ewgs", "lsq", "lsqplus", "pact"),
     "first_last": ("8bit", "fp", "same"),
     "rescale": ("auto", "off"),
@@ -67,19 +68,24 @@ class LayerSpec:
 
     weight_bits: int | None = 2
     """Bits of the weights, 1 to 8 (LSQ: 2 to 8); 32 or None leaves them in full precision."""
+    weight_levels: int | None = None
+    """Levels of SEQ's weights of weight_bits, at most 2^weight_bits; None for that many. 3 makes
+    ternary weights, which 2 bits hold. Weights of another width have all levels of theirs."""
     act_bits: int | None = 2
     """Bits of the activations, 1 to 8; 32 or None leaves them in full precision."""
     embedding_bits: int | None = None
     """Bits of the weights of nn.Embedding, 1 to 8; 32 or None leaves them in full precision."""
     method: str = "lsq"
     """Quantizer: lsq, lsqplus (LSQ's weights; activations with a learned offset, for those that dip
-    below 0, as SiLU's and GELU's), pact (with DoReFa weights), dorefa or ewgs."""
+    below 0, as SiLU's and GELU's), pact (with DoReFa weights), dorefa, ewgs or seq (weights of
+    levels balanced around 0, for 1 and 2 bits; LSQ's activations)."""
     weight_method: str | None = None
-    """Quantizer of the weights, lsq, dorefa or ewgs; None for the method's."""
+    """Quantizer of the weights, lsq, dorefa, ewgs or seq; None for the method's."""
     act_method: str | None = None
     """Quantizer of the activations, lsq, lsqplus, pact, dorefa or ewgs; None for the method's."""
     per_channel: bool = False
-    """One LSQ step per output channel of the weights; groups of a transposed convolution share."""
+    """One step of LSQ or SEQ per output channel of the weights; groups of a transposed convolution
+    share."""
     first_last: FirstLast = "8bit"
     """First and last layer, in order of registration: 8 bits, full precision, or as the rest."""
     rescale: Rescale = "auto"
@@ -117,12 +123,13 @@ class LayerSpec:
 
     @property
     def short(self) -> str:
-        """The widths and the quantizers, as in W2A4 lsq, or W2A4 dorefa, lsq where they differ."""
+        """The widths and the quantizers: W2A4 lsq, W2A4 dorefa, lsq or W2A4 seq, 3 levels."""
         weights, activations = (bits or FULL_BITS for bits in (self.weight_bits, self.act_bits))
         names = self.weights_by, self.activations_by
         paired = self.weight_method is None and self.act_method is None
         method = self.method if paired else ", ".join(dict.fromkeys(names))
-        return f"W{weights}A{activations} {method}"
+        levels = "" if self.weight_levels is None else f", {self.weight_levels} levels"
+        return f"W{weights}A{activations} {method}{levels}"
 
     def check(self, where: str = "") -> None:
         """Raise InputError for values that cannot be meant; ``where`` says whose they are."""
@@ -145,15 +152,29 @@ class LayerSpec:
         if self.weights_by == "lsq" and ones:
             raise InputError(
                 f"{ones[0]}{suffix}: 1 bit has no positive code for LSQ's signed weights;"
-                " use 2 bits or more, or weight_method='dorefa' or 'ewgs'"
+                " use 2 bits or more, or weight_method='seq', 'dorefa' or 'ewgs'"
             )
+        self._check_levels(suffix)
         if self.flavour == "mqbench":
             self._check_mqbench(suffix)
+
+    def _check_levels(self, suffix: str) -> None:
+        """Raise InputError for a number of levels that the weights cannot have."""
+        if self.weight_levels is None:
+            return
+        if self.weights_by != "seq" or self.weight_bits is None:
+            have = "in full precision" if self.weight_bits is None else f"by {self.weights_by}"
+            raise InputError(
+                f"weight_levels{suffix}: is for SEQ, and the weights are {have}; use"
+                " weight_method='seq', or leave weight_levels out"
+            )
+        highest, why = 2**self.weight_bits, f" for weight_bits={self.weight_bits}"
+        _checks.level_count(f"weight_levels{suffix}", self.weight_levels, highest, why)
 
     def _check_mqbench(self, suffix: str) -> None:
         """Raise InputError for what MQBench's quantizers cannot do."""
         for name, method in (("weights", self.weights_by), ("activations", self.activations_by)):
-            if method in ("ewgs", "lsqplus"):
+            if method in ("ewgs", "lsqplus", "seq"):
                 raise InputError(
                     f"flavour{suffix}: 'mqbench' has no {method}, which would quantize the {name};"
                     " use lsq, pact or dorefa, or flavour='paper'"

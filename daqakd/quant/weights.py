@@ -63,6 +63,16 @@ class WeightQuantizer(Quantizer):
         """Whether ``together`` computes what this quantizer does."""
         return self.has_fused_op
 
+    @property
+    def num_levels(self) -> int:
+        """How many values weights can take."""
+        return int(2**self.bits)
+
+    @property
+    def has_all_levels(self) -> bool:
+        """Whether every code of ``bits`` bits is one that weights can have."""
+        return self.num_levels == int(2**self.bits)
+
     def codes(self, w: Tensor) -> Tensor:
         """Return the codes of the float32 weights, ``uint8`` in [0, 2^bits), shape of ``w``."""
         raise NotImplementedError
@@ -90,19 +100,19 @@ class WeightQuantizer(Quantizer):
             getattr(self, name).copy_(value)
 
 
-class LSQWeight(WeightQuantizer):
-    """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled.
+class SteppedWeight(WeightQuantizer):
+    """Base of quantizers with a learned step, one for the weight or one per index of an axis.
 
-    Where all weights are zero, the mean of torch's initialisation for that fan-in takes its place.
+    ``highest`` is the level, in steps, of the highest code, and ``lowest`` that of code 0; the
+    step's gradient is scaled by ``1 / sqrt(weights per step * highest)`` [LSQ section 2.2].
 
     Args:
         weight: the step starts from.
-        bits: 2 to 8.
+        bits: of the codes.
         per_channel: one step per index of ``channel_axis``.
         channel_axis: a dimension of the weight.
     """
 
-    method = "lsq"
     op_parameters = ("step",)
 
     def __init__(self, weight: Tensor, bits: int, per_channel: bool, channel_axis: int = 0) -> None:
@@ -114,22 +124,20 @@ class LSQWeight(WeightQuantizer):
         self.set_bits(bits)
         self.step = nn.Parameter(self.starting_values(weight)["step"])
 
+    @property
+    def lowest(self) -> float:
+        """The level of code 0, in steps."""
+        raise NotImplementedError
+
+    @property
+    def highest(self) -> float:
+        """The level of the highest code, in steps."""
+        return self.lowest + self.num_levels - 1
+
     def set_bits(self, bits: int) -> None:
         """Take another width."""
         super().set_bits(bits)
-        self.qmax = 2 ** (bits - 1) - 1
-        self.grad_scale = 1 / math.sqrt(self.weights_per_step * self.qmax)
-
-    def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return the step, from the mean magnitude."""
-        mean = weight.detach().abs()
-        if self.axis is None:
-            mean = mean.mean().reshape(1)
-        else:
-            mean = mean.movedim(self.axis, 0).flatten(1).mean(1)
-        usual = 0.5 / math.sqrt(max(weight[0].numel(), 1))  # of torch's initialisation, by fan-in
-        mean = torch.where(mean == 0, usual, mean)
-        return {"step": 2 * mean.float() / math.sqrt(self.qmax)}
+        self.grad_scale = 1 / math.sqrt(self.weights_per_step * self.highest)
 
     @property
     def granularity(self) -> str:
@@ -139,6 +147,68 @@ class LSQWeight(WeightQuantizer):
     def step_size(self) -> float:
         """Return the mean step."""
         return self.step.detach().mean().item()
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return bits and gradient scale."""
+        return self.bits, self.grad_scale
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """Return the weights of each step, ``[steps, weights]``."""
+        if self.axis is None:
+            return weight.reshape(1, -1)
+        return weight.movedim(self.axis, 0).flatten(1)
+
+    def steps(self, dim: int) -> Tensor:
+        """Return the steps as they are used, shaped to broadcast against the weights."""
+        step = self.step.detach().clamp(min=SMALLEST)
+        if self.axis is None:
+            return step
+        return step.reshape([-1 if i == self.axis else 1 for i in range(dim)])
+
+    def codes(self, w: Tensor) -> Tensor:
+        """Return the codes above the lowest one."""
+        codes: Tensor = torch.round(self(w) / self.steps(w.dim()) - self.lowest)
+        return codes.to(torch.uint8)
+
+    def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
+        """Return level times step."""
+        w: Tensor = (codes.float() + self.lowest) * self.steps(codes.dim())
+        return w
+
+    def affine(self, w: Tensor) -> WeightAffine:
+        """Return the steps, and where 0 lies among the codes."""
+        return WeightAffine(self.steps(w.dim()).flatten(), -self.lowest)
+
+
+def usual_magnitude(weight: Tensor) -> float:
+    """Return the mean magnitude of torch's initialisation for the fan-in of a weight."""
+    return 0.5 / math.sqrt(max(weight[0].numel(), 1))
+
+
+class LSQWeight(SteppedWeight):
+    """[LSQ] on weights: signed, step from ``2 mean|w| / sqrt(qmax)``, gradient scaled.
+
+    Where all weights are zero, the mean of torch's initialisation for that fan-in takes its place.
+    """
+
+    method = "lsq"
+
+    @property
+    def lowest(self) -> int:
+        """The lowest code of two's complement."""
+        return int(-(2 ** (self.bits - 1)))
+
+    @property
+    def qmax(self) -> int:
+        """The highest one."""
+        return -self.lowest - 1
+
+    def starting_values(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the step, from the mean magnitude."""
+        mean = weight.detach().abs()
+        mean = mean.mean().reshape(1) if self.axis is None else self.rows(mean).mean(1)
+        mean = torch.where(mean == 0, usual_magnitude(weight), mean)
+        return {"step": 2 * mean.float() / math.sqrt(self.qmax)}
 
     def apply_op(self, w: Tensor) -> Tensor:
         """Fake-quantize."""
@@ -163,35 +233,10 @@ class LSQWeight(WeightQuantizer):
         steps = [q.step for q in quantizers]
         return Together("lsq_many", LSQManyFunction, arguments, *weights, *steps, first=weights[0])
 
-    def settings(self) -> object:
-        """Return bits and gradient scale."""
-        return self.bits, self.grad_scale
-
     @property
     def joins(self) -> bool:
         """Whether ``together`` computes what this does: it knows steps of the first axis alone."""
         return super().joins and self.axis in (None, 0)
-
-    def _steps(self, dim: int) -> Tensor:
-        """Return the steps as they are used, shaped to broadcast against the weights."""
-        step = self.step.detach().clamp(min=SMALLEST)
-        if self.axis is None:
-            return step
-        return step.reshape([-1 if i == self.axis else 1 for i in range(dim)])
-
-    def codes(self, w: Tensor) -> Tensor:
-        """Return the codes above the lowest one."""
-        codes: Tensor = torch.round(self(w) / self._steps(w.dim())) + self.qmax + 1
-        return codes.to(torch.uint8)
-
-    def from_codes(self, codes: Tensor, magnitude: Tensor | None = None) -> Tensor:
-        """Return code times step."""
-        w: Tensor = (codes.float() - (self.qmax + 1)) * self._steps(codes.dim())
-        return w
-
-    def affine(self, w: Tensor) -> WeightAffine:
-        """Return the steps, and the code of 0."""
-        return WeightAffine(self._steps(w.dim()).flatten(), self.qmax + 1)
 
 
 class DoReFaWeight(WeightQuantizer):

@@ -103,8 +103,11 @@ LAYERS_HEADER += ["BitOps"]
 
 def _layer_row(layer: dict[str, Any]) -> list[Any]:
     """Return the cells of one layer of a :class:`~daqakd.quant.layer_summary.Summary`."""
+    levels = layer["weight_levels"]
     return [
-        *(layer[key] for key in ("name", "weight_bits", "act_bits", "method", "granularity")),
+        layer["name"],
+        f"{layer['weight_bits']}{'' if levels is None else f' ({levels} levels)'}",
+        *(layer[key] for key in ("act_bits", "method", "granularity")),
         *("-" if layer[k] is None else f"{layer[k]:.3g}" for k in ("weight_step", "act_step")),
         *("-" if layer[k] is None else f"{layer[k]:,}" for k in ("macs", "bytes", "bit_ops")),
     ]

@@ -23,6 +23,7 @@ STEMS = {
     "dorefa": 162,
     "ewgs": 62,
     "lsqplus": 40,
+    "seq": 75,
     "many": 32,
     "codes": 121,
     "cmi": 63,
@@ -37,7 +38,7 @@ STEPS = ("tests/backends/test_models.py", "slim and triton")
 STRICT = ("tests/backends/test_strict_interpreter.py", "strict_interpreter")
 # side by side, as long as each other; a start of Python, and COMMON's collection, for all of a half
 HALVES = (
-    ("lsq", "pact", "dorefa", "ewgs", "lsqplus", "many", "kd_loss"),
+    ("lsq", "pact", "dorefa", "ewgs", "lsqplus", "seq", "many", "kd_loss"),
     ("codes", "cmi", "augment", "bn_act_quant"),
 )
 Outcomes = dict[str, str]  # of each test: empty where it passed, else what was said

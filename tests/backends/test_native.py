@@ -71,7 +71,7 @@ def test_every_way_to_cut_lsq_agrees_with_the_reference(name, dtype):
 
 @each_shape
 @each_dtype
-@pytest.mark.parametrize("op", ["pact", "dorefa_activation", "ewgs", "lsqplus", "codes"])
+@pytest.mark.parametrize("op", ["pact", "dorefa_activation", "ewgs", "lsqplus", "seq", "codes"])
 def test_every_way_to_cut_agrees_with_the_reference(name, dtype, op):
     """Exactly, but for the sums over the whole tensor, which only differ in their order."""
     results, wanted = RUNS[op](name, dtype), RUNS[op](name, dtype, "reference")

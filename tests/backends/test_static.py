@@ -23,13 +23,12 @@ ARCHITECTURES = ("sm_80", "sm_90")
 METHODS = ("LSQ", "PACT", "DoReFa", "EWGS")
 ELEMENTS = {"float": 4, "half": 8, "bfloat16": 8}  # name -> elements in 16 bytes
 QUANTIZERS = tuple(f"Device{name}" for name in ("NoQuantizer", *(f"{q}OfValue" for q in METHODS)))
+STEPPED = ("PerChannel<LSQ<float>>", "PerChannel<SEQ<float>>")
 CUDA_KERNELS = {
-    "lsq_forward_runs": ("false", "true"),
-    "lsq_forward_columns": (),
+    "forward_runs": tuple(f"{groups},{op}" for groups in ("false", "true") for op in STEPPED),
+    "forward_columns": STEPPED,
     "backward_runs": tuple(
-        f"{groups},{op}"
-        for groups in ("false", "true")
-        for op in ("PerChannel<LSQ<float>>", "PACTBackward")
+        f"{groups},{op}" for groups in ("false", "true") for op in (*STEPPED, "PACTBackward")
     ),
     "map_kernel": (
         "PerChannel<PACT<float>>",
@@ -59,7 +58,7 @@ CUDA_CHANNEL_READING_KERNELS = {"bn_backward_runs": QUANTIZERS}
 CUDA_MANY_KERNELS = {  # rows that do not start on 16 bytes take the other branch of the same kernel
     "map_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeight", "DeviceEWGS"),
     "backward_many_kernel": ("PerChannel<LSQ<float>>", "AnyWeightBackward", "DeviceEWGS"),
-    "backward_columns": ("PerChannel<LSQ<float>>", "PACTBackward"),
+    "backward_columns": (*STEPPED, "PACTBackward"),
     "bn_moments_columns": (),
     "bn_forward_kernel": (  # true: with codes
         *(f"{quantizer},false" for quantizer in QUANTIZERS),

@@ -25,6 +25,7 @@ TESTS = {
     "dorefa": ("dorefa and not many", LAUNCHES, OWN, "tests/ops/test_dorefa.py", LAWS),
     "ewgs": ("ewgs and not many", LAUNCHES, OWN, "tests/ops/test_ewgs.py", LAWS),
     "lsqplus": ("lsqplus", LAUNCHES, OWN, "tests/ops/test_lsqplus.py", LAWS),
+    "seq": ("seq", LAUNCHES, OWN, "tests/ops/test_seq.py", LAWS),
     "lsq_many": ("many", LAUNCHES, OWN, "tests/ops/test_many.py"),
     "dorefa_weight_many": ("many", LAUNCHES, OWN, "tests/ops/test_many.py"),
     "ewgs_many": ("many", LAUNCHES, OWN, "tests/ops/test_many.py"),

@@ -107,6 +107,7 @@ BOUNDS = [
         "body(pack[k], tile.at(i), tile.count - i);",
         "lsq",
     ),
+    Mutation("channel_forward.cuh", "if (left <= 0) continue;", "", "seq"),
     Mutation(
         "pack.cuh",
         "if (V == 1 || (aligned && left >= V)) return load_pack",

@@ -78,6 +78,7 @@ EXACT = {
     "dorefa_weight": (4, 5, 6),
     "ewgs": (0, 1),
     "lsqplus": (0, 1),
+    "seq": (0, 1, 3, 4),
     "codes": range(4),
     "cmi": range(5),
     "kd_loss": (),

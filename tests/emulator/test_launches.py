@@ -36,6 +36,11 @@ def lsqplus(*shape: int):
     return overload("lsqplus_backward", "emulated"), (x.flip(0), x, UPPER, LOWER, 4, 0.1)
 
 
+def seq(*shape: int, axis: int | None = None):
+    x, step = torch.randn(shape), torch.rand(() if axis is None else shape[axis])
+    return overload("seq_backward", "emulated"), (x.flip(0), x, step, 4, axis, 0.5)
+
+
 def weight(bits: int, detach: bool | None = None):
     """Forward, or with ``detach`` backward."""
     w = torch.randn(FLAT)
@@ -77,6 +82,8 @@ LAUNCHES = {
     "ewgs in one block": (1, lambda: ewgs(50)),
     "lsqplus": (1, lambda: lsqplus(*FLAT)),
     "lsqplus in one block": (1, lambda: lsqplus(50)),
+    "seq": (1, lambda: seq(*FLAT)),
+    "seq, narrow channels": (1, lambda: seq(700, 3, axis=1)),
     "dorefa weight forward": (2, lambda: weight(4)),
     "dorefa weight forward, 1 bit": (2, lambda: weight(1)),
     "dorefa weight backward": (2, lambda: weight(4, detach=False)),

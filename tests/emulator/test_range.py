@@ -54,6 +54,8 @@ FLAT = {
     "ewgs_backward": lambda b, x: overload("ewgs_backward", b)(x, x, -P, P, 4, 0.1, None)[0],
     "lsqplus_forward": lambda b, x: overload("lsqplus_forward", b)(x, P, -P, 4),
     "lsqplus_backward": lambda b, x: overload("lsqplus_backward", b)(x, x, P, -P, 4, 0.1)[0],
+    "seq_forward": lambda b, x: overload("seq_forward", b)(x, P, 4, None),
+    "seq_backward": lambda b, x: overload("seq_backward", b)(x, x, P, 4, None, 0.1)[0],
     "lsq_many_forward": lambda b, x: overload("lsq_many_forward", b)([x], [P], [-8], [7])[0],
     "ewgs_many_forward": lambda b, x: overload("ewgs_many_forward", b)([x], [-P], [P], [4])[0],
     "lsq_many_backward": lambda b, x: overload("lsq_many_backward", b)(

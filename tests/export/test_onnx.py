@@ -14,6 +14,7 @@ from daqakd.export import OnnxModel, export_program
 from daqakd.export.qdq import IntegerWeight
 from daqakd.models import build
 from daqakd.quant.layers import QuantLayer
+from daqakd.quant.seq import SEQWeight
 
 from ..helpers.small import SmallNet
 from ..helpers.ties import far_from_ties
@@ -29,6 +30,9 @@ METHODS = {
     "ewgs": {"method": "ewgs"},
     "mqbench": {"flavour": "mqbench"},
     "lsqplus": {"method": "lsqplus"},
+    "seq": {"method": "seq"},
+    "seq-3": {"method": "seq", "weight_levels": 3},
+    "seq-channels": {"method": "seq", "per_channel": True},
 }
 
 
@@ -220,7 +224,7 @@ def test_size_is_that_of_the_codes(tmp_path, name, bits):
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("method", ["lsq", "dorefa", "ewgs"])
+@pytest.mark.parametrize("method", ["lsq", "dorefa", "ewgs", "seq"])
 @pytest.mark.parametrize("opset", [18, 21])
 def test_integers_are_the_values(bits, method, opset):
     """Every code, with a scale above and one below 0 per channel."""
@@ -234,7 +238,7 @@ def test_integers_are_the_values(bits, method, opset):
     made[1].weight.data.copy_(torch.tensor([2.0, -3.0, 0.0, 1.0]))
     folded = daqakd.fold_batchnorm(made.eval())
     quantizer = folded[0].weight_quantizer
-    if method == "lsq":
+    if method in ("lsq", "seq"):
         quantizer.inner.step.data.fill_(1.8 / 2**bits)
     elif method == "ewgs":
         quantizer.inner.lower.data.fill_(-0.9)
@@ -249,6 +253,22 @@ def test_integers_are_the_values(bits, method, opset):
     values = values if given.half_step is None else values + given.half_step
     torch.testing.assert_close(values, quantizer(folded[0].weight), rtol=1e-6, atol=1e-6)
     assert len(quantizer.codes(folded[0].weight).unique()) == 2**bits
+
+
+@pytest.mark.parametrize(
+    ("bits", "levels"), [(2, 2), (2, 3), (4, 9), (4, 10), (8, 129), (8, 200), (8, 201)]
+)
+@pytest.mark.parametrize("opset", [18, 21])
+def test_integers_of_some_levels_are_the_values(bits, levels, opset):
+    """An odd number around 0, an even one at halves, and codes that do not fill their bits."""
+    w = torch.linspace(-0.9, 0.9, 800).view(2, 400)
+    quantizer = SEQWeight(w, bits, per_channel=True, levels=levels)
+    quantizer.step.data.fill_(1.8 / levels)
+    given = IntegerWeight(quantizer, w, 0, opset)
+    values = given.codes.float() * given.scale.view(-1, 1)
+    values = values if given.half_step is None else values + given.half_step
+    torch.testing.assert_close(values, quantizer(w), rtol=1e-6, atol=1e-6)
+    assert len(given.codes.unique()) == levels
 
 
 def test_a_trained_program_needs_no_package(tmp_path):

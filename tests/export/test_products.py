@@ -20,7 +20,7 @@ from .test_batchnorm import outputs_at, with_statistics
 from .test_onnx import checked, kinds, session_of
 
 pytestmark = pytest.mark.slow
-METHODS = ["lsq", "pact", "dorefa", "ewgs", "lsqplus"]
+METHODS = ["lsq", "pact", "dorefa", "ewgs", "lsqplus", "seq"]
 BITS = [2, 3, 4, 8]
 
 

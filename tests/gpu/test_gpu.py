@@ -63,7 +63,7 @@ def require(op, dtype, backend):
 
 @pytest.mark.gpu
 @each_backend
-@pytest.mark.parametrize("op", ["pact", "dorefa_activation", "ewgs", "lsqplus", "codes"])
+@pytest.mark.parametrize("op", ["pact", "dorefa_activation", "ewgs", "lsqplus", "seq", "codes"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_op_agrees_with_the_reference(name, dtype, op, backend):

@@ -111,6 +111,18 @@ def lsqplus(dtype: torch.dtype, backend: str) -> Results:
     return elements, sums
 
 
+def seq(dtype: torch.dtype, backend: str) -> Results:
+    forward, backward = (overload(f"seq_{way}", backend) for way in ("forward", "backward"))
+    elements, sums = [], []
+    for levels, axis in ((4, None), (3, 1), (256, 1)):
+        step = parameters(axis, dtype)
+        x, g = near_ties(dtype, float(step.flatten()[0]) / 2), numbers(SHAPE, dtype, 1)
+        dx, ds = backward(g, x, step, levels, axis, 0.25)
+        elements += [forward(x, step, levels, axis), dx]
+        sums.append(ds)
+    return elements, sums
+
+
 def bn_act_quant(dtype: torch.dtype, backend: str) -> Results:
     """Normalize, add, activate and quantize by every method, along long runs and short ones."""
     forward, backward = (
@@ -257,7 +269,7 @@ def for_each_dtype(*ops: Callable) -> dict[str, Callable[[str], Results]]:
     }
 
 
-EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, lsqplus, codes, many) | {
+EVERYWHERE = for_each_dtype(lsq, pact, dorefa_activation, ewgs, lsqplus, seq, codes, many) | {
     f"{name}-{semantics}": partial(pixels, name, semantics)
     for name, semantics in product(POLICIES, SEMANTICS)
 }

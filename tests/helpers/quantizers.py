@@ -29,6 +29,7 @@ STE: Factor = {ste: {"ste": ste} for ste in STES}
 MAXIMUM: Factor = {"detached": {"detach_max": True}, "in-graph": {"detach_max": False}}
 DELTA: Factor = {"0": {"delta": 0.0}, "0.5": {"delta": 0.5}}
 BITS: Factor = {str(bits): {"bits": bits} for bits in (1, 2, 4, 8)}
+LEVELS: Factor = {str(levels): {"levels": levels} for levels in (2, 3, 4, 16, 255, 256)}
 MASK_WIDTHS = widths((1, False), (2, False), (2, True), (4, True), (8, False), (8, True))
 
 
@@ -207,6 +208,27 @@ class LsqPlus(Quantizer):
         return distance <= tolerance.band_of(v, decide), step
 
 
+class Seq(Quantizer):
+    def parameters(self, x, axis):
+        return LSQ.parameters(x, axis)
+
+    def results(self, inputs, g, backend, **options):
+        return super().results(inputs, g, backend, grad_scale=0.25, **options)
+
+    def exact(self, inputs, g, decide, **options):
+        run = partial(truth.seq, decide=decide)
+        _, dx, ds = truth.with_gradients(run, inputs, g, **options)
+        return truth.seq(*inputs, **options), dx, 0.25 * ds
+
+    def near(self, inputs, decide, *, levels, axis):
+        """Boundaries are whole positions where levels lie between them, else halves."""
+        spacing = truth.along(inputs[1], inputs[0], axis)
+        v, end = inputs[0] / spacing, (levels - 1) / 2
+        shift = 0.5 if levels % 2 == 0 else 0.0
+        distance = tolerance.distance_to_boundary(v - shift, -end - shift, end - shift)
+        return distance <= tolerance.band_of(v, decide), spacing
+
+
 LSQ = Lsq(
     *("lsq", functional.lsq, truth.lsq, {"bits": 3, "signed": True}),
     widths={"width": widths(*PAIRS), "ste": STE},
@@ -236,7 +258,13 @@ EWGS = Ewgs(
 LSQPLUS = LsqPlus(
     *("lsqplus", functional.lsqplus, truth.lsqplus, {"bits": 3}), widths={"bits": BITS}
 )
-QUANTIZERS = (LSQ, PACT, DOREFA_WEIGHT, DOREFA_ACTIVATION, EWGS, LSQPLUS)
+SEQ = Seq(
+    *("seq", functional.seq, truth.seq, {"levels": 4}),
+    widths={"levels": LEVELS},
+    forms={"levels": {name: LEVELS[name] for name in ("3", "4")}},
+    per_channel=True,
+)
+QUANTIZERS = (LSQ, PACT, DOREFA_WEIGHT, DOREFA_ACTIVATION, EWGS, LSQPLUS, SEQ)
 
 
 def check_against_truth(q: Quantizer, x: Tensor, axis: int | None, backend: str, **options) -> None:

@@ -93,6 +93,17 @@ def run_lsqplus(
     return [y, *overload("lsqplus_backward", backend)(x.flip(0), x, *grid, 4, 0.25)]
 
 
+def run_seq(
+    name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
+) -> list[Tensor]:
+    """Run SEQ between levels around 0, and with one there."""
+    (x, step, axis), results = inputs(name, dtype, device), []
+    for levels in (4, 3):
+        results.append(overload("seq_forward", backend)(x, step, levels, axis))
+        results += overload("seq_backward", backend)(x.flip(0), x, step, levels, axis, 0.5)
+    return results
+
+
 def run_codes(
     name: str, dtype: torch.dtype, backend: str = "native", device: str = "cpu"
 ) -> list[Tensor]:
@@ -176,6 +187,7 @@ RUNS = {
     "dorefa_weight": run_weight,
     "ewgs": run_ewgs,
     "lsqplus": run_lsqplus,
+    "seq": run_seq,
     "codes": run_codes,
     "cmi": run_cmi,
     "kd_loss": run_kd_loss,

@@ -113,6 +113,14 @@ SAMPLES: dict = {
         (images(), images(), scalar(0.3), scalar(-1.0), 4, 0.1),
         (columns(HALF), columns(HALF), scalar(0.3), scalar(-1.0), 1, 1.0),
     ],
+    "seq_forward": lambda: [
+        (images(), scalar(0.3), 4, None),
+        (columns(HALF), torch.rand(5), 3, 1),
+    ],
+    "seq_backward": lambda: [
+        (images(), images(), scalar(0.3), 4, None, 0.1),
+        (columns(HALF), columns(HALF), torch.rand(5), 3, 1, 1.0),
+    ],
     "lsq_many_forward": lambda: [
         ([images(), columns()], [scalar(0.3), torch.rand(3)], [-4, -2], [3, 1]),
         ([columns(HALF), torch.zeros(0).to(HALF)], [torch.rand(3), scalar(0.3)], [0, 0], [15, 3]),

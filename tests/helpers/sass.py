@@ -38,7 +38,7 @@ def cuobjdump(file: Path, *options: str) -> Iterator[str]:
 
 
 def short(symbols: Iterable[str]) -> dict[str, str]:
-    """Return ``lsq_forward_runs<float,4,false>`` and the like for mangled or plain names."""
+    """Return ``magnitude_many_kernel<float>`` and the like for mangled or plain names."""
     names = list(symbols)
     done = subprocess.run(
         ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True

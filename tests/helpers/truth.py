@@ -107,6 +107,25 @@ def lsqplus(
     return torch.where(inside, x + s * residual, s * code + offset)
 
 
+def seq(
+    x: Tensor,
+    step: Tensor,
+    *,
+    levels: int,
+    axis: int | None = None,
+    decide: torch.dtype = torch.float64,
+) -> Tensor:
+    """[ParetoQ]'s SEQ; ``decide`` is the dtype in which levels and masks are decided."""
+    s, end = along(at_least(step, SMALLEST), x, axis), (levels - 1) / 2
+    v = (x.detach().to(decide) / s.detach().to(decide)).double()
+    above = torch.where(v < end, v, end)
+    clipped = torch.where(above > -end, above, -end)
+    level = half_even(clipped) if levels % 2 else torch.floor(clipped) + 0.5
+    inside = (-levels / 2 < v) & (v < levels / 2)
+    residual = torch.where(inside, level - v, 0.0)
+    return torch.where(inside, x + s * residual, s * level)
+
+
 def pact(
     x: Tensor, alpha: Tensor, *, bits: int, signed: bool = False, axis: int | None = None
 ) -> Tensor:

@@ -93,6 +93,7 @@ FUNCTIONS = {
     "dorefa_activation": lambda x, p: functional.dorefa_activation(x * p, bits=3),
     "ewgs": lambda x, p: functional.ewgs(x, -p, p, bits=3, delta=0.1),
     "lsqplus": lambda x, p: functional.lsqplus(x, p, -p, bits=3),
+    "seq": lambda x, p: functional.seq(x, p, levels=4),
     "lsq_many": lambda x, p: torch.stack(
         functional.lsq_many([x, 2 * x], [p, p / 2], bits=3, signed=True)
     ),

@@ -18,6 +18,7 @@ from ..helpers.quantizers import (
     LSQPLUS,
     PACT,
     QUANTIZERS,
+    SEQ,
     Quantizer,
     check_against_truth,
 )
@@ -155,6 +156,14 @@ SPECIAL = {
         *(LSQPLUS, [-INF, INF, 0.0], (0.5, -0.25), {"bits": 1}, [1] * 3),
         *([-0.25, 0.25, -0.25], [0, 0, 1], [0.5, 2]),
     ),
+    "seq-nan": Edge(
+        *(SEQ, [[0.75, NAN], [0.75, 1.0]], ([0.5, 0.5],), {"levels": 4, "axis": 0}, ONES),
+        *([[0.75, NAN], [0.75, 0.75]], [[1, 0], [1, 0]], [[NAN, 1.5]]),
+    ),
+    "seq-infinity": Edge(
+        *(SEQ, [-INF, INF], (0.5,), {"levels": 3}, [1, 10]),
+        *([-0.5, 0.5], [0, 0], [9]),
+    ),
 }
 
 
@@ -207,6 +216,14 @@ def lsqplus_edge(step: float) -> Edge:
     )
 
 
+def seq_edge(step: float) -> Edge:
+    s = 2.0**-30
+    return Edge(
+        *(SEQ, [-1.0, 0.0, s, 1.0], (step,), {"levels": 4}, [1, 2, 3, 5]),
+        *([-1.5 * s, 0.5 * s, 1.5 * s, 1.5 * s], [0, 2, 3, 0], None, (s,)),
+    )
+
+
 SMALL = {
     "lsq-0": lsq_edge(0.0),
     "lsq--0": lsq_edge(-0.0),
@@ -219,6 +236,8 @@ SMALL = {
     "ewgs-negative": ewgs_edge(-1.0),
     "lsqplus-0": lsqplus_edge(0.0),
     "lsqplus-negative": lsqplus_edge(-0.5),
+    "seq-0": seq_edge(0.0),
+    "seq-negative": seq_edge(-0.5),
 }
 
 
@@ -242,6 +261,7 @@ LONG = {
     "pact": (PACT, (0.7,), {"bits": 4}),
     "ewgs": (EWGS, (-0.7, 0.9), {"bits": 4}),
     "lsqplus": (LSQPLUS, (0.11, -0.7), {"bits": 4}),
+    "seq": (SEQ, (0.9,), {"levels": 4}),
 }
 
 
@@ -263,7 +283,7 @@ def test_parameter_gradient_of_a_million_16_bit_values(name, dtype, backend):
     inputs = [x, *(torch.tensor(value) for value in parameters)]
     run, wide = quantizer.function, truth.in_double(inputs)
     _, _, *found = truth.with_gradients(run, inputs, g, backend=backend, **options)
-    more = {"decide": torch.float32} if quantizer in (LSQ, LSQPLUS) else {}
+    more = {"decide": torch.float32} if quantizer in (LSQ, LSQPLUS, SEQ) else {}
     _, _, *exact = truth.with_gradients(quantizer.oracle, wide, g.double(), **options, **more)
     for result, wanted in zip(found, exact, strict=True):
         torch.testing.assert_close(result.double(), wanted, rtol=1e-3, atol=0)

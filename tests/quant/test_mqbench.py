@@ -177,6 +177,7 @@ def test_nothing_is_fused_and_the_reason_is_told():
     ("options", "message"),
     [
         ({"method": "ewgs"}, r"^flavour: 'mqbench' has no ewgs"),
+        ({"method": "seq"}, r"^flavour: 'mqbench' has no seq"),
         ({"weight_bits": 1, "method": "dorefa"}, r"^weight_bits: 1 bit has no positive code"),
         ({"act_bits": 1}, r"^act_bits: 1 bit has no positive code"),
         ({"per_channel": True}, r"^per_channel: .*one step for a whole weight"),

@@ -44,7 +44,10 @@ def test_a_method_names_a_pair_of_quantizers(method, weights, activations):
         ({"act_bits": "2"}, "^act_bits: .*got '2'"),
         ({"weight_bits": 1}, "^weight_bits: 1 bit has no positive code for LSQ's signed weights"),
         ({"method": "lsqq"}, "^unknown method 'lsqq'.*Did you mean 'lsq'"),
-        ({"method": None}, "^method: expected one of lsq, lsqplus, pact, dorefa, ewgs, got None"),
+        (
+            {"method": None},
+            "^method: expected one of lsq, lsqplus, pact, dorefa, ewgs, seq, got None",
+        ),
         ({"method": ["lsq"]}, "^method: expected one of"),
         ({"weight_method": "pact"}, "^unknown weight_method 'pact'"),
         ({"act_method": 3}, "^act_method: expected one of dorefa, ewgs, lsq, lsqplus, pact, got 3"),

@@ -30,9 +30,10 @@ METHODS = [
     {"method": "dorefa", "first_last": "same"},
     {"method": "ewgs", "first_last": "same"},
     {"method": "ewgs", "act_bits": None},
+    {"method": "seq", "weight_levels": 3, "first_last": "same"},
 ]
 EXACTLY = {"rtol": 0, "atol": 0}
-IDS = ["lsq", "channels", "pact", "dorefa", "ewgs", "weights"]
+IDS = ["lsq", "channels", "pact", "dorefa", "ewgs", "weights", "ternary"]
 
 
 def teacher() -> SmallNet:

@@ -164,6 +164,21 @@ def lsqplus_backward(grad: Tensor, x: Tensor, *rest: Any) -> None:
 
 
 @check
+def seq_forward(x: Tensor, step: Tensor, levels: int, axis: int | None) -> None:
+    floating_tensor("x", x)
+    parameter("step", step, x, axis)
+    require(2 <= levels <= 256, f"levels: expected 2 to 256, got {levels}")
+
+
+@check
+def seq_backward(grad: Tensor, x: Tensor, *rest: Any) -> None:
+    *forward, grad_scale = rest
+    seq_forward(x, *forward)
+    same("grad", grad, x)
+    number("grad_scale", grad_scale)
+
+
+@check
 def ewgs_many_forward(x: Tensors, lower: Tensors, upper: Tensors, bits: Sequence[int]) -> None:
     alike("x", x)
     each(ewgs_forward, x, lower, upper, bits)

@@ -4,7 +4,20 @@ The other backends are tested against it. Gradients are written with explicit ma
 gradient of ``clamp`` at its bounds differs between releases of PyTorch.
 """
 
-from . import augment, bn_act_quant, cmi, codes, dorefa, ewgs, kd_loss, lsq, lsqplus, many, pact
+from . import (
+    augment,
+    bn_act_quant,
+    cmi,
+    codes,
+    dorefa,
+    ewgs,
+    kd_loss,
+    lsq,
+    lsqplus,
+    many,
+    pact,
+    seq,
+)
 from ._common import IMPLEMENTATIONS
 
 __all__ = [
@@ -20,4 +33,5 @@ __all__ = [
     "lsqplus",
     "many",
     "pact",
+    "seq",
 ]

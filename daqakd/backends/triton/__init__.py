@@ -3,7 +3,20 @@
 import torch
 
 from ..._ops import INPUT_DTYPES, implemented
-from . import augment, bn_act_quant, cmi, codes, dorefa, ewgs, kd_loss, lsq, lsqplus, many, pact
+from . import (
+    augment,
+    bn_act_quant,
+    cmi,
+    codes,
+    dorefa,
+    ewgs,
+    kd_loss,
+    lsq,
+    lsqplus,
+    many,
+    pact,
+    seq,
+)
 from ._launch import DEVICES, INSTALLED, INTERPRETED
 
 __all__ = [
@@ -21,6 +34,7 @@ __all__ = [
     "lsqplus",
     "many",
     "pact",
+    "seq",
 ]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
