@@ -79,7 +79,7 @@ METHODS: list[tuple[str, dict]] = [
     ("lsqplus", {}),
     ("pact", {}),
 ]
-METHODS += [("dorefa", {}), ("ewgs", {"delta": 0.001})]
+METHODS += [("dorefa", {}), ("ewgs", {"delta": 0.001}), ("seq", {}), ("seq", {"weight_levels": 3})]
 
 
 def batch_of(shape, words):
