@@ -59,7 +59,7 @@ def check_weights(layers: Mapping[str, nn.Module], specs: Mapping[str, LayerSpec
     """Require weights that quantizers can start from; waits for the device once.
 
     Raises:
-        InputError: a weight that is not finite, or all zero where the method has no start for it.
+        InputError: a weight that is empty, not finite, or all zero where the method has no start.
     """
     found = [
         (name, weight)
@@ -69,6 +69,9 @@ def check_weights(layers: Mapping[str, nn.Module], specs: Mapping[str, LayerSpec
     ]
     if not found:
         return
+    empty = next((name for name, weight in found if weight.numel() == 0), None)
+    if empty is not None:
+        raise InputError(f"{empty}: its weight has no elements; exclude= it, or remove the layer")
     sizes = [weight.detach().abs().amax().float().cpu() for _, weight in found]
     for (name, _), size in zip(found, torch.stack(sizes).tolist(), strict=True):
         method = specs[name].weights_by
@@ -86,7 +89,7 @@ def _weights(layer: nn.Module) -> list[Tensor]:
     """Return those that have values."""
     kind = kind_of(layer)
     found = [] if kind is None else kind.weights_of(layer)
-    return [weight for weight in found if weight.numel() and not weight.is_meta]
+    return [weight for weight in found if not weight.is_meta]
 
 
 def check_any(quantized: Iterable[Any], refused: Mapping[str, str], left: Iterable[str]) -> None:

@@ -158,3 +158,13 @@ def test_weights_of_one_value(method):
     y.sum().backward()
     assert y.isfinite().all()
     assert all(p.grad.isfinite().all() for p in made.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_weights_without_elements(method):
+    for layer in (nn.Linear(0, 3), nn.Linear(3, 0)):
+        model = nn.Sequential(nn.Linear(4, 4), layer)
+        with pytest.raises(daqakd.InputError, match=r"^1: its weight has no elements; exclude="):
+            quantized(model, method=method)
+        assert quantized(model, method=method, exclude="1", first_last="same") is not None
