@@ -17,7 +17,7 @@ from .layers import QuantLayer
 from .origin import note_arguments
 from .placed import PlacedOperation
 from .selection import candidates, followed_by_batchnorm, note_first_and_last, patterns_of, specs_of
-from .spec import Delta, FirstLast, Flavour, LayerSpec, Rescale, Save
+from .spec import Delta, FirstLast, Flavour, LayerSpec, Rescale, Save, Width, widths_of
 from .weight_cache import WeightCache
 
 
@@ -61,8 +61,9 @@ def _convert(
 def quantize(
     model: nn.Module,
     *,
-    weight_bits: int | None,
-    act_bits: int | None,
+    bits: int | None = None,
+    weight_bits: Width = "bits",
+    act_bits: Width = "bits",
     weight_levels: int | None = None,
     embedding_bits: int | None = None,
     method: str = "lsq",
@@ -97,8 +98,10 @@ def quantize(
 
     Args:
         model: any module; it is not changed.
+        bits: of weights and activations where they have none of their own; None is 4 for both.
         weight_bits: 1 to 8 (LSQ: 2 to 8); 32 or None leaves weights in full precision.
-        act_bits: 1 to 8; 32 or None quantizes weights only.
+        act_bits: 1 to 8; 32 or None quantizes weights only. Beside ``bits`` one of the two may
+            differ; without it, both are needed or none.
         weight_levels: levels of SEQ's weights, 2 to ``2^weight_bits``; None for the latter. 3 makes
             ternary weights, which 2 bits hold. It counts for layers of ``weight_bits``: first and
             last ones of 8 bits, embeddings, and layers with ``weight_bits`` of their own in
@@ -143,10 +146,11 @@ def quantize(
             that matches no layer, a model that is lazy, scripted, traced, quantized already or has
             no layer to quantize, a weight that is not finite, or one all zero for DoReFa or EWGS.
     """
+    widths = widths_of(bits, weight_bits, act_bits)
     spec = LayerSpec(
-        weight_bits=weight_bits,
+        weight_bits=widths[0],
         weight_levels=weight_levels,
-        act_bits=act_bits,
+        act_bits=widths[1],
         embedding_bits=embedding_bits,
         method=method,
         weight_method=weight_method,

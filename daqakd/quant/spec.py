@@ -25,7 +25,9 @@ Rescale = Literal["auto", "off"]
 Save = Literal["values", "codes"]
 Flavour = Literal["paper", "mqbench"]
 Delta = float | Literal["hessian"]
+Width = int | None | Literal["bits"]
 WIDTHS = ("weight_bits", "act_bits", "embedding_bits")
+DEFAULT_BITS = 4  # of quantize(model)
 FULL_BITS = 32  # of full precision, where a width is a number
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "method": tuple(METHODS),
@@ -110,6 +112,10 @@ class LayerSpec:
             bits = getattr(self, name)
             if isinstance(bits, int) and bits == FULL_BITS:
                 object.__setattr__(self, name, None)
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if isinstance(value, str) and value.lower() in known:
+                object.__setattr__(self, name, value.lower())
 
     @property
     def weights_by(self) -> str:
@@ -195,6 +201,24 @@ class LayerSpec:
                 f"save{suffix}: 'codes' are not known of flavour='mqbench', which keeps values; use"
                 " save='values', or flavour='paper'"
             )
+
+
+def widths_of(bits: int | None, weight_bits: Width, act_bits: Width) -> list[int | None]:
+    """Return the bits of weights and activations; a width that is ``"bits"`` was not given.
+
+    Raises:
+        InputError: one of the two was given alone: a default for the other would be a guess.
+    """
+    given = {"weight_bits": weight_bits, "act_bits": act_bits}
+    missing = [name for name, width in given.items() if width == "bits"]
+    if len(missing) == 1 and bits is None:
+        (other,) = given.keys() - missing
+        raise InputError(
+            f"{missing[0]}: has no value beside {other}={given[other]}; pass {missing[0]}= (None"
+            " for full precision), or bits= for both"
+        )
+    both = DEFAULT_BITS if bits is None else bits
+    return [both if width == "bits" else width for width in given.values()]
 
 
 def _check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:

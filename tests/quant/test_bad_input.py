@@ -68,7 +68,7 @@ ROWS: list[Row] = [
     ),
     ("got an integer of 1329 bits", bits(HUGE)),
     *(("method: expected one of", lambda m=m: quantize(method=m)) for m in (None, 3, ["lsq"], {})),
-    *(("unknown method", lambda m=m: quantize(method=m)) for m in ("", "LSQ", "lsq ")),
+    *(("unknown method", lambda m=m: quantize(method=m)) for m in ("", "LSQ2", "lsq ")),
     *(
         ("pact_alpha: expected a number above 0", lambda a=a: quantize(method="pact", pact_alpha=a))
         for a in NO_ALPHAS

@@ -10,17 +10,19 @@ import torch
 import daqakd
 from daqakd import InputError
 from daqakd.quant import LayerSpec
+from daqakd.quant.spec import Width
 
 from ..helpers.refusals import refused
+from ..helpers.small import SmallNet
 
 
 def test_quantize_has_every_option_with_its_default():
     arguments = inspect.signature(daqakd.quantize).parameters
     for field in fields(LayerSpec):
-        required = field.name in ("weight_bits", "act_bits")
-        wanted = inspect.Parameter.empty if required else field.default
-        assert arguments[field.name].default == wanted, field.name
-        assert arguments[field.name].annotation == field.type, field.name
+        width = field.name in ("weight_bits", "act_bits")
+        wanted = ("bits", Width) if width else (field.default, field.type)
+        own = arguments[field.name]
+        assert (own.default, own.annotation) == wanted, field.name
 
 
 @pytest.mark.parametrize(
@@ -112,3 +114,38 @@ def test_a_recipe_in_short():
 def test_numbers_of_any_kind():
     LayerSpec(delta=0, pact_alpha=np.float32(6)).check()
     LayerSpec(delta=torch.tensor(0.1)).check()
+
+
+def widths(student):
+    row = daqakd.summary(student).layers[1]
+    return row.weight_bits, row.act_bits, row.method
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, (4, 4, "lsq/lsq")),
+        ({"bits": 2}, (2, 2, "lsq/lsq")),
+        ({"bits": 3, "act_bits": 8}, (3, 8, "lsq/lsq")),
+        ({"bits": 3, "weight_bits": 8}, (8, 3, "lsq/lsq")),
+        ({"bits": 2, "act_bits": None}, (2, 32, "lsq/fp")),
+        ({"weight_bits": 2, "act_bits": 3, "method": "PACT"}, (2, 3, "dorefa/pact")),
+        ({"bits": 4, "method": "DoReFa"}, (4, 4, "dorefa/dorefa")),
+        ({"bits": 4, "weight_method": "LSQ", "act_method": "EWGS"}, (4, 4, "lsq/ewgs")),
+    ],
+)
+def test_first_guesses(options, wanted):
+    assert widths(daqakd.quantize(SmallNet(), **options)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_bits": 2}, "act_bits: has no value beside weight_bits=2; pass act_bits="),
+        ({"act_bits": None}, "weight_bits: has no value beside act_bits=None"),
+        ({"bits": 9}, "weight_bits: expected .* 1 to 8, got 9"),
+        ({"bits": "4"}, "weight_bits: expected"),
+    ],
+)
+def test_widths_that_are_no_guess(options, message):
+    refused(lambda: daqakd.quantize(SmallNet(), **options), message)
