@@ -55,6 +55,21 @@ commands (daqakd COMMAND --help lists the options, --config FILE.toml takes them
 """
 
 
+TOUR = """\
+DAQAKD ranks data augmentations from the teacher alone, then
+trains the low-bit student with the winner.
+
+  daqakd run digits --out runs/digits   all of it in minutes
+  daqakd rank DATA --teacher T.pth      which augmentation?
+  daqakd train DATA --teacher T.pth -w 2 -a 2 --out RUN
+  daqakd eval RUN                       on the test images
+  daqakd doctor                         what is native here
+
+DATA: cifar10, cifar100, digits, tiny-imagenet or a folder.
+daqakd --help lists all commands, daqakd COMMAND --help the
+options of one. From Python: help(daqakd.quantize)."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 on success, 2 for bad input, 130 when interrupted."""
     code = _code_of(arguments)
@@ -64,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _code_of(arguments: Sequence[str] | None) -> int:
     _open_closed()
-    name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
     try:
         try:
             _run(name, rest)
@@ -125,9 +140,10 @@ def _drop_unwritten() -> None:
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
-    if name in ("-h", "--help"):
+    if name in ("", "-h", "--help"):
+        lines = (f"  {n:10}{text}" for n, text in COMMANDS.items())
         with naming(STDOUT):
-            print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
+            print(DESCRIPTION + "\n".join(lines) if name else TOUR)
         return
     if name not in COMMANDS:
         raise unknown("command", name, list(COMMANDS))

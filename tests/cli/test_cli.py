@@ -177,3 +177,10 @@ def test_the_given_teacher_on_real_images(tmp_path, capsys):
     ranking = json.loads((tmp_path / "ranking.json").read_text())
     assert ranking["best"] == "trivialaugment"
     assert ranking["tied"] == []
+
+
+def test_alone_it_shows_a_tour_that_any_terminal_holds():
+    shown = run()
+    assert shown.returncode == 0
+    assert "daqakd run digits" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 60
