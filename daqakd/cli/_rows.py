@@ -93,10 +93,10 @@ def rank_once(row: StudentOptions, folder: Path, strategies: Sequence[str]) -> N
     """Rank strategies as a row's teacher sees them, unless a worker has done so."""
     with waiting(folder):
         if not (folder / "ranking.json").exists():
-            rank_command.run(_rank_options(row, folder, tuple(strategies)))
+            rank_command.run(rank_options(row, folder, tuple(strategies)))
 
 
-def _rank_options(
+def rank_options(
     row: StudentOptions, folder: Path, strategies: tuple[str, ...]
 ) -> rank_command.Options:
     shared = {f.name for f in fields(rank_command.Options)} & {f.name for f in fields(row)}

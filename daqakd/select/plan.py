@@ -64,4 +64,10 @@ def plan(count: int, total: int, least: int = 1, most: int | None = None) -> lis
 
 def describe(rungs: Sequence[Rung]) -> str:
     """Return rungs as a person reads them."""
-    return ", ".join(f"{rung.strategies} x {rung.epochs}" for rung in rungs) or "no trial"
+    each = ", ".join(f"{rung.strategies} x {rung.epochs}" for rung in rungs)
+    return f"{each} epochs" if each else "none"
+
+
+def spent(rungs: Sequence[Rung]) -> int:
+    """Return the epochs of all rungs together."""
+    return sum(rung.strategies * rung.epochs for rung in rungs)
