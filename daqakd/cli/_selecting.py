@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 def counts(options: "Options") -> tuple[int, int]:
     """Return the least and the largest number of strategies that may be tried."""
-    every, listed, others = len(options.ranking.names), options.shortlist, len(options.also)
-    return min(max(listed, others), every), min(2 * listed + others, every)
+    every, others = len(options.ranking.names), len({*options.also})
+    surely = options.shortlist if options.ranking.pac_limit is None else 1  # others may be beyond
+    return min(max(surely, others), every), min(2 * options.shortlist + others, every)
 
 
 def check_plan(options: "Options") -> None:

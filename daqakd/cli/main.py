@@ -128,7 +128,7 @@ def _drop_unwritten() -> None:
 def _run(name: str, arguments: Sequence[str]) -> None:
     if name in ("-h", "--help"):
         with naming(STDOUT):
-            print(DESCRIPTION + "\n".join(f"  {n:8}{text}" for n, text in COMMANDS.items()))
+            print(DESCRIPTION + "\n".join(f"  {n:10}{text}" for n, text in COMMANDS.items()))
         return
     if name not in COMMANDS:
         raise unknown("command", name, list(COMMANDS))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._errors import InputError
 from ..ranking.result import shown
 
 RANKED, NEAR, ALSO = "ranked", "near tie", "also"  # why a strategy is on the list
@@ -19,6 +20,9 @@ def shortlist(ranking: Mapping[str, Any], size: int, also: Sequence[str] = ()) -
         ranking: the content of a ``ranking.json``.
         size: how many strategies, without near ties and others.
         also: names that are tried in any case.
+
+    Raises:
+        InputError: every strategy is beyond the PAC limit, and none is tried in any case.
     """
     rows, limit = ranking["strategies"], ranking["criterion"]["pac_limit"]
     allowed = [row for row in rows if limit is None or row["pac"] <= limit]
@@ -26,7 +30,13 @@ def shortlist(ranking: Mapping[str, Any], size: int, also: Sequence[str] = ()) -
     near = [row for row in others if limit is None and _overlap(row, best[-1])]
     why = {row["name"]: NEAR for row in near} | {row["name"]: RANKED for row in best}
     listed = {row["name"]: why.get(row["name"], ALSO) for row in rows}
-    return {name: reason for name, reason in listed.items() if name in why or name in also}
+    found = {name: reason for name, reason in listed.items() if name in why or name in also}
+    if not found:
+        least = min(row["pac"] for row in rows)
+        raise InputError(
+            f"pac_limit: no strategy is within {limit:g} nats; expected {least:.4g} or more"
+        )
+    return found
 
 
 def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -65,6 +65,8 @@ def test_others_are_ranked_too():
         ({"shortlist": 1, "also": []}, (1, 2)),
         ({"shortlist": 1, "also": ["minimal", "cutmix", "augmix"]}, (3, 5)),
         ({"shortlist": 9}, (7, 7)),
+        ({"shortlist": 3, "also": ["minimal", "minimal"]}, (3, 7)),
+        ({"shortlist": 3, "also": [], "pac_limit": 0.1}, (1, 6)),
     ],
 )
 def test_how_many_may_be_tried(given, expected):

@@ -2,6 +2,8 @@
 
 from daqakd.select import shortlist
 
+from ..helpers.refusals import refused
+
 
 def ranking(*rows, pac_limit=None):
     """Rows of (name, score, half of the interval)."""
@@ -53,3 +55,6 @@ def test_beyond_a_limit_nothing_is_tried_but_what_was_asked_for():
         told["strategies"][name]["pac"] = 0.3
     assert [*shortlist(told, 2)] == ["b", "e"]
     assert shortlist(told, 2, also=("c",)) == {"b": "ranked", "c": "also", "e": "ranked"}
+    told["criterion"]["pac_limit"] = 0.05
+    assert shortlist(told, 2, also=("c",)) == {"c": "also"}
+    refused(lambda: shortlist(told, 2), "pac_limit: no strategy is within 0.05 nats; expected 0.1")
