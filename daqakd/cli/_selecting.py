@@ -18,6 +18,8 @@ from ._dry_run import Stage, ranking, student
 if TYPE_CHECKING:
     from .select import Options
 
+MEASURED = 2.0  # seconds of steps at least: a budget hangs on them
+
 
 def counts(options: "Options") -> tuple[int, int]:
     """Return the least and the largest number of strategies that may be tried."""
@@ -71,7 +73,7 @@ def _rungs(options: "Options", count: int, total: int) -> list[Rung]:
 def _epoch_seconds(
     options: "Options", strategy: str, dataset: Dataset, teacher: nn.Module, file: ModelFile | None
 ) -> float:
-    (stage,) = student(replace(options, strategy=strategy), dataset, teacher, file)
+    (stage,) = student(replace(options, strategy=strategy), dataset, teacher, file, MEASURED)
     return stage.seconds / options.train_config.epochs
 
 

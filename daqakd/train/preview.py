@@ -14,14 +14,17 @@ from .evaluate import BATCH, accuracy
 from .stages import last_stage
 from .trainer import Result
 
-STEPS = 2
+STEPS, MOST_STEPS = 2, 512
 Train = Callable[[Dataset, TrainConfig], Result]
 
 
-def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tuple[float, float]:
+def training_seconds(
+    train: Train, dataset: Dataset, config: TrainConfig, least: float = 0.0
+) -> tuple[float, float]:
     """Return the seconds of one step, and those of all epochs, with tests and updates of deltas.
 
-    ``train`` trains a new model every time, without a run directory.
+    ``train`` trains a new model every time, without a run directory. With ``least`` there are as
+    many steps as take so many seconds: a busy machine's pauses are as long as a few short steps.
 
     Raises:
         InputError: there are fewer images than a batch has, or it cannot be trained.
@@ -29,11 +32,11 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
     steps = steps_of(dataset, config)
     few = replace(dataset, fit=dataset.spread(config.batch_size), heldout=dataset.heldout[:0])
     plain = replace(config, schedule="constant", milestones=(), warmup_steps=0, warmup_epochs=0)
-    plain = replace(plain, reestimate_bn=0, quantize_from=0, delta_every=STEPS + 2)
+    plain = replace(plain, reestimate_bn=0, quantize_from=0, delta_every=MOST_STEPS + 2)
     plain = replace(plain, bits_schedule=config.bits_schedule[-1:])
     train(few, replace(plain, epochs=1))  # the first steps compile, allocate and choose
-    short, long = (train(few, replace(plain, epochs=n)) for n in (1, 1 + STEPS))
-    one = max(long.seconds - short.seconds, 0.0) / STEPS
+    short = train(few, replace(plain, epochs=1))
+    one, long = _step_seconds(train, few, plain, short.seconds, least)
     whole = config.epochs * steps * one
     updates = count_updates(long.model, config, steps)
     if updates:
@@ -41,6 +44,19 @@ def training_seconds(train: Train, dataset: Dataset, config: TrainConfig) -> tup
         whole += updates * max(updating.seconds - short.seconds - one, 0.0)
     seen = config.epochs * len(dataset.heldout) + len(dataset.test)
     return one, whole + seen * _forward_seconds(long.model, dataset)
+
+
+def _step_seconds(
+    train: Train, few: Dataset, plain: TrainConfig, before: float, least: float
+) -> tuple[float, Result]:
+    """Return the seconds of one step beyond the first, and the run that they were measured on."""
+    steps = STEPS
+    while True:
+        long = train(few, replace(plain, epochs=1 + steps))
+        spent = max(long.seconds - before, 0.0)
+        if spent >= least or steps >= MOST_STEPS:
+            return spent / steps, long
+        steps *= 4
 
 
 def steps_of(dataset: Dataset, config: TrainConfig) -> int:
