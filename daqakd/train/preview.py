@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 
 import torch
 from torch import nn
@@ -30,13 +31,13 @@ def training_seconds(
         InputError: there are fewer images than a batch has, or it cannot be trained.
     """
     steps = steps_of(dataset, config)
-    few = replace(dataset, fit=dataset.spread(config.batch_size), heldout=dataset.heldout[:0])
+    few = _first_batches(dataset, config, 1)
     plain = replace(config, schedule="constant", milestones=(), warmup_steps=0, warmup_epochs=0)
     plain = replace(plain, reestimate_bn=0, quantize_from=0, delta_every=MOST_STEPS + 2)
     plain = replace(plain, bits_schedule=config.bits_schedule[-1:])
     train(few, replace(plain, epochs=1))  # the first steps compile, allocate and choose
     short = train(few, replace(plain, epochs=1))
-    one, long = _step_seconds(train, few, plain, short.seconds, least)
+    one, long = _step_seconds(train, dataset, plain, short.seconds, least)
     whole = config.epochs * steps * one
     updates = count_updates(long.model, config, steps)
     if updates:
@@ -46,16 +47,27 @@ def training_seconds(
     return one, whole + seen * _forward_seconds(long.model, dataset)
 
 
+def _first_batches(dataset: Dataset, config: TrainConfig, count: int) -> Dataset:
+    fit = dataset.spread(count * config.batch_size)
+    return replace(dataset, fit=fit, heldout=dataset.heldout[:0])
+
+
 def _step_seconds(
-    train: Train, few: Dataset, plain: TrainConfig, before: float, least: float
+    train: Train, dataset: Dataset, plain: TrainConfig, before: float, least: float
 ) -> tuple[float, Result]:
-    """Return the seconds of one step beyond the first, and the run that they were measured on."""
+    """Return the seconds of one step beyond the first, and the run that they were measured on.
+
+    Steps are those of whole epochs where there are so many: to begin one takes time of its own.
+    """
     steps = STEPS
     while True:
-        long = train(few, replace(plain, epochs=1 + steps))
+        each = min(1 + steps, steps_of(dataset, plain))
+        epochs = ceil((1 + steps) / each)
+        few = _first_batches(dataset, plain, each)
+        long = train(few, replace(plain, epochs=epochs))
         spent = max(long.seconds - before, 0.0)
         if spent >= least or steps >= MOST_STEPS:
-            return spent / steps, long
+            return spent / (epochs * each - 1), long
         steps *= 4
 
 
