@@ -28,6 +28,7 @@ ORDER = (
     ("report", "bench"),
     ("sweep",),
     ("study",),
+    ("select",),
     ("cli",),
     ("demo", "__main__"),
 )

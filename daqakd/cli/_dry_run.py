@@ -88,9 +88,16 @@ def searching(options: "SearchOptions", dataset: Dataset, teacher: nn.Module) ->
 
 
 def student(
-    options: "StudentOptions", dataset: Dataset, teacher: nn.Module, file: ModelFile | None
+    options: "StudentOptions",
+    dataset: Dataset,
+    teacher: nn.Module,
+    file: ModelFile | None,
+    least: float = 0.0,
 ) -> list[Stage]:
-    """Return the stages that rank, where that is asked for, and train a student."""
+    """Return the stages that rank, where that is asked for, and train a student.
+
+    Training is measured on a few steps, or on as many as take ``least`` seconds.
+    """
     stages, strategy = [], options.strategy
     if strategy == "auto":
         stage, strategy = ranking(options, dataset, teacher)
@@ -104,7 +111,7 @@ def student(
         return distill(made, teacher, data, strategy=strategy, config=few)
 
     config = options.train_config
-    one, seconds = training_seconds(train, dataset, config)
+    one, seconds = training_seconds(train, dataset, config, least)
     named = f"{student_name(options, file)} {options.quantization.short}"
     text = _training("student", named, start, dataset, config, one)
     return [*stages, Stage(text, seconds)]

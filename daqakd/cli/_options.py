@@ -72,11 +72,13 @@ def group(config: type, *hidden: str) -> Any:
 
 if TYPE_CHECKING:
     RankGroup = RankConfig
+    UntimedRankGroup = RankConfig
     SearchGroup = SearchConfig
     TrainGroup = TrainConfig
     LayerGroup = LayerSpec
 else:
     RankGroup = group(RankConfig, "seed", "workers")
+    UntimedRankGroup = group(RankConfig, "seed", "workers", "budget")  # a command has its own
     SearchGroup = group(SearchConfig, "seed", "workers")
     TrainGroup = group(TrainConfig, "seed", "workers")
     LayerGroup = group(LayerSpec, *(f.name for f in fields(LayerSpec) if f.name not in QUANTIZE))

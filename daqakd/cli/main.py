@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "Do it all: teach (or take --teacher), rank, train with the winner, evaluate, report.",
     "sweep": "Run a grid of runs in any number of workers; table, tests over seeds, page.",
     "study": "Rank, train every strategy, and say how well the ranking predicted the students.",
+    "select": "Rank, then race the best by short trainings within a budget, and name the winner.",
     "reproduce": "Repeat a table of the papers by its recipes, beside the published figures.",
     "report": "Write one self-contained HTML page about finished runs.",
     "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",

@@ -1,8 +1,5 @@
 """``study``: does the ranking predict which augmentation wins? Rank, train every arm, compare."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -24,18 +21,21 @@ from ..sweep.plan import name_of
 from ..sweep.table import alone
 from ..sweep.work import RUNS
 from ..train.environment import environment
-from ..train.identity import digest_of
 from ..train.metrics import read_metrics
 from ..train.store import ModelFile, read_model_file
 from . import train as train_command
 from ._dry_run import Stage, ranking, show, student
-from ._job import load_data, options_to_keep
-from ._rows import RANKING, rank_once, train_and_evaluate
-
-MADE = ("date", "processor", "python", "packages")
-# of a row's options: what rows differ in, where things lie, and what training does not read
-NOT_COMPARED = {"strategy", "seed", "data", "teacher"} | {f.name for f in fields(RankConfig)}
-MANY = 5  # failures that are named
+from ._job import load_data
+from ._rows import (
+    MANY,
+    RANKING,
+    failed,
+    identity_of,
+    made_here,
+    origin_of,
+    rank_once,
+    train_and_evaluate,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def run(options: Options) -> None:
     teacher = options.new_model(file, dataset)
     if options.dry_run:
         return show(options, dataset, _stages(options, dataset, teacher, file))
-    origin = _origin(options, dataset, digest_of(teacher.state_dict()))
+    origin = origin_of(options.of(options.rows[0]), identity_of(dataset, teacher))
     study = Study(options, Outcomes(options.out, *origin), _title(options, dataset, file))
     del dataset, teacher  # rows load them again
     rank_once(options, study.ranking, options.ranking.names)
@@ -110,25 +110,6 @@ def _stages(options: Options, dataset: Dataset, teacher: Any, file: ModelFile) -
     (one,) = student(replace(options, strategy=slowest), dataset, teacher, file)
     count = len(options.rows)
     return [first, Stage(f"{count} students, each a {one.text}", count * one.seconds)]
-
-
-def _origin(
-    options: Options, dataset: Dataset, teacher: str
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return what all rows of a study have in common, and what options were by default."""
-    images = f"{dataset.train.identity()} {dataset.test.identity()}"
-    here = {
-        "images": hashlib.sha256(images.encode()).hexdigest()[:16],
-        "teacher_weights": teacher[:16],
-    }
-    values, defaults = options_to_keep(options.of(options.rows[0]))
-    return here | _compared(values), _compared(defaults)
-
-
-def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in values.items() if k not in NOT_COMPARED}
-    plain: dict[str, Any] = json.loads(json.dumps(kept))
-    return plain
 
 
 def _title(options: Options, dataset: Dataset, file: ModelFile) -> str:
@@ -146,8 +127,7 @@ def _run_row(study: Study, row: Row, folder: Path) -> None:
     trained = tuple(float(one["accuracy"]) for one in read_metrics(folder / "metrics.csv"))
     told = read_json(folder / "eval.json")["student_accuracy"]
     outcome = Outcome(row.varied["strategy"], row.varied["seed"], told, trained)
-    made = environment()
-    study.outcomes.write(outcome, row, {key: made[key] for key in MADE})
+    study.outcomes.write(outcome, row, made_here())
 
 
 def _finished(study: Study) -> list[Outcome]:
@@ -173,8 +153,4 @@ def _conclude(study: Study, failures: list[Failure], busy: list[Row]) -> None:
     if busy:
         _console.say(f"other workers run: {', '.join(row.name for row in busy[:MANY])}")
     if failures:
-        named = "; ".join(f"{f.row.name}: {f.reason}" for f in failures[:MANY])
-        raise InputError(
-            f"study: {len(failures)} of {len(rows)} students failed: {named}. Use other options for"
-            " them; the rest is done"
-        )
+        raise failed("study", "students", failures, len(rows))

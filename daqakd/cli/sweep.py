@@ -20,11 +20,10 @@ from . import run as run_command
 from . import train as train_command
 from ._from_file import options_of, read_values
 from ._options import Device, OptionalInt, flat
-from ._rows import RANKING, rank_once, train_and_evaluate
+from ._rows import MANY, RANKING, failed, rank_once, train_and_evaluate
 from ._student import StudentOptions
 
 COMMANDS: dict[str, Any] = {"run": run_command, "train": train_command}
-MANY = 5  # failures that are named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +154,7 @@ def _conclude(sweep: Sweep, failures: list[Failure], busy: list[Row]) -> None:
     if busy:
         _console.say(f"other workers run: {', '.join(row.name for row in busy[:MANY])}")
     if failures:
-        named = "; ".join(f"{f.row.name}: {f.reason}" for f in failures[:MANY])
-        raise InputError(
-            f"sweep: {len(failures)} of {len(sweep.plan.rows)} rows failed: {named}. Use other"
-            " options for them; the rest is done"
-        )
+        raise failed("sweep", "rows", failures, len(sweep.plan.rows))
 
 
 def _ranking_file(sweep: Sweep, row: Row) -> Path | None:

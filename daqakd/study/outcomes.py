@@ -1,6 +1,6 @@
-"""``rows/``: one file for every finished student, so that several machines can share a study.
+"""``rows/``: one file for every finished student, so that several machines can share the work.
 
-A row knows the images, the teacher and the options it was made with: rows of another study are
+A row knows the images, the teacher and the options it was made with: rows of other ones are
 refused. Its run directory is not needed again.
 """
 
@@ -13,7 +13,7 @@ from .._errors import InputError
 from .._files import damaged, read_json, write_json
 from ..sweep import Row
 
-ROWS = "rows"  # below the directory of a study
+ROWS = "rows"  # below the directory of a study or a selection
 SHOWN = 5  # options that differ
 
 
@@ -24,29 +24,34 @@ class Outcome:
     Attributes:
         strategy: it was trained with.
         seed: of its order of images, draws and initial weights.
-        accuracy: on the test images, of the last checkpoint; from 0 to 1.
+        accuracy: of the last checkpoint, on the test images in a study, on held-out ones in a
+            selection; from 0 to 1.
         training: accuracy on the augmented training images, by epoch.
+        seconds: that the process which finished it took, where that is told.
     """
 
     strategy: str
     seed: int
     accuracy: float
     training: tuple[float, ...]
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The rows of a study's directory.
+    """The rows of a directory that are made alike.
 
     Attributes:
         out: the directory.
-        origin: what all rows are made with.
+        origin: what all these rows are made with.
         defaults: of what rows of older versions do not tell.
+        command: whose rows they are, as errors call it.
     """
 
     out: Path
     origin: Mapping[str, Any]
     defaults: Mapping[str, Any]
+    command: str = "study"
 
     def path(self, row: Row) -> Path:
         """Return a row's file."""
@@ -56,7 +61,7 @@ class Outcomes:
         """Return whether a row is finished.
 
         Raises:
-            InputError: the file is damaged, or of another study.
+            InputError: the file is damaged, or was made with something else.
         """
         return self.path(row).exists() and self.read(row) is not None
 
@@ -71,6 +76,7 @@ class Outcomes:
                 row.varied["seed"],
                 float(told["accuracy"]),
                 tuple(map(float, told["training_accuracy"])),
+                None if (seconds := told.get("seconds")) is None else float(seconds),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(path, error) from error
@@ -81,8 +87,8 @@ class Outcomes:
         if differs:
             what = ", ".join(f"{k} ({there.get(k)} there, {here[k]} here)" for k in differs[:SHOWN])
             raise InputError(
-                f"{path}: is a row of another study: {what}. Use another --out, or the same data,"
-                " teacher and options"
+                f"{path}: is a row of another {self.command}: {what}. Use another --out, or the"
+                " same data, teacher and options"
             )
 
     def write(self, outcome: Outcome, row: Row, made: Mapping[str, Any]) -> None:
@@ -92,6 +98,7 @@ class Outcomes:
             "seed": outcome.seed,
             "accuracy": outcome.accuracy,
             "training_accuracy": [*outcome.training],
+            **({} if outcome.seconds is None else {"seconds": outcome.seconds}),
             "origin": dict(self.origin),
             "made": dict(made),
         }
