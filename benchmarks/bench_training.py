@@ -1,6 +1,6 @@
 """Images per second of whole QAT-KD training: ``python -m benchmarks.bench_training``.
 
-Every contestant trains a student of the same teacher on the same images, augmentation included, in
+Every provider trains a student of the same teacher on the same images, augmentation included, in
 turns. ``loop`` is what repositories write: torchvision's transforms image by image in a DataLoader,
 quantizers as chains of PyTorch's ops, PyTorch's losses and optimizer. ``brevitas`` is that loop
 with Brevitas' layers, where they are installed. ``fp32`` is this package's trainer on a student
@@ -134,7 +134,7 @@ def by_brevitas(plain: nn.Module, student: nn.Module) -> nn.Module:
     return copied
 
 
-def contestants(model: str, data: Dataset, batch: int, device: str) -> dict[str, Run]:
+def providers(model: str, data: Dataset, batch: int, device: str) -> dict[str, Run]:
     """Return what is timed; each trains a new copy of its student."""
     teacher = daqakd.models.build(model, CLASSES).to(device).eval().requires_grad_(False)
     plain = copy.deepcopy(teacher).requires_grad_(True)
@@ -159,9 +159,9 @@ def contestants(model: str, data: Dataset, batch: int, device: str) -> dict[str,
 
 
 def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for every contestant: images per second, medians of the turns."""
+    """Return a row for every provider: images per second, medians of the turns."""
     batch, data = options.batch, images(SIDES[model], (WARM + options.steps) * options.batch)
-    runs = contestants(model, data, batch, options.device)
+    runs = providers(model, data, batch, options.device)
     if unknown := set(options.only or ()) - set(runs):
         known = ", ".join(runs)
         raise SystemExit(f"--only: expected some of {known}, got {' '.join(sorted(unknown))}")
@@ -177,19 +177,19 @@ def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def row(model: str, name: str, rate: float, rates: dict[str, float]) -> dict[str, Any]:
-    """Return what is known of a contestant."""
+    """Return what is known of a provider."""
     beside = {f"of_{other}": rate / rates[other] for other in ("loop", "fp32") if other in rates}
-    return {"form": model, "contestant": name, "images_per_second": rate, **beside}
+    return {"form": model, "provider": name, "images_per_second": rate, **beside}
 
 
 def main() -> None:
     """Print a table for every model, and leave all in ``training.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(SIDES), choices=list(SIDES))
-    parser.add_argument("--only", nargs="+", metavar="CONTESTANT", help="all by default")
+    parser.add_argument("--only", nargs="+", metavar="PROVIDER", help="all by default")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=8, help="of a contestant's turn")
+    parser.add_argument("--steps", type=int, default=8, help="of a provider's turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
@@ -197,11 +197,11 @@ def main() -> None:
     for model in options.models:
         found = measure(model, options)
         print(f"\n{model}, {SIDES[model]} x {SIDES[model]}, batch {options.batch}\n")
-        print("| contestant | images/s | of loop | of fp32 |\n|---|---|---|---|")
+        print("| provider | images/s | of loop | of fp32 |\n|---|---|---|---|")
         for one in found:
             beside = (f"{one[key]:.2f}" if key in one else "-" for key in ("of_loop", "of_fp32"))
             rate = f"{one['images_per_second']:,.0f}"
-            print("|", " | ".join([one["contestant"], rate, *beside]), "|", flush=True)
+            print("|", " | ".join([one["provider"], rate, *beside]), "|", flush=True)
         rows += found
     facts = {"device": options.device, "batch": options.batch, "bits": BITS, "warm": WARM}
     write_json(options.out / "training.json", {**environment(), **facts, "rows": rows})
