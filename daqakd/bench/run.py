@@ -10,10 +10,10 @@ import torch
 from .. import _console
 from .._arguments import check_integer, device_of
 from .._errors import InputError, unknown
-from .._files import write_json
 from .._lock import working_in
 from ..train.environment import environment
 from . import peers, providers, roofline
+from .book import write_book
 from .measure import Case, Measurement, Provider, compare
 from .providers import Own, providers_of
 from .registry import BENCHMARKS, NUM_IMAGES, SIZES, find
@@ -130,10 +130,13 @@ def _made(device: str, speed: float, rounds: int, skipped: dict[str, str]) -> di
 
 
 def bench_into(out: Path, *arguments: Any) -> None:
-    """Measure as :func:`bench` does; ``bench.json`` in ``out`` has every case that is done."""
+    """Measure as :func:`bench` does; ``bench.json`` in ``out`` has every case that is done.
+
+    ``bench.csv`` has the same rows.
+    """
     path = out / "bench.json"
     with working_in(out, "out"):
-        bench(*arguments, keep=partial(write_json, path))
+        bench(*arguments, keep=partial(write_book, path))
     _console.say(f"wrote {path}")
 
 

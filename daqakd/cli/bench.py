@@ -42,7 +42,7 @@ class Options:
     turns: int = 9
     """How often every provider is timed; the median counts."""
     out: Path = Path("runs/bench")
-    """Directory of bench.json."""
+    """Directory of bench.json and bench.csv."""
     device: Device = "auto"
     """Where to compute."""
 
