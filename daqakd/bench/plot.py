@@ -36,7 +36,8 @@ def _colours(names: Sequence[str]) -> dict[str, Any]:
     """Return a colour for each provider, the same in both pictures."""
     from matplotlib import colormaps
 
-    palette = [*colormaps["tab10"].colors, *colormaps["Dark2"].colors, *colormaps["Set2"].colors]
+    sizes = {"tab10": 10, "Dark2": 8, "Set2": 8}
+    palette = [colormaps[name](place) for name, size in sizes.items() for place in range(size)]
     return {name: palette[place % len(palette)] for place, name in enumerate(names)}
 
 
@@ -167,10 +168,12 @@ def _legend(figure: Any, colours: dict[str, Any], marks: dict[str, str]) -> None
     """Say what colours and marks mean, beside the panels."""
     from matplotlib.lines import Line2D
 
-    dot = {"linestyle": "", "marker": "o"}
-    handles = [Line2D([], [], color=colour, label=name, **dot) for name, colour in colours.items()]
-    for op, mark in marks.items():
-        handles.append(Line2D([], [], color="grey", label=op, **(dot | {"marker": mark})))
+    meant = [(name, colour, "o") for name, colour in colours.items()]
+    meant += [(op, "grey", mark) for op, mark in marks.items()]
+    handles = [
+        Line2D([], [], color=colour, marker=mark, label=name, linestyle="")
+        for name, colour, mark in meant
+    ]
     figure.legend(handles=handles, loc="outside right upper", fontsize=7)
 
 
