@@ -76,14 +76,22 @@ def trained(student: nn.Module, teacher: nn.Module, data: Dataset, **options: An
 
 
 class Pictures(VisionDataset):
-    """The images as a torchvision data set: one PIL image at a time, transformed."""
+    """The images as a torchvision data set: one PIL image at a time, transformed.
 
-    def __init__(self, data: Dataset) -> None:
+    ``more`` comes after crop and flip, as the public code has it.
+    """
+
+    def __init__(self, data: Dataset, *more: nn.Module) -> None:
         side = data.size
-        mean, std = NAMED_STATISTICS["cifar10"]
+        mean, std = data.inputs.mean, data.inputs.std
         self.data, self.to_pil = data, v2.ToPILImage()
-        chain = [v2.RandomCrop(side, padding=side // 8), v2.RandomHorizontalFlip(), v2.ToImage()]
-        chain += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+        chain = [v2.RandomCrop(side, padding=side // 8), v2.RandomHorizontalFlip()]
+        chain += [
+            *more,
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(mean, std),
+        ]
         super().__init__("", transform=v2.Compose(chain))
 
     def __len__(self) -> int:
@@ -96,13 +104,19 @@ class Pictures(VisionDataset):
 
 def looped(student: nn.Module, teacher: nn.Module, data: Dataset, batch: int) -> list[float]:
     """Train a copy of a student by a loop as repositories write it."""
-    student, found = copy.deepcopy(student).train(), []
+    return loop_epoch(copy.deepcopy(student), teacher, Pictures(data), batch)
+
+
+def loop_epoch(
+    student: nn.Module, teacher: nn.Module, pictures: Pictures, batch: int
+) -> list[float]:
+    """Train a student for an epoch; return the moments at which steps ended."""
+    found = []
+    student.train()
     device = next(teacher.parameters()).device
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
     workers = torch.get_num_threads()
-    for x, y in DataLoader(
-        Pictures(data), batch, shuffle=True, num_workers=workers, drop_last=True
-    ):
+    for x, y in DataLoader(pictures, batch, shuffle=True, num_workers=workers, drop_last=True):
         x, y = x.to(device), y.to(device)
         with torch.no_grad():
             wanted = teacher(x)
@@ -173,11 +187,13 @@ def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             ends = runs[name]()
             rates[name].append(batch * (len(ends) - WARM) / (ends[-1] - ends[WARM - 1]))
     medians = {name: statistics.median(found) for name, found in rates.items()}
-    return [row(model, name, rate, medians) for name, rate in medians.items()]
+    spreads = {k: (max(v) - min(v)) / medians[k] for k, v in rates.items()}
+    return [row(model, name, medians) | {"spread": spreads[name]} for name in medians]
 
 
-def row(model: str, name: str, rate: float, rates: dict[str, float]) -> dict[str, Any]:
+def row(model: str, name: str, rates: dict[str, float]) -> dict[str, Any]:
     """Return what is known of a provider."""
+    rate = rates[name]
     beside = {f"of_{other}": rate / rates[other] for other in ("loop", "fp32") if other in rates}
     return {"form": model, "provider": name, "images_per_second": rate, **beside}
 
