@@ -120,6 +120,7 @@ def test_a_library_that_does_not_work_is_a_note(monkeypatch):
     assert row.convention
 
 
+@pytest.mark.filterwarnings("ignore")  # of other libraries
 @pytest.mark.parametrize("adapter", ["brevitas", "torchao", "nncf"])
 @pytest.mark.parametrize("form", LSQ.forms)
 def test_installed_libraries_are_right(adapter, form):
