@@ -41,6 +41,7 @@ from .published import Passes, published_score, score, transforms_of
 
 BITS, BATCH, EPOCHS = 4, 64, 1
 IMAGES, QUICK_IMAGES = 5000, 200
+TAUGHT_IMAGES = 4096  # seen by the teacher: fewer, and its scores are noise
 STRATEGIES = ("minimal", "trivialaugment", "randaugment", "autoaugment-cifar", "augmix")
 OURS = "daqakd"
 SCORES_APART = 0.1  # nats: every ranking draws its own augmentations
@@ -222,7 +223,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         made = prepare(data, root / "data") if data else made_up(root / "data", images)
-        teacher = taught(root, made, device)
+        teacher = taught(root, made, device, TAUGHT_IMAGES)
         setting = Setting(made, teacher, STRATEGIES, device, turns=3, steps=8)
         if quick:
             setting = replace(setting, strategies=STRATEGIES[:2], turns=1, steps=2)

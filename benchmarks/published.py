@@ -71,7 +71,8 @@ class Passes:
         """Return the mean over images of KL(prediction | its class's mean prediction)."""
         total, count = 0.0, 0
         for log_p, y in self.predictions(self.strategy):
-            total += float((log_p.exp() * (log_p - centroids[y].log())).sum())
+            p, apart = log_p.exp(), log_p - centroids[y].log()
+            total += float(torch.where(p > 0, p * apart, 0.0).sum())
             count += len(y)
         return total / count
 
