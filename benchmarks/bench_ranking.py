@@ -66,12 +66,13 @@ def made_up(root: Path, num_images: int) -> Path:
     return root
 
 
-def taught(root: Path, data: Path, device: str) -> Path:
-    """Train a teacher on at most 4,096 images."""
+def taught(root: Path, data: Path, device: str, least_images: int = 0) -> Path:
+    """Train a teacher on at most 4,096 images, each as often as makes ``least_images``."""
     dataset = load(data)
     some = dataset.fit[torch.randperm(len(dataset.fit))[:4096]]
     dataset = replace(dataset, fit=some, heldout=dataset.heldout[:0])
-    result = teach(models.build("resnet20", dataset.num_classes).to(device), dataset, config=TAUGHT)
+    config = replace(TAUGHT, epochs=max(TAUGHT.epochs, -(-least_images // len(some))))
+    result = teach(models.build("resnet20", dataset.num_classes).to(device), dataset, config=config)
     save_model(root / "teacher.safetensors", result.model, "resnet20", dataset)
     return root / "teacher.safetensors"
 

@@ -1,6 +1,6 @@
 """Images per second of whole QAT-KD training: ``python -m benchmarks.bench_training``.
 
-Every contestant trains a student of the same teacher on the same images, augmentation included, in
+Every provider trains a student of the same teacher on the same images, augmentation included, in
 turns. ``loop`` is what repositories write: torchvision's transforms image by image in a DataLoader,
 quantizers as chains of PyTorch's ops, PyTorch's losses and optimizer. ``brevitas`` is that loop
 with Brevitas' layers, where they are installed. ``fp32`` is this package's trainer on a student
@@ -76,14 +76,22 @@ def trained(student: nn.Module, teacher: nn.Module, data: Dataset, **options: An
 
 
 class Pictures(VisionDataset):
-    """The images as a torchvision data set: one PIL image at a time, transformed."""
+    """The images as a torchvision data set: one PIL image at a time, transformed.
 
-    def __init__(self, data: Dataset) -> None:
+    ``more`` comes after crop and flip, as the public code has it.
+    """
+
+    def __init__(self, data: Dataset, *more: nn.Module) -> None:
         side = data.size
-        mean, std = NAMED_STATISTICS["cifar10"]
+        mean, std = data.inputs.mean, data.inputs.std
         self.data, self.to_pil = data, v2.ToPILImage()
-        chain = [v2.RandomCrop(side, padding=side // 8), v2.RandomHorizontalFlip(), v2.ToImage()]
-        chain += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+        chain = [v2.RandomCrop(side, padding=side // 8), v2.RandomHorizontalFlip()]
+        chain += [
+            *more,
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(mean, std),
+        ]
         super().__init__("", transform=v2.Compose(chain))
 
     def __len__(self) -> int:
@@ -96,13 +104,19 @@ class Pictures(VisionDataset):
 
 def looped(student: nn.Module, teacher: nn.Module, data: Dataset, batch: int) -> list[float]:
     """Train a copy of a student by a loop as repositories write it."""
-    student, found = copy.deepcopy(student).train(), []
+    return loop_epoch(copy.deepcopy(student), teacher, Pictures(data), batch)
+
+
+def loop_epoch(
+    student: nn.Module, teacher: nn.Module, pictures: Pictures, batch: int
+) -> list[float]:
+    """Train a student for an epoch; return the moments at which steps ended."""
+    found = []
+    student.train()
     device = next(teacher.parameters()).device
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
     workers = torch.get_num_threads()
-    for x, y in DataLoader(
-        Pictures(data), batch, shuffle=True, num_workers=workers, drop_last=True
-    ):
+    for x, y in DataLoader(pictures, batch, shuffle=True, num_workers=workers, drop_last=True):
         x, y = x.to(device), y.to(device)
         with torch.no_grad():
             wanted = teacher(x)
@@ -134,7 +148,7 @@ def by_brevitas(plain: nn.Module, student: nn.Module) -> nn.Module:
     return copied
 
 
-def contestants(model: str, data: Dataset, batch: int, device: str) -> dict[str, Run]:
+def providers(model: str, data: Dataset, batch: int, device: str) -> dict[str, Run]:
     """Return what is timed; each trains a new copy of its student."""
     teacher = daqakd.models.build(model, CLASSES).to(device).eval().requires_grad_(False)
     plain = copy.deepcopy(teacher).requires_grad_(True)
@@ -159,9 +173,9 @@ def contestants(model: str, data: Dataset, batch: int, device: str) -> dict[str,
 
 
 def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for every contestant: images per second, medians of the turns."""
+    """Return a row for every provider: images per second, medians of the turns."""
     batch, data = options.batch, images(SIDES[model], (WARM + options.steps) * options.batch)
-    runs = contestants(model, data, batch, options.device)
+    runs = providers(model, data, batch, options.device)
     if unknown := set(options.only or ()) - set(runs):
         known = ", ".join(runs)
         raise SystemExit(f"--only: expected some of {known}, got {' '.join(sorted(unknown))}")
@@ -173,23 +187,25 @@ def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             ends = runs[name]()
             rates[name].append(batch * (len(ends) - WARM) / (ends[-1] - ends[WARM - 1]))
     medians = {name: statistics.median(found) for name, found in rates.items()}
-    return [row(model, name, rate, medians) for name, rate in medians.items()]
+    spreads = {k: (max(v) - min(v)) / medians[k] for k, v in rates.items()}
+    return [row(model, name, medians) | {"spread": spreads[name]} for name in medians]
 
 
-def row(model: str, name: str, rate: float, rates: dict[str, float]) -> dict[str, Any]:
-    """Return what is known of a contestant."""
+def row(model: str, name: str, rates: dict[str, float]) -> dict[str, Any]:
+    """Return what is known of a provider."""
+    rate = rates[name]
     beside = {f"of_{other}": rate / rates[other] for other in ("loop", "fp32") if other in rates}
-    return {"form": model, "contestant": name, "images_per_second": rate, **beside}
+    return {"form": model, "provider": name, "images_per_second": rate, **beside}
 
 
 def main() -> None:
     """Print a table for every model, and leave all in ``training.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(SIDES), choices=list(SIDES))
-    parser.add_argument("--only", nargs="+", metavar="CONTESTANT", help="all by default")
+    parser.add_argument("--only", nargs="+", metavar="PROVIDER", help="all by default")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=8, help="of a contestant's turn")
+    parser.add_argument("--steps", type=int, default=8, help="of a provider's turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
@@ -197,11 +213,11 @@ def main() -> None:
     for model in options.models:
         found = measure(model, options)
         print(f"\n{model}, {SIDES[model]} x {SIDES[model]}, batch {options.batch}\n")
-        print("| contestant | images/s | of loop | of fp32 |\n|---|---|---|---|")
+        print("| provider | images/s | of loop | of fp32 |\n|---|---|---|---|")
         for one in found:
             beside = (f"{one[key]:.2f}" if key in one else "-" for key in ("of_loop", "of_fp32"))
             rate = f"{one['images_per_second']:,.0f}"
-            print("|", " | ".join([one["contestant"], rate, *beside]), "|", flush=True)
+            print("|", " | ".join([one["provider"], rate, *beside]), "|", flush=True)
         rows += found
     facts = {"device": options.device, "batch": options.batch, "bits": BITS, "warm": WARM}
     write_json(options.out / "training.json", {**environment(), **facts, "rows": rows})

@@ -1,4 +1,9 @@
-"""Timing by pytest-benchmark of the cases and providers of ``daqakd bench``."""
+"""Timing by pytest-benchmark of the cases and providers of ``daqakd bench``.
+
+``pytest benchmarks`` times small inputs, each provider once. DAQAKD_BENCH_SIZES=1024,16777216,
+DAQAKD_BENCH_DTYPES=float32,bfloat16, DAQAKD_BENCH_IMAGES=128, DAQAKD_BENCH_REPEATS=3 and
+``-m "not gpu"``, with which torch.compile runs too, ask for more.
+"""
 
 import os
 from functools import reduce
@@ -8,11 +13,14 @@ import torch
 
 from daqakd._ops import BACKENDS
 from daqakd.bench.measure import Benchmark, problem, rotation
-from daqakd.bench.run import DTYPES, SIZES
+from daqakd.bench.providers import providers_of
+from daqakd.bench.run import DTYPES
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-REPEATS = int(os.environ.get("DAQAKD_BENCH_REPEATS", "3"))
-CHOSEN = [int(s) for s in os.environ.get("DAQAKD_BENCH_SIZES", "").split(",") if s] or SIZES
+REPEATS = int(os.environ.get("DAQAKD_BENCH_REPEATS", "1"))
+CHOSEN = [int(s) for s in os.environ.get("DAQAKD_BENCH_SIZES", "4096").split(",")]
+DTYPE_NAMES = os.environ.get("DAQAKD_BENCH_DTYPES", "float32").split(",")
+IMAGES = int(os.environ.get("DAQAKD_BENCH_IMAGES", "8"))
 
 
 def each_case(benchmark: Benchmark, sizes=CHOSEN):
@@ -20,11 +28,16 @@ def each_case(benchmark: Benchmark, sizes=CHOSEN):
     factors = {
         "form": benchmark.forms,
         "size": sizes,
-        "dtype": ["float32", "bfloat16"],
-        "name": list(benchmark.providers(DEVICE)),
+        "dtype": DTYPE_NAMES,
+        "name": [provider_param(name) for name in providers_of(benchmark, DEVICE)],
     }
     marks = [pytest.mark.parametrize(*factor) for factor in factors.items()]
     return lambda test: reduce(lambda marked, mark: mark(marked), marks, test)
+
+
+def provider_param(name: str):
+    """Return a provider's parameter; compiling takes seconds for every case."""
+    return pytest.param(name, marks=[pytest.mark.slow] if name.endswith("compile") else [])
 
 
 def pytest_configure(config):
@@ -50,8 +63,9 @@ def time_case(benchmark):
 
     def measure(of: Benchmark, name: str, dtype: str, size: int, form: str) -> None:
         case = of.case(size, DTYPES[dtype], form, DEVICE)
-        run = case.bind(of.providers(DEVICE)[name])
-        wrong = problem(case, run)
+        provider = providers_of(of, DEVICE)[name]
+        run = case.bind(provider)
+        wrong = problem(case, run, getattr(provider, "excused", ()))
         if wrong is not None and name not in BACKENDS:
             pytest.skip(f"{name}: {wrong}")
         assert wrong is None, wrong

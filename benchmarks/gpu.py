@@ -64,9 +64,9 @@ def copy_speed(scratch: Path) -> float | None:
 
 def verified(found: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Add how many rows a benchmark has; a wrong result of ours fails the stage."""
-    refused = [f"{row['contestant']}: {row['note']}" for row in rows if row["note"]]
+    refused = [f"{row['provider']}: {row['note']}" for row in rows if row["note"]]
     wrong = any(note.startswith(OURS) for note in refused)
-    rates = [row["images_per_second"] for row in rows if row["contestant"] == "native"]
+    rates = [row["images_per_second"] for row in rows if row["provider"] == "native"]
     least = min((rate for rate in rates if rate), default=0)
     says = f"{len(rows)} rows, {len(refused)} refused; {'; '.join(refused[:2]) or found['says']}"
     says = f"native: at least {least:,.0f} images/s; {says}" if least else says

@@ -61,7 +61,7 @@ def rows(report: Report, stage: str, **wanted: Any) -> Iterator[Row]:
 
 def column(stage: str, key: str, **wanted: Any) -> Callable[[Report], Iterator[Value]]:
     """Return a column of a stage; a row of ours that was refused counts as NaN."""
-    wanted = {"contestant": "native", **wanted}
+    wanted = {"provider": "native", **wanted}
     wanted = {name: value for name, value in wanted.items() if value is not None}
 
     def values(report: Report) -> Iterator[Value]:
@@ -78,10 +78,10 @@ def ratio(
     """Return ours over another's, or over the best of all others, case by case."""
 
     def values(report: Report) -> Iterator[Value]:
-        for row in rows(report, stage, contestant=ours, **wanted):
+        for row in rows(report, stage, provider=ours, **wanted):
             same = {name: row[name] for name in CASE}
             name = (lambda held: held not in OURS) if others is None else others
-            found = [r[key] for r in rows(report, stage, **same, contestant=name) if r.get(key)]
+            found = [r[key] for r in rows(report, stage, **same, provider=name) if r.get(key)]
             if found and row.get(key):
                 yield f"{stage} {place(row)}", row[key] / min(found)
 
@@ -123,7 +123,7 @@ def at_least(size: int) -> Callable[[Any], bool]:
 def captured(report: Report) -> Iterator[Value]:
     """Yield for every row of ours whether a CUDA graph could hold it."""
     for stage in report["rows"]:
-        for row in rows(report, stage, contestant="native"):
+        for row in rows(report, stage, provider="native"):
             if row.get("timed_by"):
                 yield f"{stage} {place(row)}", float(row["timed_by"] == "graph")
 
@@ -156,10 +156,10 @@ AIMS = (
     Aim("kd_loss at 64K elements is no slower than any other, in wall time",
         ratio("kd_loss", "native", None, WALL, elements=SMALL), most=1.0),
     Aim("ranking's statistics take less than 0.01 of the teacher's pass",
-        column("cmi", "share", contestant=None,
+        column("cmi", "share", provider=None,
                what=lambda what: str(what).startswith("statistics")), most=0.01),
     Aim("augmentation takes less than 0.05 of a training step",
-        column("share", "share", contestant=None), most=0.05),
+        column("share", "share", provider=None), most=0.05),
     Aim("augmentation makes 100,000 images/s under every policy",
         column("augment", "images_per_second"), least=100_000),
     Aim("ranking 7 x 50,000 images takes less than 10 s after the first call",
@@ -175,9 +175,9 @@ AIMS = (
     Aim("a distilled ResNet-20 step at batch 512 passes 60,000 images/s",
         column("kd_step", "images_per_second"), least=60_000),
     Aim("training W4A4 makes 5 times the images of a plain loop",
-        column("training", "of_loop", contestant="lsq-graph"), least=5.0),
+        column("training", "of_loop", provider="lsq-graph"), least=5.0),
     Aim("training W4A4 takes at most 1.15 of training at full precision",
-        column("training", "of_fp32", contestant="lsq"), least=1 / 1.15),
+        column("training", "of_fp32", provider="lsq"), least=1 / 1.15),
     Aim("a compiled W4A4 step is no slower than with the formulas inlined",
         ratio("compiled_step", "inline-compile", "compile", WALL), most=1.0),
     Aim("batch norm, ReLU and quantizer in one take at most 1/1.8 of the eager chain",

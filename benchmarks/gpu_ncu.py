@@ -44,11 +44,11 @@ def slowest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row
         for row in rows
         if row.get("device_of_floor")
-        and row["contestant"] in ("native", "triton")
+        and row["provider"] in ("native", "triton")
         and row["elements"] >= SMALLEST
     ]
     for row in sorted(ours, key=lambda row: float(row["device_of_floor"])):
-        found.setdefault((row["op"], row["contestant"]), row)
+        found.setdefault((row["op"], row["provider"]), row)
     return list(found.values())[:COUNT]
 
 
@@ -61,7 +61,7 @@ def parsed(said: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             place += 1
             continue
         row = rows[place]
-        start = {key: row[key] for key in ("op", "elements", "dtype", "form", "contestant")}
+        start = {key: row[key] for key in ("op", "elements", "dtype", "form", "provider")}
         start |= {"of floor": row["device_of_floor"], "kernel": line["Kernel Name"]}
         found.append(start | {
             column: float(line[name].replace(",", "")) * unit
@@ -75,7 +75,7 @@ def profile(rows: Sequence[dict[str, Any]]) -> None:
     """Run each row once under ncu, a mark before it."""
     for row in rows:
         case = find(row["op"]).case(row["elements"], DTYPES[row["dtype"]], row["form"], "cuda")
-        run, inputs = case.bind(find(row["op"]).providers("cuda")[row["contestant"]]), case.make()
+        run, inputs = case.bind(find(row["op"]).providers("cuda")[row["provider"]]), case.make()
         run(*inputs)
         torch.cuda.synchronize()
         torch.cuda.profiler.start()

@@ -8,11 +8,11 @@ from typing import Any
 
 from .gpu_aims import AIMS, Report, Row
 
-BENCH_HEADS = {  # of a row that has a contestant, in this order, where any row has a value
+BENCH_HEADS = {  # of a row that has a provider, in this order, where any row has a value
     "elements": "elements",
     "dtype": "dtype",
     "form": "form",
-    "contestant": "contestant",
+    "provider": "provider",
     "device_seconds": "us on device",
     "device_of_floor": "of floor",
     "launches": "launches",
@@ -58,7 +58,7 @@ def bench_table(rows: Sequence[Row]) -> list[str]:
 
 def table(rows: Sequence[Row]) -> list[str]:
     """Return rows as a table."""
-    if "contestant" in rows[0] and "seconds" in rows[0]:
+    if "provider" in rows[0] and "seconds" in rows[0]:
         return bench_table(rows)
     known = {key: None for row in rows for key in row}
     heads = [key for key in known if any(row.get(key) not in (None, "") for row in rows)]

@@ -148,6 +148,7 @@ class AugmentBenchmark:
     """
 
     side: int = 32
+    op: ClassVar[str] = "augment"
     forms: tuple[str, ...] = (
         "nothing",
         "trivialaugment",
@@ -175,7 +176,7 @@ class AugmentBenchmark:
     def case(self, size: int, dtype: torch.dtype, form: str, device: str) -> Case:
         """Return ``size`` images with a draw each: crop, mirror, policy, normalised values."""
         return Case(
-            op="augment",
+            op=self.op,
             numel=3 * size * self.side**2,
             dtype=dtype,
             form=form,

@@ -1,7 +1,6 @@
 """The distillation loss, from both logits to the student's gradient."""
 
 from functools import partial
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -31,16 +30,6 @@ def in_probabilities(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(z, y) + KD_WEIGHT * TEMPERATURE**2 * divergence
 
 
-def liger(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
-    """Return the loss by Liger's kernels; its cross-entropy writes into its input."""
-    from liger_kernel.transformers import LigerCrossEntropyLoss, LigerKLDIVLoss
-
-    student, teacher = F.log_softmax(z / TEMPERATURE, 1), F.log_softmax(t / TEMPERATURE, 1)
-    divergence: Tensor = LigerKLDIVLoss(reduction="batchmean", log_target=True)(student, teacher)
-    cross_entropy: Tensor = LigerCrossEntropyLoss()(z.clone(), y)
-    return cross_entropy + KD_WEIGHT * TEMPERATURE**2 * divergence
-
-
 def ours(
     z: Tensor, t: Tensor, y: Tensor, recompute: bool = False, backend: str | None = None
 ) -> Tensor:
@@ -61,8 +50,6 @@ class KDLossBenchmark:
         """Return the providers that can run on ``device``, ours last."""
         found: dict[str, Provider] = {"eager": eager, "eager-p": in_probabilities}
         found["compile"] = compiled(eager)
-        if device == "cuda" and find_spec("liger_kernel"):
-            found["liger"] = liger
         for backend in ("reference", "triton", "native"):
             if can_run("kd_loss", backend, device, torch.float32) is None:
                 found[backend] = partial(ours, backend=backend)

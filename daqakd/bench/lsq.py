@@ -1,7 +1,5 @@
 """LSQ: the providers give the same values; gradients at the clip edges differ by convention."""
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
@@ -26,15 +24,6 @@ def torch_op(x: Tensor, step: Tensor, form: str) -> Tensor:
     return torch._fake_quantize_learnable_per_channel_affine(x, step, zero, axis, QMIN, QMAX, 1.0)
 
 
-def brevitas(x: Tensor, step: Tensor, form: str) -> Tensor:
-    """Quantize by Brevitas's integer quantizer."""
-    from brevitas.core.quant import IntQuant
-
-    quantizer = IntQuant(narrow_range=False, signed=True, input_view_impl=torch.nn.Identity())
-    y: Tensor = quantizer(broadcast(step, form), torch.tensor(0.0), torch.tensor(float(BITS)), x)
-    return y
-
-
 def ours(x: Tensor, step: Tensor, form: str, backend: str | None = None) -> Tensor:
     """Quantize by our op."""
     return lsq(x, step, bits=BITS, signed=True, axis=axis_of(form), backend=backend)
@@ -57,5 +46,5 @@ LSQ = QuantizerBenchmark(
     Traffic(5),
     initial=(0.25,),
     forms=("tensor", "channel"),
-    others={"torch-op": torch_op, **({"brevitas": brevitas} if find_spec("brevitas") else {})},
+    others={"torch-op": torch_op},
 )

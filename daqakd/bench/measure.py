@@ -5,8 +5,8 @@ As in Triton's performance reports, a provider is one implementation among those
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -20,7 +20,24 @@ ROUND_SECONDS = 0.01  # a round is as many calls as this takes
 
 Inputs = tuple[Any, ...]
 Provider = Callable[..., Any]
-RECORD_KEYS = {"provider": "contestant", "of_roofline": "of_floor"}  # as bench.json names them
+RECORD_KEYS = {"of_roofline": "of_floor"}  # as bench.json names them
+
+
+def with_convention(text: str, *excused: str) -> Callable[[Provider], Provider]:
+    """Mark a provider whose gradients follow another convention; its rows say which.
+
+    Args:
+        text: where its results differ.
+        excused: what the check of an op may say of it all the same, such as ``"its input gradient
+            is wrong"``. Values are checked before gradients, so they stay checked.
+    """
+
+    def mark(provider: Provider) -> Provider:
+        provider.convention = text  # type: ignore[attr-defined]
+        provider.excused = excused  # type: ignore[attr-defined]
+        return provider
+
+    return mark
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,10 @@ class Benchmark(Protocol):
     """What can be measured: cases by size, dtype and form, and the providers on a device."""
 
     @property
+    def op(self) -> str:
+        """Its name, as rows have it."""
+
+    @property
     def forms(self) -> tuple[str, ...]:
         """What there is besides sizes and dtypes, such as the granularity."""
 
@@ -91,7 +112,8 @@ class Measurement:
     of_roofline: float | None
     images_per_second: float | None = None
     spread: float | None = None  # slowest minus fastest round, as a fraction of the median
-    note: str = ""
+    note: str = ""  # why it was not timed
+    convention: str = ""  # where its gradients are meant in another way
     device: dict[str, Any] | None = None  # columns of a GPU's own time, None on a CPU
 
     def record(self) -> dict[str, Any]:
@@ -118,11 +140,12 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def problem(case: Case, run: Provider) -> str | None:
-    """Return why a provider cannot be timed: it raises, or its result is wrong."""
+def problem(case: Case, run: Provider, excused: Collection[str] = ()) -> str | None:
+    """Return why a provider cannot be timed: it raises, or its result is wrong and not excused."""
     inputs = case.make()
     try:
-        return case.verify(run(*inputs), inputs)
+        found = case.verify(run(*inputs), inputs)
+        return None if found in excused else found
     except Exception as error:
         return first_line(error)
 
@@ -171,7 +194,10 @@ def compare(case: Case, providers: Mapping[str, Provider], rounds: int = 9) -> l
         The medians in the order of ``providers``; a refused one has a note instead of a time.
     """
     runs = {name: case.bind(provider) for name, provider in providers.items()}
-    notes = {name: problem(case, run) for name, run in runs.items()}
+    notes = {
+        name: problem(case, run, getattr(providers[name], "excused", ()))
+        for name, run in runs.items()
+    }
     accepted = {name: run for name, run in runs.items() if notes[name] is None}
     inputs = input_sets(case)
     times = wall_times(accepted, itertools.cycle(inputs), rounds)
@@ -179,7 +205,10 @@ def compare(case: Case, providers: Mapping[str, Provider], rounds: int = 9) -> l
     for name, run in accepted.items() if devices else ():
         devices[name], notes[name] = on_device(case, run, inputs)
     return [
-        _measurement(case, name, times.get(name), devices.get(name), note)
+        replace(
+            _measurement(case, name, times.get(name), devices.get(name), note),
+            convention=getattr(providers[name], "convention", ""),
+        )
         for name, note in notes.items()
     ]
 

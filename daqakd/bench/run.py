@@ -1,6 +1,6 @@
 """``daqakd bench``: every provider of an op on every size and dtype, as a table."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ import torch
 from .. import _console
 from .._arguments import check_integer, device_of
 from .._errors import InputError, unknown
-from .._files import write_json
 from .._lock import working_in
 from ..train.environment import environment
-from . import roofline
+from . import peers, providers, roofline
+from .book import write_book
 from .measure import Case, Measurement, Provider, compare
+from .providers import Own, providers_of
 from .registry import BENCHMARKS, NUM_IMAGES, SIZES, find
 
 MOST_ELEMENTS = 2**36
@@ -25,7 +26,7 @@ COLUMNS = {
     "elements": 9,
     "dtype": 9,
     "form": 17,
-    "contestant": 15,
+    "provider": 15,
     "us": 10,
     "x compile": 10,
     "of floor": 9,
@@ -56,7 +57,12 @@ def check(
 
 
 def cases(
-    ops: Iterable[str], sizes: Iterable[int], dtypes: Iterable[str], device: str, num_images: int
+    ops: Iterable[str],
+    sizes: Iterable[int],
+    dtypes: Iterable[str],
+    device: str,
+    num_images: int,
+    own: Sequence[Own] = (),
 ) -> Iterator[tuple[Case, dict[str, Provider]]]:
     """Yield every case with its providers; a benchmark takes the sizes that it counts in."""
     choices = {"elements": tuple(sizes), "images": (num_images,), "model": (0,)}
@@ -67,7 +73,7 @@ def cases(
             for name in names:
                 for form in benchmark.forms:
                     case = benchmark.case(size, DTYPES[name], form, device)
-                    yield case, benchmark.providers(device)
+                    yield case, providers_of(benchmark, device, own)
 
 
 def bench(
@@ -77,35 +83,60 @@ def bench(
     device: str,
     rounds: int,
     num_images: int = NUM_IMAGES,
+    provider: Sequence[str] = (),
     *,
     keep: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
     """Measure, printing each case's rows as they come; return what ``bench.json`` holds.
 
-    ``keep`` gets the same after every case.
+    ``keep`` gets the same after every case; ``provider`` names own functions.
     """
     check(ops, sizes, dtypes, rounds, num_images)
     device_of(device)
+    own, skipped = _own(provider, ops, device)
     speed = roofline.copy_speed(device)
     _console.say(f"copy on {device}: {speed / 1e9:.1f} GB/s read and written = 100 % of the floor")
     widths = COLUMNS | (DEVICE_COLUMNS if device == "cuda" else {})
     _console.say(_line(widths, widths))
     rows: list[dict[str, Any]] = []
-    record = {**environment(), "copy_bytes_per_second": speed, "turns": rounds, "rows": rows}
-    for case, providers in cases(ops, sizes, dtypes, device, num_images):
-        measured = compare(case, providers, rounds)
+    record = _made(device, speed, rounds, skipped) | {"rows": rows}
+    for case, timed in cases(ops, sizes, dtypes, device, num_images, own):
+        measured = compare(case, timed, rounds)
         rows += [one.record() for one in measured]
         keep(record)
         for one in measured:
             _console.say(_line(_cells(one, measured), widths))
+    for name, reason in skipped.items():
+        _console.say(f"skipped: {name} ({reason})")
     return record
 
 
+def _own(
+    names: Sequence[str], ops: Collection[str], device: str
+) -> tuple[list[Own], dict[str, str]]:
+    """Return own functions, and who is not timed, each with the reason."""
+    found, skipped = providers.installed()
+    asked = providers.named(names)
+    providers.check(asked, ops, device)
+    return asked + found, skipped | providers.skipped(ops, device)
+
+
+def _made(device: str, speed: float, rounds: int, skipped: dict[str, str]) -> dict[str, Any]:
+    """Return what a file says of its rows."""
+    made = environment()
+    made["packages"] |= peers.versions()
+    facts = {"device": device, "copy_bytes_per_second": speed, "turns": rounds}
+    return made | facts | {"skipped": skipped}
+
+
 def bench_into(out: Path, *arguments: Any) -> None:
-    """Measure as :func:`bench` does; ``bench.json`` in ``out`` has every case that is done."""
+    """Measure as :func:`bench` does; ``bench.json`` in ``out`` has every case that is done.
+
+    ``bench.csv`` has the same rows.
+    """
     path = out / "bench.json"
     with working_in(out, "out"):
-        bench(*arguments, keep=partial(write_json, path))
+        bench(*arguments, keep=partial(write_book, path))
     _console.say(f"wrote {path}")
 
 

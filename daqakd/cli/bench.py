@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from ..bench.registry import BENCHMARKS, NUM_IMAGES, SIZES
 from ..bench.run import bench_into
 from ._job import chosen_device
 from ._options import Device
 
+Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:FUNCTION [...]")]
 if TYPE_CHECKING:
     Op = str
 else:
@@ -33,10 +36,13 @@ class Options:
     """Images of a batch, for step and augment."""
     dtype: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
     """Dtypes of the input."""
+    provider: Names = ()
+    """Own functions to time beside the others: package.module:function gets (op, device), returns
+    {name: function}; these are called as daqakd/bench/<op>.py calls its own."""
     turns: int = 9
     """How often every provider is timed; the median counts."""
     out: Path = Path("runs/bench")
-    """Directory of bench.json."""
+    """Directory of bench.json and bench.csv."""
     device: Device = "auto"
     """Where to compute."""
 
@@ -52,4 +58,5 @@ def run(options: Options) -> None:
         device,
         options.turns,
         options.images,
+        options.provider,
     )

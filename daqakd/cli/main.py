@@ -29,7 +29,9 @@ COMMANDS = {
     "select": "Rank, then race the best by short trainings within a budget, and name the winner.",
     "reproduce": "Repeat a table of the papers by its recipes, beside the published figures.",
     "report": "Write one self-contained HTML page about finished runs.",
-    "bench": "Time the ops against eager PyTorch, torch.compile and PyTorch's own op; no data.",
+    "bench": "Time the ops beside PyTorch's and other libraries'; then: bench compare, bench plot.",
+    "bench compare": "Put two files of bench beside each other: ratios, means, missing rows.",
+    "bench plot": "Draw a file of bench: bars by op and size, and the roofline.",
 }
 WITH_RECIPES = ("train", "run")
 SHARED = ("teach", "rank", "search", "train", "run")  # by the ranks that torchrun starts
@@ -142,17 +144,19 @@ def _drop_unwritten() -> None:
 
 def _run(name: str, arguments: Sequence[str]) -> None:
     if name in ("", "-h", "--help"):
-        lines = (f"  {n:10}{text}" for n, text in COMMANDS.items())
+        lines = (f"  {n:15}{text}" for n, text in COMMANDS.items())
         with naming(STDOUT):
             print(DESCRIPTION + "\n".join(lines) if name else TOUR)
         return
     if name not in COMMANDS:
         raise unknown("command", name, list(COMMANDS))
+    if arguments and f"{name} {arguments[0]}" in COMMANDS:
+        name, arguments = f"{name} {arguments[0]}", arguments[1:]
     import tyro
 
     from ._from_file import with_config
 
-    command = importlib.import_module(f".{name}", __package__)
+    command = importlib.import_module(f".{name.replace(' ', '_')}", __package__)
     kind = with_config(command.Options)
     shown: dict[str, Any] = {"prog": f"daqakd {name}", "description": COMMANDS[name]}
     shown |= _defaults(name, kind, arguments)

@@ -83,9 +83,12 @@ class Study:
 
     @property
     def ranking(self) -> Path:
-        """The directory of the ranking, another one for other strategies."""
+        """The directory of the ranking, another one for other options of it."""
+        config, usual = vars(self.options.rank_config), vars(RankConfig())
+        free = ("strategies", "workers", "budget")  # as many seconds may be added
+        asked = {k: v for k, v in config.items() if v != usual[k] and k not in free}
         names = ",".join(self.options.ranking.names)
-        return self.options.out / RANKING / name_of({"strategies": names})
+        return self.options.out / RANKING / name_of({"strategies": names, **asked})
 
 
 def run(options: Options) -> None:

@@ -21,10 +21,10 @@ ALL = {name: find(name) for name in BENCHMARKS}
 QUANTIZERS = {name: op for name, op in ALL.items() if isinstance(op, QuantizerBenchmark)}
 ROWS = [(name, form) for name, op in QUANTIZERS.items() for form in op.forms]
 LSQ = ALL["lsq"]
-COLUMNS = ["op", "elements", "dtype", "form", "contestant", "us", "x compile", "of floor"]
+COLUMNS = ["op", "elements", "dtype", "form", "provider", "us", "x compile", "of floor"]
 COLUMNS += ["images/s"]
-KEYS = ["op", "elements", "dtype", "form", "contestant", "seconds", "of_floor"]
-KEYS += ["images_per_second", "spread", "note"]
+KEYS = ["op", "elements", "dtype", "form", "provider", "seconds", "of_floor"]
+KEYS += ["images_per_second", "spread", "note", "convention"]
 
 
 def failing(*inputs):

@@ -14,9 +14,9 @@ from benchmarks.gpu_stages import SIZES
 LARGE = 2**26
 
 
-def row(contestant, seconds, **more):
+def row(provider, seconds, **more):
     start = {"op": "lsq", "elements": LARGE, "dtype": "float32", "form": "tensor"}
-    start |= {"contestant": contestant, "seconds": seconds, "note": ""}
+    start |= {"provider": provider, "seconds": seconds, "note": ""}
     return {**start, "device_of_floor": 0.95, "device_seconds": seconds, **more}
 
 
@@ -54,7 +54,7 @@ def test_a_refused_row_of_ours_is_a_missed_aim():
 
 
 def test_the_worst_value_counts_and_losers_are_listed():
-    report = {"rows": {"s": [{"contestant": "native", "x": x, "run": x} for x in range(7)]}}
+    report = {"rows": {"s": [{"provider": "native", "x": x, "run": x} for x in range(7)]}}
     values = column("s", "x")
     assert Aim("", values, most=6).outcome(report) == ("met", "6 at worst (s 6) of 7")
     verdict, found = Aim("", values, most=0).outcome(report)
@@ -96,7 +96,7 @@ def test_the_page_has_every_aim_and_device_time_first(tmp_path, capsys, monkeypa
     gpu_report.main()
     page = capsys.readouterr().out
     assert all(f"| {aim.text} |" in page for aim in AIMS)
-    assert "| elements | dtype | form | contestant | us on device | of floor | us wall |" in page
+    assert "| elements | dtype | form | provider | us on device | of floor | us wall |" in page
     assert "| 67108864 | float32 | tensor | native | 200 | 0.95 | 200 |" in page
     assert "3,000 GB/s" in page
     assert "## pact" not in page

@@ -165,11 +165,11 @@ def test_a_run_out_of_time_skips_the_rest(tmp_path, monkeypatch):
 def test_a_wrong_result_of_ours_fails_its_stage():
     found = {"code": 0, "says": ""}
     wrong = {"note": "its values are wrong", "images_per_second": None}
-    ours, other = {"contestant": "native-plan", **wrong}, {"contestant": "liger", **wrong}
+    ours, other = {"provider": "native-plan", **wrong}, {"provider": "liger", **wrong}
     assert gpu.verified(found, [other])["code"] == 0
     assert gpu.verified(found, [other, ours])["code"] == 1
     assert gpu.verified(found | {"code": STOPPED}, [])["code"] == STOPPED
-    rows = [{"contestant": "native", "note": "", "images_per_second": rate} for rate in (9e4, 2e5)]
+    rows = [{"provider": "native", "note": "", "images_per_second": rate} for rate in (9e4, 2e5)]
     assert gpu.verified(found, rows)["says"].startswith("native: at least 90,000 images/s; 2 rows")
 
 

@@ -120,3 +120,11 @@ def test_a_dry_run_keeps_nothing(tree, teacher, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "6 students, each a student: " in said
     assert not (tmp_path / "out").exists()
+
+
+def test_another_ranking_is_made_anew(studied, tree, teacher, tmp_path):
+    shutil.copytree(studied / "rows", tmp_path / "rows")
+    assert main(line_of(tree, teacher, tmp_path, "--images", "60")) == 0
+    assert main(line_of(tree, teacher, tmp_path)) == 0
+    assert len([*(tmp_path / "ranking").iterdir()]) == 2
+    assert (tmp_path / "study.csv").read_bytes() == (studied / "study.csv").read_bytes()
