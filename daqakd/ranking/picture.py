@@ -30,7 +30,9 @@ def draw_scores(ranking: dict[str, Any]) -> bytes:
     figure = _figure(5.6, _height(ranking))
     axes = figure.subplots()
     _draw_scores(axes, ranking)
-    axes.set_title(f"{ranking['images']} images; best: {_short(ranking['best'])}", size=10)
+    axes.set_title(
+        f"{ranking['images']} images; best: {_short(ranking['best'])}", size=10, parse_math=False
+    )
     return _png(figure)
 
 

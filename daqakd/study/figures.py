@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._statistics import mean
-from ..report.drawing import figure, png
+from ..report.drawing import figure, legend, png
 from .evidence import Arm, Evidence
 from .outcomes import Outcome
 
@@ -20,11 +20,11 @@ def scores(evidence: Evidence, title: str) -> bytes:
     return png(drawn)
 
 
-def _finish(axes: Any, title: str, **legend: Any) -> None:
+def _finish(axes: Any, title: str, **options: Any) -> None:
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.grid(alpha=0.3)
     place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
-    axes.legend(fontsize=7, **place, **legend)
+    legend(axes, fontsize=7, **place, **options)
 
 
 def _draw_arm(axes: Any, number: int, arm: Arm) -> None:

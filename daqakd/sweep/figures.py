@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from .._statistics import mean
-from ..report.drawing import figure, png
+from ..report.drawing import figure, legend, png
 from .summary import Cell, Summary
 from .table import Finished
 
@@ -40,7 +40,7 @@ def learning_curves(summary: Summary) -> bytes | None:
         axes.set_title(name, fontsize=9, parse_math=False)
         axes.set(xlabel="epoch", ylabel="held-out accuracy (%)")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        legend(axes, fontsize=7)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return png(drawn)
 

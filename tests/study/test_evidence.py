@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from daqakd._statistics import spearman
-from daqakd.study import Arm, Evidence, Outcome
+from daqakd.study import Arm, Evidence, Outcome, figures
 from daqakd.study.bootstrap import difference_interval, rho_interval
 from daqakd.study.evidence import MEASURES, evidence_of
 from daqakd.study.tables import tables
@@ -118,3 +118,11 @@ def test_tables():
     assert regrets.rows[-1][0] == "best by the other seeds"
     text = arms.markdown()
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize("name", ["$\\x{$", "a_b^c", "$", "\\", "%"])
+def test_figures_take_any_name(name):
+    pytest.importorskip("matplotlib")
+    found = Evidence([arm(name, -0.5, 0.5, 0.6), arm("b", -0.4, 0.6)])
+    assert figures.scores(found, name)
+    assert figures.learning_curves([Outcome(name, 0, 0.5, (0.1, 0.2))], name)
