@@ -55,7 +55,8 @@ def _new_norms(student: nn.Module) -> list[_BatchNorm]:
     norms = [m for m in _norms(student) if m.running_mean is not None]
     if not norms:
         return []
-    furthest = [_from_start(norm).cpu() for norm in norms]
+    furthest = [_from_start(norm) for norm in norms]
+    furthest = [one.to(furthest[0].device) for one in furthest]
     return [n for n, far in zip(norms, torch.stack(furthest).tolist(), strict=True) if far == 0]
 
 

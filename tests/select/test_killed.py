@@ -1,20 +1,16 @@
 """A selection that is killed twice, then continued by two workers, equals the whole one."""
 
-import random
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from daqakd._files import read_json
 from daqakd.cli.main import main
 
+from ..helpers.workers import kill_twice_then_finish
 from ..sweep.conftest import MODEL
 
 pytest.importorskip("sklearn")
-ROOT = Path(__file__).parents[2]
 OPTIONS: tuple[str, ...] = ("--model", MODEL, "--epochs", "4", "--batch-size", "64", "--init")
 OPTIONS += ("random", "--checkpoint-seconds", "0", "--total-epochs", "20", "--shortlist", "4")
 OPTIONS += ("--strategies", "cutmix", "trivialaugment", "rotate@30", "--also", "minimal")
@@ -33,17 +29,7 @@ def test_killed_twice_and_continued_by_two_workers(tmp_path):
     assert main([*line, "--model", MODEL]) == 0
     line = ["select", "digits", "--teacher", str(teacher), *OPTIONS, "--out"]
     command = [sys.executable, "-m", "daqakd", *line, str(out)]
-    draw = random.Random(0)
-    for rows in (1, 4):
-        worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        while len([*(out / "rows").glob("*.json")]) < rows:
-            assert worker.poll() is None
-            time.sleep(0.1)
-        time.sleep(draw.uniform(0, 1))
-        worker.kill()
-        worker.wait()
-    workers = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [worker.wait() for worker in workers] == [0, 0]
+    kill_twice_then_finish(command, out / "rows")
     assert main([*line, str(whole)]) == 0
     assert told(out) == told(whole)
     assert told(out)["winner"] in told(out)["shortlist"]
